@@ -1,0 +1,155 @@
+"""The frozen dataclasses that travel between the stages. No behaviour beyond what a value knows of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["user", "assistant", "system", "tool"]
+Origin = Literal["typed", "tool_result", "injected"]
+MemoryType = Literal["semantic", "episodic", "procedural"]
+Decision = Literal["new", "exact", "near", "review"]
+
+ROLES: tuple[Role, ...] = ("user", "assistant", "system", "tool")
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a transcript has been consumed: `offset` bytes and `line` lines."""
+
+    offset: int = 0
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One physical line: bytes `start` to `end` of the file (`end` is behind the newline), numbered from 1."""
+
+    start: int
+    end: int
+    number: int
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn as a reader found it, before redaction.
+
+    `key` is the format's own id, None where the format has none. `records` are the ids of the transcript records that
+    the message was put together from (Claude Code writes one message as several lines); empty where a message is
+    one record. `start` and `end` are its byte span in the file, `line` the number of its last line. `timestamp` is
+    UTC, ISO 8601 with milliseconds and Z.
+    """
+
+    session_key: str
+    key: str | None
+    role: Role
+    text: str
+    start: int
+    end: int
+    line: int
+    timestamp: str | None = None
+    origin: Origin = "typed"
+    agent: str | None = None
+    speaker: str | None = None
+    model: str | None = None
+    tags: tuple[str, ...] = ()
+    records: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A record that is no message. It is counted by `kind`; what it tells of its session arrives as `tags`."""
+
+    kind: str
+    end: int
+    line: int
+    session_key: str | None = None
+    agent: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A line that could not be read: why, and its first bytes (not yet redacted)."""
+
+    start: int
+    end: int
+    line: int
+    reason: str
+    head: bytes
+
+
+Item = Message | Skipped | Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A stretch of a stored message that a window covers; `start` is where `text` begins in the stored text."""
+
+    message_id: int
+    role: str
+    text: str
+    start: int = 0
+    speaker: str | None = None
+    timestamp: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Consecutive parts of one session, the unit of extraction."""
+
+    id: int
+    session_id: int
+    agent: str
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Characters `start` to `end` of the stored text of one message."""
+
+    message_id: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A statement that an extractor took from a window; it becomes a memory, whatever dedup says of it."""
+
+    content: str
+    type: MemoryType
+    importance: float
+    method: str
+    sources: tuple[Provenance, ...]
+    keywords: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """What one tier made of one window, and what it cost."""
+
+    candidates: tuple[Candidate, ...]
+    tokens: int = 0
+    cost_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The evidence about two texts: names of the gates passed and failed, and what differed, by gate."""
+
+    passed: tuple[str, ...]
+    failed: tuple[str, ...]
+    overlap: float
+    differences: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What dedup says of one new memory. `winner` is the memory it merges into (exact, near)."""
+
+    decision: Decision
+    winner: int | None = None
+    cosine: float | None = None
+    judgement: Judgement | None = None

@@ -1,0 +1,83 @@
+"""The narrow protocols that the parts meet at. Implementations live in readers/, extract/, embed/ and render.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+from memcli.model import Extraction, Item, Position, Window
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(slots=True)
+class Source:
+    """An open transcript, its stream standing at `position`.
+
+    `final` says that nothing can be appended any more (standard input, archives), so that a last line without a
+    newline cannot wait for the next run. `state` is what the reader must remember to go on in the middle of the
+    file; it is kept with the cursor.
+    """
+
+    stream: BinaryIO
+    position: Position = field(default_factory=Position)
+    final: bool = False
+    state: dict[str, str] = field(default_factory=dict)
+
+
+class Reader(Protocol):
+    """One transcript dialect.
+
+    `name` is the format's name; `agent` is whose memory a transcript feeds when neither the user nor the record says.
+    """
+
+    name: str
+    agent: str
+
+    def sniff(self, records: Sequence[object]) -> bool:
+        """Tell from the first parsed records of a file whether it is of this dialect."""
+
+    def read(self, source: Source) -> Iterator[Item]:
+        """Yield everything from `source.position` on, in file order. Bad lines are yielded, never raised."""
+
+
+class Extractor(Protocol):
+    """One extraction tier. State is kept per (window, tier, version)."""
+
+    tier: str
+    version: str
+
+    def extract(self, window: Window) -> Extraction:
+        """Take the statements worth remembering from one window."""
+
+
+class Embedder(Protocol):
+    """An embedding model; `model_id` is a content hash, `dim` the length of its vectors."""
+
+    model_id: str
+    dim: int
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return one unit-length row per text, in order, shape (len(texts), dim), float32.
+
+        A text's row does not depend on the other texts of the call. A text without any token has the zero row.
+        """
+
+
+class Progress(Protocol):
+    """Watches a run; the core announces, only the user interface draws."""
+
+    def start(self, total_bytes: int | None) -> None:
+        """A run begins over `total_bytes` of input (None: unknown)."""
+
+    def advance(self, read_bytes: int, messages: int) -> None:
+        """So many bytes and messages more have been committed."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know now."""
+
+    def finish(self) -> None:
+        """The run is over."""
