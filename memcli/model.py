@@ -32,13 +32,21 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """One of the transcript records a message is put together from: its id and the text it contributes."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One turn as a reader found it, before redaction.
 
-    `key` is the format's own id, None where the format has none. `records` are the ids of the transcript records that
-    the message was put together from (Claude Code writes one message as several lines); empty where a message is
-    one record. `start` and `end` are its byte span in the file, `line` the number of its last line. `timestamp` is
-    UTC, ISO 8601 with milliseconds and Z.
+    `key` is the format's own id, None where the format has none. `records` are what the message was put together
+    from, where the format's ids are unique among all sessions (Claude Code writes one message as several lines, and
+    copies lines into other sessions); else empty. `start` and `end` are its byte span in the file, `line` the number of
+    its last line. `timestamp` is UTC, ISO 8601 with milliseconds and Z.
     """
 
     session_key: str
@@ -54,7 +62,7 @@ class Message:
     speaker: str | None = None
     model: str | None = None
     tags: tuple[str, ...] = ()
-    records: tuple[str, ...] = ()
+    records: tuple[Record, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,3 +161,23 @@ class Verdict:
     winner: int | None = None
     cosine: float | None = None
     judgement: Judgement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Up to where a file has been read, and what proves that it is still that file.
+
+    `size` is -1 while a part of the file that was there has not been read yet. `head_hash` covers the first 4 KB and
+    `tail_hash` the last 4 KB before the offset (less where the offset is smaller).
+    """
+
+    file_id: int
+    path: str
+    format: str
+    inode: int | None = None
+    size: int = -1
+    mtime_ns: int = 0
+    position: Position = Position()
+    head_hash: bytes = b""
+    tail_hash: bytes = b""
+    state: dict[str, str] = field(default_factory=dict)

@@ -76,6 +76,9 @@ class Progress(Protocol):
     def advance(self, read_bytes: int, messages: int) -> None:
         """So many bytes and messages more have been committed."""
 
+    def stage(self, name: str, seconds: float) -> None:
+        """A stage of the batch at hand has ended and took so long."""
+
     def note(self, text: str) -> None:
         """Something the user should know now."""
 

@@ -1,0 +1,57 @@
+# Every target works from a fresh checkout with nothing but make and Python >= 3.11.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+MEMCLI ?= $(BIN)/memcli
+READY := $(VENV)/.ready
+TEACHER ?= ../shared/models/all-MiniLM-L6-v2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test torture lint fix bench wheel model clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make the virtual environment with everything that the other targets use
+
+$(READY): pyproject.toml .constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --constraint .constraints.txt --group dev --editable .
+	touch $@
+
+demo: $(if $(filter $(BIN)/memcli,$(MEMCLI)),setup) ## ingest the fixtures into a temporary database, print the report, search it
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	export MEMCLI_DB="$$folder/memory.db" MEMCLI_DATA_DIR="$$folder" && set -x && \
+	$(MEMCLI) ingest fixtures/transcripts && \
+	$(MEMCLI) ingest fixtures/transcripts && \
+	$(MEMCLI) search "what did we decide about retries" -k 5
+
+test: setup ## run the tests
+	$(BIN)/python -m pytest -m "not torture"
+
+torture: setup ## run the long crash and concurrency tests
+	$(BIN)/python -m pytest -m torture
+
+lint: setup ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fix: setup ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## measure the speed of ingest
+	$(BIN)/memcli bench ingest
+
+wheel: setup ## build the wheel into dist/
+	rm -rf build dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+model: setup ## rebuild the default embedding model from TEACHER=folder
+	$(BIN)/python -m memcli.embed.distill $(TEACHER) memcli/embed/default
+
+clean: ## remove everything that was made
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,113 @@
+"""`memcli ingest`: transcripts into the database."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from memcli import wiring
+from memcli.config import Config
+from memcli.errors import UsageError
+from memcli.ingest.feed import Feed
+from memcli.ingest.identify import Intake
+from memcli.ingest.inputs import CursorIndex, discover
+from memcli.ingest.report import IngestReport
+from memcli.ingest.run import Ingest, Options
+from memcli.protocols import Progress
+from memcli.readers import make_reader, parse_map
+from memcli.store.db import Store, copy_database, run_lock
+from memcli.store.files import load_cursors
+from memcli.store.vectors import Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked of one ingest, beside the configuration."""
+
+    paths: Sequence[str]
+    format: str | None = None
+    map: str | None = None
+    since: str | None = None
+    limit: int | None = None
+    time_budget: float | None = None
+    flush: bool = False
+    dry_run: bool = False
+
+
+def ingest(config: Config, request: Request, progress: Progress, environ: Mapping[str, str]) -> IngestReport:
+    """Ingest the transcripts of `request`. What a file is, and what is wrong with the call, is found out first."""
+    mapping = parse_map(request.map) if request.map is not None else None
+    if mapping and request.format not in {None, "flat"}:
+        raise UsageError(f"--map is for the format flat, not {request.format}", "drop one of them")
+    choose_reader = wiring.reader_chooser("flat" if mapping else request.format, mapping)
+    if request.format is not None:
+        make_reader(request.format, mapping)
+    found, failed = discover(request.paths)
+    with _database(config, dry_run=request.dry_run) as path, Store.create(path) as store:
+        options = _options(config, request, progress)
+        files = wiring.model_of(store, environ)
+        if not request.dry_run:
+            wiring.adopt_model(store, files, environ)
+        run = Ingest(
+            store,
+            wiring.extractors(_tiers(config, options, progress), with_starter_rules=config.starter_rules),
+            wiring.LazyEmbedder(files, config.embed_batch_size),
+            Vectors(store, files.model_id, config.max_memory),
+            files.near_threshold if config.near_threshold is None else config.near_threshold,
+            options,
+            progress,
+        )
+        feed = Feed(
+            found,
+            CursorIndex(load_cursors(store)),
+            choose_reader,
+            batch_size=config.batch_size,
+            next_file_id=store.next_id("files"),
+            limit=request.limit,
+            agent=config.agent,
+        )
+        feed.files.seen += len(failed)
+        feed.files.failed.extend(failed)
+        report = run.run(feed)
+    report.db, report.dry_run = str(config.db), request.dry_run
+    return report
+
+
+@contextmanager
+def _database(config: Config, *, dry_run: bool) -> Iterator[Path]:
+    """The file to work on, its run lock held; for a dry run a private copy that is deleted afterwards."""
+    if not dry_run:
+        with run_lock(config.db, config.wait, "ingest"):
+            yield config.db
+        return
+    with tempfile.TemporaryDirectory(prefix="memcli-dry-run-") as folder:
+        copy = Path(folder) / "copy.db"
+        copy_database(config.db, copy)
+        yield copy
+
+
+def _options(config: Config, request: Request, progress: Progress) -> Options:
+    profile, warning = config.active_profile()
+    if warning is not None:
+        progress.note(warning)
+    intake = Intake(frozenset(config.roles), profile.min_chars, profile.filters, request.since)
+    return Options(profile, config.rate_applies_to, intake, config.batch_size, request.flush, request.time_budget)
+
+
+def _tiers(config: Config, options: Options, progress: Progress) -> Sequence[str]:
+    """The tiers to run: those that were asked for, else the profile's. Model tiers need a provider."""
+    wanted = config.extract or options.profile.tiers
+    absent = [tier for tier in wanted if tier not in wiring.BUILT_TIERS]
+    if config.extract and absent:
+        raise UsageError(
+            f"the tier {absent[0]} is not available: no model provider is configured",
+            f"available: {', '.join(wiring.BUILT_TIERS)}",
+        )
+    if absent:
+        progress.note(
+            f"profile {options.profile.name}: {' and '.join(absent)} left out, no model provider is configured"
+        )
+    return [tier for tier in wanted if tier in wiring.BUILT_TIERS]

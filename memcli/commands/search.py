@@ -1,0 +1,52 @@
+"""`memcli search`: questions to the database."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from memcli import wiring
+from memcli.config import Config
+from memcli.errors import UsageError
+from memcli.search import Answer
+from memcli.search import search as find
+from memcli.store.db import Store
+from memcli.store.search import Filters
+from memcli.store.vectors import Vectors
+from memcli.text import clean
+
+STDIN = "-"
+
+
+def search(
+    config: Config, queries: Sequence[str], filters: Filters, k: int, environ: Mapping[str, str]
+) -> list[Answer]:
+    """Answer all queries, in their order."""
+    with Store.open(config.db) as store:
+        files = wiring.model_of(store, environ)
+        vectors = Vectors(store, files.model_id, config.max_memory)
+        embedder = wiring.LazyEmbedder(files, config.embed_batch_size)
+        return find(store, embedder, vectors, [clean(query) for query in queries], filters, k)
+
+
+def read_queries(words: Sequence[str], file: str | None) -> list[str]:
+    """Queries from the command line (`-`: standard input) and from a file, one per line; empty lines do not count.
+
+    Raises:
+        UsageError: there is no query, or the file cannot be read.
+    """
+    queries: list[str] = []
+    for word in words:
+        queries.extend(sys.stdin.read().split("\n") if word == STDIN else [word])
+    if file is not None:
+        try:
+            text = sys.stdin.read() if file == STDIN else Path(file).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise UsageError(f"cannot read the queries in {file}: {reason}") from error
+        queries.extend(text.split("\n"))
+    queries = [query.strip() for query in queries if query.strip()]
+    if not queries:
+        raise UsageError("no query", 'ask something, as in: memcli search "what did we decide about retries"')
+    return queries

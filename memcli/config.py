@@ -1,0 +1,370 @@
+"""The settings of a run: defaults < memcli.toml < MEMCLI_* environment < flags, each with its origin; and the profiles.
+
+What the settings do is elsewhere; here they are only found, checked and named.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import platformdirs
+
+from memcli.errors import UsageError
+from memcli.model import ROLES
+
+FilterLevel = Literal["strict", "emotions", "everything", "none"]
+RateScope = Literal["paid", "all"]
+
+TIERS = ("rules", "verbatim", "small", "premium")
+FILTER_LEVELS: tuple[FilterLevel, ...] = ("strict", "emotions", "everything", "none")
+FILE_NAME = "memcli.toml"
+# What the environment may hold beside the settings themselves.
+_OTHER_VARIABLES = frozenset({"MEMCLI_CONFIG", "MEMCLI_DATA_DIR"})
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How windows are cut and which tiers see them.
+
+    `rate` is the share of the windows that is processed, `min_chars` the length below which a message is noise;
+    `expected_memories` (per window) and `expected_tokens` (per memory) are what reports compare with, None: unknown.
+    """
+
+    name: str
+    max_messages: int = 20
+    timeout_minutes: float = 60
+    min_messages: int = 5
+    rate: float = 0.2
+    min_chars: int = 30
+    tiers: tuple[str, ...] = ("rules", "small")
+    filters: FilterLevel = "strict"
+    expected_memories: int | None = None
+    expected_tokens: int | None = None
+    focus: str = ""
+
+
+_ALL_TIERS = ("rules", "small", "premium")
+_PROFILES = (
+    Profile("local", 20, 0, 1, 1.0, 10, ("rules", "verbatim")),
+    Profile(
+        "conservative",
+        min_chars=50,
+        expected_memories=4,
+        expected_tokens=25,
+        focus="facts, preferences, goals",
+    ),
+    Profile(
+        "balanced",
+        rate=0.4,
+        filters="emotions",
+        expected_memories=8,
+        expected_tokens=100,
+        focus="facts, emotions, patterns, context",
+    ),
+    Profile(
+        "comprehensive", 15, 30, 3, 0.6, 20, _ALL_TIERS, "everything", 12, 160, "everything, relationships, nuance"
+    ),
+    Profile("maximum", 10, 15, 2, 0.8, 10, _ALL_TIERS, "none", 16, 200, "complete record, verbatim"),
+    Profile("customer-support", rate=0.3, focus="issues first"),
+    Profile("therapy", 8, 30, 3, 0.6, 20, _ALL_TIERS, "emotions", focus="emotional patterns"),
+    Profile("education", rate=0.5),
+    Profile("research", rate=0.8),
+    Profile("casual-chat", rate=0.2),
+    Profile("business-intelligence", rate=0.4),
+)
+PROFILES: Mapping[str, Profile] = MappingProxyType({profile.name: profile for profile in _PROFILES})
+FALLBACK_PROFILE = "casual-chat"
+
+
+def profile(name: str, known: Mapping[str, Profile] = PROFILES) -> tuple[Profile, str | None]:
+    """Return the profile of that name and None, or for an unknown name the fallback's values and a warning."""
+    found = known.get(name)
+    if found is not None:
+        return found, None
+    fallback = replace(PROFILES[FALLBACK_PROFILE], name=name)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f' (did you mean "{near[0]}"?)' if near else ""
+    return fallback, f'unknown profile "{name}"{hint}: the rate is {fallback.rate}, as for {FALLBACK_PROFILE}'
+
+
+def _default_db() -> Path:
+    return Path(platformdirs.user_data_dir("memcli", appauthor=False)) / "memory.db"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Every setting of a run. `max_memory` is in bytes, `wait` in seconds; None leaves the choice to the default.
+
+    `extract` None means the tiers of the profile, `near_threshold` None the embedding model's own. `profiles` are the
+    built-in ones with the [profiles.NAME] tables of memcli.toml on top.
+    """
+
+    db: Path = field(default_factory=_default_db)
+    agent: str | None = None
+    profile: str = "local"
+    extract: tuple[str, ...] | None = None
+    roles: tuple[str, ...] = ("user", "assistant")
+    batch_size: int = 1024
+    embed_batch_size: int = 64
+    max_memory: int = 1_000_000_000
+    near_threshold: float | None = None
+    rate_applies_to: RateScope = "paid"
+    starter_rules: bool = True
+    wait: float = 0.0
+    profiles: Mapping[str, Profile] = field(default_factory=lambda: PROFILES)
+
+    def active_profile(self) -> tuple[Profile, str | None]:
+        """The profile that `profile` names, as `profile()` finds it among `profiles`."""
+        return profile(self.profile, self.profiles)
+
+
+def data_dir(environ: Mapping[str, str]) -> Path:
+    """The folder for model copies and other data: MEMCLI_DATA_DIR, else the user's data folder."""
+    chosen = environ.get("MEMCLI_DATA_DIR")
+    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("memcli", appauthor=False))
+
+
+def load(
+    flags: Mapping[str, object],
+    config_file: Path | None,
+    environ: Mapping[str, str],
+    cwd: Path,
+) -> tuple[Config, dict[str, str]]:
+    """Put the settings together and say for each where it came from.
+
+    `flags` are by field name, None where the user gave none. Relative paths of the file are relative to its folder,
+    all others to `cwd`. The second value has an origin for every field ("default", "file /x/memcli.toml",
+    "environment MEMCLI_DB", "flag --db") and for every profile value that the file changes ("profiles.NAME.rate").
+
+    Raises:
+        UsageError: an unknown key or variable, a value that is not allowed, or a file that cannot be read.
+    """
+    names = [item.name for item in fields(Config)]
+    origins = dict.fromkeys(names, "default")
+    values: dict[str, Any] = {}
+    path = _find_file(config_file, environ, cwd)
+    if path is not None:
+        _apply_file(path, values, origins)
+    for variable in sorted(name for name in environ if name.startswith("MEMCLI_") and name not in _OTHER_VARIABLES):
+        name = variable.removeprefix("MEMCLI_").lower()
+        if name not in _SETTINGS or variable != _variable(name):
+            known = [_variable(each) for each in _SETTINGS]
+            raise UsageError(f"unknown environment variable {variable}", _nearest(variable, known))
+        if environ[variable]:  # An empty variable is how shells and service files leave a setting unset.
+            values[name] = _checked(_SETTINGS[name], environ[variable], f"environment variable {variable}", cwd)
+            origins[name] = f"environment {variable}"
+    for name, value in flags.items():
+        if value is not None:
+            flag = "--" + ("no-" if value is False else "") + name.replace("_", "-")
+            values[name] = _checked(_SETTINGS[name], value, flag, cwd)
+            origins[name] = f"flag {flag}"
+    return Config(**values), origins
+
+
+def _variable(name: str) -> str:
+    return f"MEMCLI_{name.upper()}"
+
+
+def _find_file(config_file: Path | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
+    if config_file is not None:
+        return cwd / config_file.expanduser()
+    chosen = environ.get("MEMCLI_CONFIG")
+    if chosen:
+        return cwd / Path(chosen).expanduser()
+    usual = (cwd / FILE_NAME, Path(platformdirs.user_config_dir("memcli", appauthor=False)) / FILE_NAME)
+    return next((path for path in usual if path.is_file()), None)
+
+
+def _apply_file(path: Path, values: dict[str, Any], origins: dict[str, str]) -> None:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UsageError(f"cannot read the configuration file {path}: {reason}") from error
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from error
+    for key, value in table.items():
+        if key == "profiles":
+            values["profiles"] = _profile_tables(path, text, value, origins)
+            origins["profiles"] = f"file {path}"
+            continue
+        where = f"{path}{_line_of(text, '', key)}: {key}"
+        if key not in _SETTINGS:
+            raise UsageError(f"{where}: unknown key", _nearest(key, [*_SETTINGS, "profiles"]))
+        values[key] = _checked(_SETTINGS[key], value, where, path.parent)
+        origins[key] = f"file {path}"
+
+
+def _profile_tables(path: Path, text: str, tables: object, origins: dict[str, str]) -> Mapping[str, Profile]:
+    result = dict(PROFILES)
+    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+        raise UsageError(f"{path}{_line_of(text, '', 'profiles')}: profiles must be tables, as in [profiles.NAME]")
+    for name, table in tables.items():
+        changes: dict[str, Any] = {}
+        for key, value in table.items():
+            where = f"{path}{_line_of(text, f'profiles.{name}', key)}: profiles.{name}.{key}"
+            if key not in _PROFILE_SETTINGS:
+                raise UsageError(f"{where}: unknown key", _nearest(key, _PROFILE_SETTINGS))
+            changes[key] = _checked(_PROFILE_SETTINGS[key], value, where, path.parent)
+            origins[f"profiles.{name}.{key}"] = f"file {path}"
+        changed = replace(PROFILES.get(name, PROFILES[FALLBACK_PROFILE]), name=name, **changes)
+        if changed.min_messages > changed.max_messages:
+            raise UsageError(
+                f"{path}: profiles.{name}: min_messages ({changed.min_messages}) must not be above "
+                f"max_messages ({changed.max_messages})"
+            )
+        result[name] = changed
+    return MappingProxyType(result)
+
+
+def _line_of(text: str, table: str, key: str) -> str:
+    """The line of `key` in the TOML `text` as ":7", or nothing where it is written in an unusual way."""
+    here = ""
+    for number, line in enumerate(text.split("\n"), 1):
+        stripped = line.strip()
+        if stripped.startswith("["):
+            here = stripped.strip("[] \t").replace('"', "").replace("'", "")
+        elif here == table and stripped.partition("=")[0].strip(" \t\"'") == key:
+            return f":{number}"
+    return ""
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """Name the known name that is nearest, and all of them where none is near."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    best = near or difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+    hint = f'did you mean "{best[0]}"?'
+    return hint if near else f"{hint} (known: {', '.join(names)})"
+
+
+Setting = Callable[[object, Path], object]
+
+
+def _checked(setting: Setting, value: object, where: str, base: Path) -> object:
+    """Convert `value`; a setting raises ValueError with what is allowed, which becomes the user's message."""
+    try:
+        return setting(value, base)
+    except ValueError as error:
+        raise UsageError(f"{where} must be {error}, not {value!r}") from error
+
+
+def _path(value: object, base: Path) -> Path:
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
+        raise ValueError("a path")
+    return base / Path(value).expanduser()
+
+
+def _text(value: object, _base: Path) -> str:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise ValueError("a text without control characters that is not empty")
+    return value.strip()
+
+
+def _flag(value: object, _base: Path) -> bool:
+    if isinstance(value, bool):
+        return value
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if isinstance(value, str) and value.strip().lower() in words:
+        return words[value.strip().lower()]
+    raise ValueError("true or false")
+
+
+def _number(low: float, high: float, *, whole: bool = False) -> Setting:
+    kind = "a whole number" if whole else "a number"
+    span = f"from {low} to {high}"
+
+    def convert(value: object, _base: Path) -> float:
+        number = _parsed(value, whole=whole)
+        if number is None or not low <= number <= high:
+            raise ValueError(f"{kind} {span}")
+        return number if whole else float(number)
+
+    return convert
+
+
+def _parsed(value: object, *, whole: bool) -> float | None:
+    if isinstance(value, str):
+        try:
+            return int(value) if whole else float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or (whole and isinstance(value, float)):
+        return None
+    return value
+
+
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*(?:([KMGT])(I?)B?|B)?", re.IGNORECASE)
+_MIN_MEMORY = 1_000_000
+
+
+def _bytes(value: object, _base: Path) -> int:
+    match = _SIZE.fullmatch(str(value).strip()) if isinstance(value, int | str) and value is not True else None
+    if match is not None:
+        power = "KMGT".index(match[2].upper()) + 1 if match[2] else 0
+        size = int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+        if size >= _MIN_MEMORY:
+            return size
+    raise ValueError('a number of bytes of at least 1 MB, such as "500MB", "1GB" or 1000000000')
+
+
+def _one_of(allowed: Iterable[str]) -> Setting:
+    names = tuple(allowed)
+
+    def convert(value: object, _base: Path) -> str:
+        if not isinstance(value, str) or value not in names:
+            raise ValueError(f"one of {', '.join(names)}")
+        return value
+
+    return convert
+
+
+def _some_of(allowed: Iterable[str]) -> Setting:
+    names = tuple(allowed)
+
+    def convert(value: object, _base: Path) -> tuple[str, ...]:
+        parts = value.split(",") if isinstance(value, str) else value
+        if isinstance(parts, list | tuple):
+            chosen = tuple(dict.fromkeys(part.strip() if isinstance(part, str) else "" for part in parts))
+            if chosen and all(part in names for part in chosen):
+                return chosen
+        raise ValueError(f"one or more of {', '.join(names)}, separated by commas")
+
+    return convert
+
+
+_FOREVER = 10**9
+_COUNT = _number(1, 1_000_000, whole=True)
+_SETTINGS: Mapping[str, Setting] = {
+    "db": _path,
+    "agent": _text,
+    "profile": _text,
+    "extract": _some_of(TIERS),
+    "roles": _some_of(ROLES),
+    "batch_size": _COUNT,
+    "embed_batch_size": _COUNT,
+    "max_memory": _bytes,
+    "near_threshold": _number(0, 1),
+    "rate_applies_to": _one_of(("paid", "all")),
+    "starter_rules": _flag,
+    "wait": _number(0, _FOREVER),
+}
+_PROFILE_SETTINGS: Mapping[str, Setting] = {
+    "max_messages": _COUNT,
+    "timeout_minutes": _number(0, _FOREVER),
+    "min_messages": _COUNT,
+    "rate": _number(0, 1),
+    "min_chars": _number(0, 1_000_000, whole=True),
+    "tiers": _some_of(TIERS),
+    "filters": _one_of(FILTER_LEVELS),
+    "focus": _text,
+}

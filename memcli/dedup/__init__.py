@@ -1,0 +1,1 @@
+"""Deduplication: exact similarity search (`scan`) and the evidence that decides what a similar pair is (`gates`)."""

@@ -1,0 +1,274 @@
+"""Which of the messages read are new, and what of them is kept: identity, redaction, noise filter.
+
+Identity is computed from the text as read, before redaction; everything later sees the redacted text only.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from memcli.config import FilterLevel
+from memcli.filters import (
+    BEFORE_SINCE,
+    CONFIRMATION,
+    GREETING,
+    ROLE,
+    SYSTEM_PROMPT,
+    TOO_SHORT,
+    FilterRules,
+    recall_lines,
+    screen,
+    strip_recalled,
+)
+from memcli.ingest.feed import Incoming, ReadBatch
+from memcli.model import Message, Part
+from memcli.redact import redact
+from memcli.store import memories as memory_rows
+from memcli.store import messages as message_rows
+from memcli.store.db import Store
+from memcli.store.messages import NewMessage
+from memcli.text import clean, content_hash, digest
+
+SEPARATOR = "\n\n"
+# Messages dropped for these reasons keep their text: people wrote it and it is short. What machines put into a
+# transcript (tool results, injected blocks, system prompts) is large, and stays where it is: in the transcript.
+_TEXT_IS_KEPT = frozenset({TOO_SHORT, GREETING, CONFIRMATION})
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What is taken in: roles, the earliest time (ISO 8601 as messages have it), and the profile's noise filter."""
+
+    roles: frozenset[str]
+    min_chars: int
+    filters: FilterLevel
+    since: str | None = None
+
+
+@dataclass(slots=True)
+class Identified:
+    """What a batch adds to the messages: rows to insert, texts that grew, identities, sessions, and the kept parts."""
+
+    new: list[NewMessage] = field(default_factory=list)
+    grown: dict[int, str] = field(default_factory=dict)
+    records: list[tuple[bytes, int]] = field(default_factory=list)
+    counts: dict[tuple[int, bytes], int] = field(default_factory=dict)
+    sessions: dict[int, tuple[str, str]] = field(default_factory=dict)
+    new_sessions: list[tuple[int, str, str]] = field(default_factory=list)
+    new_tags: list[tuple[int, str]] = field(default_factory=list)
+    tags: dict[int, set[str]] = field(default_factory=dict)
+    parts: list[tuple[int, Part]] = field(default_factory=list)
+    message_ids: list[int] = field(default_factory=list)
+    duplicate: int = 0
+    filtered: Counter[str] = field(default_factory=Counter)
+    redacted: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class _Fresh:
+    """Text that is stored for the first time: of a new message, or added to a known one (`row` None: stored)."""
+
+    incoming: Incoming
+    session_id: int
+    message_id: int
+    row: NewMessage | None
+    text: str
+    reason: str | None = None
+    recall: list[tuple[int, int, str]] = field(default_factory=list)
+
+
+def identify(store: Store, batch: ReadBatch, intake: Intake) -> Identified:
+    """Find the new messages of a batch and decide what of them is kept. Reads the database, writes nothing."""
+    result = Identified()
+    sessions = _sessions(store, batch, result)
+    fresh = _fresh(store, batch, sessions, result)
+    rules = FilterRules(intake.min_chars, intake.filters)
+    for each in fresh:
+        _screen(each, intake, rules, result)
+    _drop_known(store, fresh, intake, result)
+    _place(store, fresh, result)
+    return result
+
+
+def _sessions(store: Store, batch: ReadBatch, result: Identified) -> dict[tuple[str, str], int]:
+    """Ids of all sessions of the batch, new ones included, and their environment tags."""
+    tags: dict[tuple[str, str], set[str]] = {}
+    for incoming in batch.messages:
+        tags.setdefault((incoming.agent, incoming.message.session_key), set()).update(incoming.message.tags)
+    for agent, session_key, more in batch.tags:
+        tags.setdefault((agent, session_key), set()).update(more)
+    stored = {key: (clean(key[0]), clean(key[1])) for key in tags}
+    ids = message_rows.session_ids(store, list(dict.fromkeys(stored.values())))
+    known_tags = message_rows.session_tags(store, list(ids.values()))
+    next_id = store.next_id("sessions")
+    for key in stored.values():
+        if key not in ids:
+            ids[key] = next_id + len(result.new_sessions)
+            result.new_sessions.append((ids[key], *key))
+    for key, found in tags.items():
+        session_id = ids[stored[key]]
+        result.sessions[session_id] = stored[key]
+        session = result.tags.setdefault(session_id, set(known_tags.get(session_id, ())))
+        grown = {clean(tag) for tag in found} - session
+        session |= grown
+        result.new_tags.extend((session_id, tag) for tag in sorted(grown))
+    return {key: ids[value] for key, value in stored.items()}
+
+
+def _identities(store: Store, batch: ReadBatch, result: Identified) -> list[bytes]:
+    """The identity of every message: (agent, session key, message key), a message without id by its occurrence."""
+    digests = []
+    nameless = []
+    for incoming in batch.messages:
+        message = incoming.message
+        if message.key is not None:
+            digests.append(digest(incoming.agent, message.session_key, message.key))
+            continue
+        found = digest(incoming.agent, message.session_key, message.role, message.timestamp or "", message.text)
+        digests.append(found)
+        nameless.append(found)
+    if not nameless:
+        return digests
+    counts = message_rows.occurrences(store, dict.fromkeys(nameless))
+    for place, incoming in enumerate(batch.messages):
+        if incoming.message.key is None:
+            seen = (incoming.file_id, digests[place])
+            before = 0 if incoming.file_id in batch.restarted else counts.get(seen, 0)
+            number = result.counts.get(seen, before) + 1
+            result.counts[seen] = number
+            digests[place] = digest(digests[place].hex(), str(number))
+    return digests
+
+
+def _records(incoming: Incoming) -> list[tuple[bytes, str]]:
+    message = incoming.message
+    return [
+        (digest(incoming.agent, message.session_key, "record", record.id), record.text) for record in message.records
+    ]
+
+
+def _copy_digest(incoming: Incoming) -> bytes:
+    """Equal for the copies of one message that a resumed session holds under its own session id."""
+    message: Message = incoming.message
+    return digest(incoming.agent, "copy", message.key or "", message.role, message.timestamp or "", message.text)
+
+
+def _fresh(store: Store, batch: ReadBatch, sessions: dict[tuple[str, str], int], result: Identified) -> list[_Fresh]:
+    identities = _identities(store, batch, result)
+    records = [_records(incoming) if incoming.message.records else [] for incoming in batch.messages]
+    copies = [_copy_digest(incoming) if incoming.message.records else None for incoming in batch.messages]
+    known = message_rows.known_messages(store, identities)
+    seen = message_rows.known_records(
+        store, [found for group in records for found, _ in group] + [copy for copy in copies if copy]
+    )
+    rows: dict[int, NewMessage] = {}
+    next_id = store.next_id("messages")
+    fresh: list[_Fresh] = []
+    for incoming, identity, group, copy in zip(batch.messages, identities, records, copies, strict=True):
+        session_id = sessions[incoming.agent, incoming.message.session_key]
+        message_id = known.get(identity)
+        unseen = [(found, text) for found, text in group if found not in seen]
+        if (message_id is not None and not unseen) or (message_id is None and copy in seen):
+            result.duplicate += 1
+            continue
+        text = incoming.message.text
+        if message_id is None:
+            message_id = known[identity] = next_id + len(rows)
+            rows[message_id] = _row(incoming, message_id, session_id, identity)
+            result.new.append(rows[message_id])
+        else:
+            result.duplicate += 1
+            text = SEPARATOR.join(text for _, text in unseen if text)
+        hashes = [found for found, _ in unseen] + ([copy] if copy else [])
+        seen.update(hashes)
+        result.records.extend((found, message_id) for found in hashes)
+        result.message_ids.append(message_id)
+        fresh.append(_Fresh(incoming, session_id, message_id, rows.get(message_id), clean(text)))
+    return fresh
+
+
+def _row(incoming: Incoming, message_id: int, session_id: int, identity: bytes) -> NewMessage:
+    message = incoming.message
+    return NewMessage(
+        id=message_id,
+        session_id=session_id,
+        identity=identity,
+        external_id=None if message.key is None else clean(message.key),
+        role=message.role,
+        speaker=None if message.speaker is None else clean(message.speaker),
+        text="",
+        timestamp=message.timestamp,
+        model=None if message.model is None else clean(message.model),
+        filter_reason=None,
+        file_id=incoming.file_id,
+        start=message.start,
+        end=message.end,
+    )
+
+
+def _screen(each: _Fresh, intake: Intake, rules: FilterRules, result: Identified) -> None:
+    message = each.incoming.message
+    # Who asks for the role `tool` wants tool results.
+    wanted_tool = message.role == "tool" and "tool" in intake.roles
+    origin = "typed" if wanted_tool else message.origin
+    if message.role not in intake.roles and origin == "typed":
+        each.reason = ROLE
+    elif intake.since is not None and message.timestamp is not None and message.timestamp < intake.since:
+        each.reason = BEFORE_SINCE
+    else:
+        text, kinds = redact(each.text)
+        if kinds:
+            result.redacted.update(kinds)
+        each.text, each.reason = screen(message.role, origin, text, rules)
+        if each.reason is None:
+            each.recall = recall_lines(message.role, each.text)
+
+
+def _drop_known(store: Store, fresh: list[_Fresh], intake: Intake, result: Identified) -> None:
+    """Drop repeated system prompts, and memories of the agent that come back through a prompt."""
+    prompts = {digest(each.text): None for each in fresh if _is_prompt(each)}
+    known_prompts = message_rows.known_system_prompts(store, prompts)
+    statements = {content_hash(statement) for each in fresh for _, _, statement in each.recall}
+    recalled = memory_rows.recalled(store, statements)
+    for each in fresh:
+        agent = clean(each.incoming.agent)
+        if _is_prompt(each):
+            prompt = (agent, digest(each.text))
+            if prompt in known_prompts:
+                each.reason = SYSTEM_PROMPT
+            known_prompts.add(prompt)
+        if each.reason is None and each.recall and recalled:
+            spans = [(start, end) for start, end, said in each.recall if (agent, content_hash(said)) in recalled]
+            if spans:
+                each.text, each.reason = strip_recalled(each.text, spans, intake.min_chars)
+    for each in fresh:
+        if each.reason is not None:
+            result.filtered[each.reason] += 1
+
+
+def _is_prompt(each: _Fresh) -> bool:
+    return each.reason is None and each.incoming.message.role == "system"
+
+
+def _place(store: Store, fresh: list[_Fresh], result: Identified) -> None:
+    """Give every text its place in a stored message, and list the kept parts."""
+    grown = message_rows.texts(store, [each.message_id for each in fresh if each.row is None])
+    for each in fresh:
+        row, message = each.row, each.incoming.message
+        before = grown[each.message_id] if row is None else row.text
+        if each.reason is not None:
+            if row is not None and row.filter_reason is None and not before:
+                row.filter_reason = each.reason
+                row.text = each.text if each.reason in _TEXT_IS_KEPT else ""
+            continue
+        start = len(before) + len(SEPARATOR) if before else 0
+        text = before + SEPARATOR + each.text if before else each.text
+        if row is None:
+            grown[each.message_id] = text
+            result.grown[each.message_id] = text
+        else:
+            row.text, row.filter_reason = text, None
+        result.parts.append(
+            (each.session_id, Part(each.message_id, message.role, each.text, start, message.speaker, message.timestamp))
+        )

@@ -1,0 +1,146 @@
+"""Finding transcripts: folders walked, links and pipes told apart, each file once; and which cursor is whose."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from memcli.errors import UsageError
+from memcli.model import Cursor
+
+SUFFIXES = (".jsonl", ".ndjson")
+STDIN = "-"
+HASHED_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A transcript to read. `stat` is None for a stream: standard input, or a pipe that was named."""
+
+    path: str
+    stat: os.stat_result | None
+
+
+def discover(paths: Sequence[str]) -> tuple[list[Found], list[tuple[str, str]]]:
+    """List the transcripts under `paths` in a fixed order: folders are walked, `-` is standard input.
+
+    One file that is reachable by several names (hard or symbolic links) is listed once.
+
+    Returns:
+        The transcripts, and what could not be looked at as (path, why).
+
+    Raises:
+        UsageError: a path that was named does not exist.
+    """
+    found: list[Found] = []
+    failed: list[tuple[str, str]] = []
+    taken: set[tuple[int, int]] = set()
+    for named in paths:
+        if named == STDIN:
+            found.append(Found(STDIN, None))
+            continue
+        path = os.path.abspath(os.path.expanduser(named))  # noqa: PTH100, PTH111 - names that are no UTF-8 stay str
+        if not os.path.lexists(path):
+            raise UsageError(f"no such file or folder: {named}", "name transcripts, folders of them, or - for stdin")
+        for candidate in _walk(path, failed) if os.path.isdir(path) else (path,):  # noqa: PTH112
+            try:
+                status = os.stat(candidate)  # noqa: PTH116 - as above
+            except OSError as error:
+                failed.append((candidate, error.strerror or str(error)))
+                continue
+            if stat.S_ISFIFO(status.st_mode) and candidate == path:
+                found.append(Found(candidate, None))
+            elif not stat.S_ISREG(status.st_mode):
+                failed.append((candidate, "not a regular file"))
+            elif (status.st_dev, status.st_ino) not in taken:
+                taken.add((status.st_dev, status.st_ino))
+                found.append(Found(candidate, status))
+    return found, failed
+
+
+def _walk(folder: str, failed: list[tuple[str, str]]) -> Iterator[str]:
+    def unreadable(error: OSError) -> None:
+        failed.append((str(error.filename), error.strerror or str(error)))
+
+    for parent, folders, names in os.walk(folder, onerror=unreadable):
+        folders.sort()
+        for name in sorted(names):
+            if name.lower().endswith(SUFFIXES):
+                yield os.path.join(parent, name)  # noqa: PTH118 - as above
+
+
+def storable_path(path: str) -> str:
+    """`path` as the database can hold it: bytes of a file name that are no UTF-8 become U+FFFD."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+class CursorIndex:
+    """Finds the cursor that belongs to a file, whatever happened to the file's name since."""
+
+    def __init__(self, cursors: Sequence[Cursor]) -> None:
+        self._by_path: dict[str, list[Cursor]] = {}
+        self._by_inode: dict[int, list[Cursor]] = {}
+        for cursor in cursors:
+            self._by_path.setdefault(cursor.path, []).append(cursor)
+            if cursor.inode is not None:
+                self._by_inode.setdefault(cursor.inode, []).append(cursor)
+
+    def candidates(self, found: Found) -> list[Cursor]:
+        """Cursors that may be this file's, likeliest first: same name and inode, same name, same inode."""
+        named = self._by_path.get(storable_path(found.path), [])
+        if found.stat is None:
+            return named
+        inode = found.stat.st_ino
+        moved = [cursor for cursor in self._by_inode.get(inode, []) if cursor not in named]
+        return sorted(named, key=lambda cursor: cursor.inode != inode) + moved
+
+    def unchanged(self, found: Found) -> Cursor | None:
+        """The cursor of a file that one `stat` shows to have been read to its end."""
+        if found.stat is None:
+            return None
+        shown = (found.stat.st_ino, found.stat.st_size, found.stat.st_mtime_ns)
+        for cursor in self.candidates(found):
+            if (cursor.inode, cursor.size, cursor.mtime_ns) == shown:
+                return cursor
+        return None
+
+    def resumable(self, found: Found, descriptor: int) -> Cursor | None:
+        """The cursor whose read part still stands at the start of the open file, so that reading can go on."""
+        for cursor in self.candidates(found):
+            if cursor.position.offset and proof(descriptor, cursor.position.offset) == (
+                cursor.head_hash,
+                cursor.tail_hash,
+            ):
+                return cursor
+        return None
+
+    def rewritten(self, found: Found) -> Cursor | None:
+        """The cursor of a file that was truncated or rewritten in place.
+
+        A new file under an old name (rotation) gets a cursor of its own: the old one is its renamed predecessor's.
+        """
+        if found.stat is None:
+            return next(iter(self.candidates(found)), None)
+        return next((cursor for cursor in self.candidates(found) if cursor.inode == found.stat.st_ino), None)
+
+    def unread_bytes(self, found: Found) -> int:
+        """How much there probably is to read, as far as sizes and cursors tell."""
+        if found.stat is None or self.unchanged(found):
+            return 0
+        known = self.candidates(found)
+        return max(0, found.stat.st_size - (known[0].position.offset if known else 0))
+
+
+def proof(descriptor: int, offset: int) -> tuple[bytes, bytes]:
+    """Hashes of the first 4 KB and of the last 4 KB before `offset` of an open file."""
+    size = min(HASHED_BYTES, offset)
+    head = os.pread(descriptor, size, 0)
+    tail = head if offset <= HASHED_BYTES else os.pread(descriptor, size, offset - size)
+    return _hash(head), _hash(tail)
+
+
+def _hash(raw: bytes) -> bytes:
+    return hashlib.blake2b(raw, digest_size=16).digest()

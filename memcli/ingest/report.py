@@ -1,0 +1,87 @@
+"""The report of an ingest run: what `ingest --json` prints."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from memcli.ingest.feed import Files
+
+STAGES = ("read", "filter", "extract", "embed", "dedup", "commit")
+SHOWN_REJECTIONS = 10
+
+
+@dataclass(slots=True)
+class IngestReport:
+    """Counts of one run. `rejections` holds the first few rejected lines as (path, line, reason)."""
+
+    db: str
+    run_id: int | None = None
+    seconds: float = 0.0
+    files: Files = field(default_factory=Files)
+    lines_read: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    rejected: int = 0
+    rejections: list[tuple[str, int, str]] = field(default_factory=list)
+    messages_read: int = 0
+    messages_new: int = 0
+    messages_duplicate: int = 0
+    filtered: Counter[str] = field(default_factory=Counter)
+    pending: int = 0
+    windows_processed: int = 0
+    windows_skipped_by_rate: int = 0
+    windows_failed: int = 0
+    created: int = 0
+    merged_exact: int = 0
+    merged_near: int = 0
+    review: int = 0
+    embedded: int = 0
+    embed_reused: int = 0
+    redacted: Counter[str] = field(default_factory=Counter)
+    batches: int = 0
+    timings: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    cost_usd: float = 0.0
+    stopped: str | None = None
+    dry_run: bool = False
+
+    def to_json(self) -> dict[str, object]:
+        """The report as one JSON document."""
+        return {
+            "run_id": self.run_id,
+            "db": self.db,
+            "dry_run": self.dry_run,
+            "stopped": self.stopped,
+            "seconds": round(self.seconds, 3),
+            "files": {
+                "seen": self.files.seen,
+                "read": self.files.read,
+                "unchanged": self.files.unchanged,
+                "failed": len(self.files.failed),
+            },
+            "lines": {"read": self.lines_read, "skipped": dict(self.skipped), "rejected": self.rejected},
+            "messages": {
+                "read": self.messages_read,
+                "new": self.messages_new,
+                "duplicate": self.messages_duplicate,
+                "filtered": dict(self.filtered),
+                "pending": self.pending,
+            },
+            "windows": {
+                "processed": self.windows_processed,
+                "skipped_by_rate": self.windows_skipped_by_rate,
+                "failed": self.windows_failed,
+            },
+            "memories": {
+                "created": self.created,
+                "merged_exact": self.merged_exact,
+                "merged_near": self.merged_near,
+                "review": self.review,
+            },
+            "embedded": self.embedded,
+            "embed_reused": self.embed_reused,
+            "redacted": dict(self.redacted),
+            "batches": self.batches,
+            "timings": {stage: round(seconds, 4) for stage, seconds in self.timings.items()},
+            "cost_usd": self.cost_usd,
+            "messages_per_second": round(self.messages_read / self.seconds, 1) if self.seconds else 0.0,
+        }

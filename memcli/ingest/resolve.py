@@ -1,0 +1,186 @@
+"""What becomes of the candidates of a batch: exact duplicates, near duplicates, pairs for review, new memories.
+
+The candidates are judged one after another in their order, each against the active memories before it, stored or of
+the same batch; so the result does not depend on how the stream is cut into batches.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memcli.dedup.gates import GATE_VERSION
+from memcli.dedup.scan import pairs_above, pairs_within
+from memcli.ingest.judge import VERBATIM, Judge, Judged
+from memcli.model import Candidate
+from memcli.protocols import Embedder
+from memcli.store import memories as memory_rows
+from memcli.store.db import Store
+from memcli.store.memories import Evidence, Known, Link, NewMemory, NewReview
+from memcli.store.vectors import Vectors
+from memcli.text import content_hash
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """A candidate with the window it was taken from."""
+
+    candidate: Candidate
+    window_id: int
+    session_id: int
+    agent: str
+    timestamp: str | None
+
+
+@dataclass(slots=True)
+class Resolved:
+    """What a batch adds to the memories."""
+
+    memories: list[NewMemory] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
+    relinked: list[int] = field(default_factory=list)
+    reviews: list[NewReview] = field(default_factory=list)
+    blocks: dict[str, tuple[NDArray[np.int64], NDArray[np.float32]]] = field(default_factory=dict)
+    embedded: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Candidates with their future ids and hashes, which of them need no vector, and what the store knows of them."""
+
+    items: Sequence[Extracted]
+    first_id: int
+    hashes: list[bytes]
+    exact: list[bool]
+    known: list[Known]
+
+
+class Resolver:
+    """Decides with one embedding model and one threshold."""
+
+    def __init__(self, store: Store, embedder: Embedder, vectors: Vectors, threshold: float) -> None:
+        self.evidence = Evidence(embedder.model_id, threshold, GATE_VERSION)
+        self._store = store
+        self._embedder = embedder
+        self._vectors = vectors
+        self._threshold = threshold
+
+    def plan(self, items: Sequence[Extracted]) -> Plan:
+        """Look up which texts are known: one query for all content hashes."""
+        hashes = [content_hash(item.candidate.content) for item in items]
+        known = memory_rows.by_content(self._store, dict.fromkeys(hashes))
+        taken = {_scope(each.agent, each.type, each.method, each.content_hash) for each in known}
+        spoken = {(each.agent, each.content_hash) for each in known if each.method != VERBATIM}
+        exact = []
+        for item, found in zip(items, hashes, strict=True):
+            method = item.candidate.method
+            scope = _scope(item.agent, item.candidate.type, method, found)
+            exact.append(scope in taken or (method == VERBATIM and (item.agent, found) in spoken))
+            taken.add(scope)
+            if method != VERBATIM:
+                spoken.add((item.agent, found))
+        return Plan(items, self._store.next_id("memories"), hashes, exact, known)
+
+    def embed(self, plan: Plan) -> tuple[dict[bytes, NDArray[np.float32]], int]:
+        """Vectors by content hash of all candidates that need one, and how many had to be embedded for it.
+
+        A text that any memory of the database holds already is not embedded again.
+        """
+        wanted = {
+            found: item.candidate.content
+            for item, found, exact in zip(plan.items, plan.hashes, plan.exact, strict=True)
+            if not exact
+        }
+        stored = {each.content_hash: each.id for each in plan.known if each.embedded and each.content_hash in wanted}
+        rows = self._vectors.rows(list(stored.values()))
+        vectors = {found: rows[memory_id] for found, memory_id in stored.items() if memory_id in rows}
+        missing = [found for found in wanted if found not in vectors]
+        vectors.update(zip(missing, self._embedder.embed([wanted[found] for found in missing]), strict=True))
+        return vectors, len(missing)
+
+    def decide(self, plan: Plan, vectors: dict[bytes, NDArray[np.float32]]) -> Resolved:
+        """Judge all candidates in order."""
+        pairs = self._pairs(plan, vectors)
+        stored = {memory_id for found in pairs.values() for memory_id, _ in found if memory_id < plan.first_id}
+        known = {each.id: each for each in plan.known}
+        known |= {each.id: each for each in memory_rows.by_id(self._store, sorted(stored - known.keys()))}
+        followers = memory_rows.losers(self._store, _may_be_replaced(plan))
+        judge = Judge([*known.values(), *followers], self._threshold)
+        result = Resolved()
+        for place, item in enumerate(plan.items):
+            memory_id = plan.first_id + place
+            judged = judge.take(
+                memory_id,
+                item.agent,
+                item.candidate,
+                plan.hashes[place],
+                pairs.get(memory_id, ()),
+                exact=plan.exact[place],
+            )
+            result.reviews.extend(judged.reviews)
+            result.memories.append(_row(item, memory_id, plan, place, judged))
+        result.links, result.relinked = judge.links()
+        self._collect_vectors(plan, vectors, result)
+        return result
+
+    def _pairs(self, plan: Plan, vectors: dict[bytes, NDArray[np.float32]]) -> dict[int, list[tuple[int, float]]]:
+        """For each future memory id the earlier memories (id ascending, cosine) of its agent above the threshold."""
+        found: dict[int, list[tuple[int, float]]] = defaultdict(list)
+        for agent, places in _by_agent(plan).items():
+            queries = np.stack([vectors[plan.hashes[place]] for place in places])
+            ids = np.array(places, dtype=np.int64) + plan.first_id
+            blocks = ((segment.memory_ids, segment.vectors) for segment in self._vectors.segments(agent))
+            stored = pairs_above(queries, blocks, self._threshold)
+            within = pairs_within(queries, self._threshold)
+            for pairs, others in ((stored, stored.id), (within, ids[within.id])):
+                later = ids[pairs.query]
+                for memory_id, other, score in zip(later.tolist(), others.tolist(), pairs.score.tolist(), strict=True):
+                    found[memory_id].append((other, score))
+        return found
+
+    def _collect_vectors(self, plan: Plan, vectors: dict[bytes, NDArray[np.float32]], result: Resolved) -> None:
+        for agent, places in _by_agent(plan).items():
+            ids = np.array(places, dtype=np.int64) + plan.first_id
+            result.blocks[agent] = (ids, np.stack([vectors[plan.hashes[place]] for place in places]))
+
+
+def _scope(agent: str, kind: str, method: str, found: bytes) -> tuple[str, str, bool, bytes]:
+    """Within this a second memory of one text is an exact duplicate: verbatim memories only repeat verbatim ones."""
+    return agent, kind, method == VERBATIM, found
+
+
+def _by_agent(plan: Plan) -> dict[str, list[int]]:
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, (item, exact) in enumerate(zip(plan.items, plan.exact, strict=True)):
+        if not exact:
+            places[item.agent].append(place)
+    return places
+
+
+def _may_be_replaced(plan: Plan) -> list[int]:
+    """Stored verbatim memories with the text of a new memory of a rule or a model."""
+    spoken = {
+        (item.agent, found)
+        for item, found in zip(plan.items, plan.hashes, strict=True)
+        if item.candidate.method != VERBATIM
+    }
+    return [each.id for each in plan.known if each.method == VERBATIM and (each.agent, each.content_hash) in spoken]
+
+
+def _row(item: Extracted, memory_id: int, plan: Plan, place: int, judged: Judged) -> NewMemory:
+    return NewMemory(
+        id=memory_id,
+        agent=item.agent,
+        session_id=item.session_id,
+        window_id=item.window_id,
+        candidate=item.candidate,
+        content_hash=plan.hashes[place],
+        timestamp=item.timestamp,
+        verdict=judged.decision,
+        embedded=not plan.exact[place],
+        review_pairs=judged.review_pairs,
+    )

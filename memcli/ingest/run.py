@@ -1,0 +1,335 @@
+"""The ingest run: batch after batch through the stages, each committed in one transaction with its cursors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+
+from memcli import __version__
+from memcli.config import Profile, RateScope
+from memcli.ingest.ahead import Ahead
+from memcli.ingest.feed import Feed, ReadBatch
+from memcli.ingest.identify import Identified, Intake, identify
+from memcli.ingest.report import SHOWN_REJECTIONS, STAGES, IngestReport
+from memcli.ingest.resolve import Extracted, Resolved, Resolver
+from memcli.ingest.windows import Cut, cut_all, cut_full, is_due, is_sampled
+from memcli.model import Part, Window
+from memcli.protocols import Embedder, Extractor, Progress
+from memcli.redact import redact_bytes_head
+from memcli.store import files as file_rows
+from memcli.store import memories as memory_rows
+from memcli.store import messages as message_rows
+from memcli.store import runs as run_rows
+from memcli.store.db import Store, now
+from memcli.store.runs import BatchRow, WindowRow
+from memcli.store.vectors import Vectors, append_segments
+
+FREE_TIERS = frozenset({"rules", "verbatim"})
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a run goes about its work; `time_budget` is in seconds, `flush` closes every partial window at the end."""
+
+    profile: Profile
+    rate_applies_to: RateScope
+    intake: Intake
+    batch_size: int
+    flush: bool = False
+    time_budget: float | None = None
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Everything that one transaction writes."""
+
+    started_at: str
+    generation: int
+    read: ReadBatch
+    identified: Identified
+    cut: Cut
+    windows: list[WindowRow] = field(default_factory=list)
+    extracted: list[Extracted] = field(default_factory=list)
+    resolved: Resolved = field(default_factory=Resolved)
+    timings: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+
+
+class Ingest:
+    """One run over one store. `run` may be called once."""
+
+    def __init__(
+        self,
+        store: Store,
+        extractors: Sequence[Extractor],
+        embedder: Embedder,
+        vectors: Vectors,
+        near_threshold: float,
+        options: Options,
+        progress: Progress,
+    ) -> None:
+        self._store = store
+        self._extractors = extractors
+        self._vectors = vectors
+        self._resolver = Resolver(store, embedder, vectors, near_threshold)
+        self._options = options
+        self._progress = progress
+        self._run_id = store.next_id("runs")
+        self._started_at = now()
+        self.report = IngestReport(db=str(store.path))
+
+    def run(self, feed: Feed) -> IngestReport:
+        """Ingest all that `feed` gives, close the windows that are due, and settle the run."""
+        report, started = self.report, time.perf_counter()
+        report.files = feed.files
+        self._progress.start(feed.total_bytes())
+        batches = Ahead(feed.batches())
+        try:
+            while (read := self._next(batches)) is not None:
+                self._ingest(read)
+                if self._is_out_of_time(started):
+                    break
+        finally:
+            batches.close()
+        if feed.exhausted and report.stopped is None:
+            self._close_due_windows(started)
+        elif report.stopped is None:
+            report.stopped = "limit"
+        report.pending = message_rows.pending_count(self._store)
+        report.seconds = time.perf_counter() - started
+        self._settle()
+        self._progress.finish()
+        return report
+
+    def _is_out_of_time(self, started: float) -> bool:
+        budget = self._options.time_budget
+        if budget is not None and time.perf_counter() - started >= budget:
+            self.report.stopped = "time-budget"
+        return self.report.stopped is not None
+
+    def _next(self, batches: Ahead[ReadBatch]) -> _Batch | None:
+        """The next batch; its time for `read` is what the run had to wait, since it reads one batch ahead."""
+        began, started_at = time.perf_counter(), now()
+        read = batches.next()
+        if read is None:
+            return None
+        batch = _Batch(started_at, self._store.generation(), read, Identified(), Cut((), (), ()))
+        batch.timings["read"] = time.perf_counter() - began
+        return batch
+
+    def _ingest(self, batch: _Batch) -> None:
+        with self._stage(batch, "filter"):
+            batch.identified = identify(self._store, batch.read, self._options.intake)
+            parts = batch.identified.parts
+            sessions = list(dict.fromkeys(session_id for session_id, _ in parts))
+            pending = message_rows.pending_parts(self._store, sessions)
+            batch.cut = cut_full(pending, parts, self._options.profile.max_messages)
+        self._process(batch)
+
+    def _close_due_windows(self, started: float) -> None:
+        """Close partial windows, now that all input is read: those that are due, or all with `flush`."""
+        profile, at = self._options.profile, datetime.now(UTC)
+        due = iter(
+            [
+                (session_id, agent, parts)
+                for session_id, agent, parts, newest in message_rows.pending_sessions(self._store)
+                if self._options.flush or is_due(parts, newest, profile, at)
+            ]
+        )
+        for group in iter(lambda: self._group(due), []):
+            batch = _Batch(now(), self._store.generation(), ReadBatch(), Identified(), Cut((), (), ()))
+            with self._stage(batch, "filter"):
+                ids = [session_id for session_id, _ in group]
+                pending = message_rows.pending_parts(self._store, ids)
+                tags = message_rows.session_tags(self._store, ids)
+                for session_id, agent in group:
+                    batch.identified.sessions[session_id] = (agent, "")
+                    batch.identified.tags[session_id] = tags.get(session_id, set())
+                closed = [
+                    window
+                    for session_id in ids
+                    for window in cut_all(session_id, pending[session_id], profile.max_messages)
+                ]
+                batch.cut = Cut(tuple(closed), (), tuple(ids))
+            self._process(batch)
+            if self._is_out_of_time(started):
+                return
+
+    def _group(self, due: Iterator[tuple[int, str, int]]) -> list[tuple[int, str]]:
+        """The next sessions whose waiting parts fill a batch; any number of parts of one session stay together."""
+        group: list[tuple[int, str]] = []
+        total = 0
+        while total < self._options.batch_size and (taken := list(islice(due, 1))):
+            session_id, agent, parts = taken[0]
+            group.append((session_id, agent))
+            total += parts
+        return group
+
+    def _process(self, batch: _Batch) -> None:
+        with self._stage(batch, "extract"):
+            self._extract(batch)
+        with self._stage(batch, "embed"):
+            plan = self._resolver.plan(batch.extracted)
+            vectors, embedded = self._resolver.embed(plan)
+        with self._stage(batch, "dedup"):
+            batch.resolved = self._resolver.decide(plan, vectors)
+            batch.resolved.embedded = embedded
+        with self._stage(batch, "commit"):
+            self._commit(batch)
+        self._count(batch)
+        self._progress.advance(batch.read.bytes, len(batch.read.messages))
+
+    @contextmanager
+    def _stage(self, batch: _Batch, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        batch.timings[name] += time.perf_counter() - began
+        self._progress.stage(name, batch.timings[name])
+
+    def _extract(self, batch: _Batch) -> None:
+        next_id = self._store.next_id("windows")
+        for number, (session_id, parts) in enumerate(batch.cut.closed):
+            agent = batch.identified.sessions[session_id][0]
+            row = _window_row(next_id + number, session_id, parts)
+            window = Window(row.id, session_id, agent, parts)
+            sampled = is_sampled(agent, session_id, parts, self._options.profile.rate)
+            times = {part.message_id: part.timestamp for part in parts}
+            began = time.perf_counter()
+            for extractor in self._extractors:
+                is_rated = self._options.rate_applies_to == "all" or extractor.tier not in FREE_TIERS
+                if is_rated and not sampled:
+                    row.tiers.append((extractor.tier, extractor.version, "skipped_by_rate"))
+                    continue
+                extraction = extractor.extract(window)
+                row.tiers.append((extractor.tier, extractor.version, "done"))
+                row.methods.append(extractor.tier)
+                row.tokens += extraction.tokens
+                row.cost_usd += extraction.cost_usd
+                batch.extracted.extend(
+                    Extracted(candidate, row.id, session_id, agent, times[candidate.sources[0].message_id])
+                    for candidate in extraction.candidates
+                )
+            row.seconds = time.perf_counter() - began
+            batch.windows.append(row)
+
+    def _commit(self, batch: _Batch) -> None:
+        began = time.perf_counter()
+        identified, resolved, read = batch.identified, batch.resolved, batch.read
+        _count_per_window(batch)
+        with self._store.transaction(batch.generation) as conn:
+            row = _batch_row(batch, self._store.next_id("batches"))
+            run_rows.write_run(conn, self._run_id, "ingest", __version__, self._started_at)
+            file_rows.write_cursors(conn, read.cursors.values())
+            file_rows.write_rejected(conn, _rejected_rows(read), self._run_id)
+            run_rows.write_batch(conn, row, self._run_id)
+            message_rows.write_sessions(conn, identified.new_sessions, identified.new_tags)
+            message_rows.write_messages(conn, identified.new, row.id)
+            message_rows.write_grown(conn, identified.grown)
+            message_rows.write_identities(conn, identified.records, identified.counts, read.restarted)
+            message_rows.write_pending(conn, batch.cut.windowed, batch.cut.waiting)
+            run_rows.write_windows(conn, batch.windows, row.id)
+            tags = [
+                (memory.id, tag)
+                for memory in resolved.memories
+                for tag in sorted(identified.tags.get(memory.session_id, ()))
+            ]
+            memory_rows.write_memories(conn, resolved.memories, tags, self._run_id)
+            memory_rows.write_merges(
+                conn, resolved.links, resolved.relinked, resolved.reviews, self._resolver.evidence, self._run_id
+            )
+            merged = append_segments(conn, self._resolver.evidence.model_id, resolved.blocks)
+            batch.timings["commit"] = time.perf_counter() - began
+            run_rows.write_batch_timings(conn, row.id, batch.timings)
+            batch.timings["commit"] = 0.0
+        self._vectors.forget(merged)
+
+    def _count(self, batch: _Batch) -> None:
+        report, read, identified, resolved = self.report, batch.read, batch.identified, batch.resolved
+        report.run_id = self._run_id
+        report.batches += 1
+        report.lines_read += read.lines
+        report.skipped.update(read.skipped)
+        report.rejected += len(read.rejected)
+        for file_id, line in read.rejected[: SHOWN_REJECTIONS - len(report.rejections)]:
+            report.rejections.append((read.cursors[file_id].path, line.line, line.reason))
+        report.messages_read += len(read.messages)
+        report.messages_new += len(identified.new)
+        report.messages_duplicate += identified.duplicate
+        report.filtered.update(identified.filtered)
+        report.redacted.update(identified.redacted)
+        report.windows_processed += sum(bool(window.methods) for window in batch.windows)
+        report.windows_skipped_by_rate += sum(
+            any(status == "skipped_by_rate" for _, _, status in window.tiers) for window in batch.windows
+        )
+        losers = {link.loser: link.kind for link in resolved.links}
+        report.created += sum(memory.id not in losers for memory in resolved.memories)
+        report.merged_exact += sum(kind == "exact" for kind in losers.values())
+        report.merged_near += sum(kind == "near" for kind in losers.values())
+        report.review += sum(memory.verdict == "review" for memory in resolved.memories)
+        report.embedded += resolved.embedded
+        report.embed_reused += len(batch.extracted) - resolved.embedded
+        report.cost_usd += sum(window.cost_usd for window in batch.windows)
+        for stage, seconds in batch.timings.items():
+            report.timings[stage] += seconds
+
+    def _settle(self) -> None:
+        """Close the run, unless it found nothing to do: then nothing is written at all."""
+        report = self.report
+        if report.run_id is None and (report.stopped is not None or not run_rows.unfinished(self._store)):
+            return
+        report.run_id = self._run_id
+        with self._store.transaction(self._store.generation()) as conn:
+            run_rows.write_run(conn, self._run_id, "ingest", __version__, self._started_at)
+            run_rows.finish_run(conn, self._run_id, report.to_json(), complete=report.stopped is None)
+
+
+def _window_row(window_id: int, session_id: int, parts: Sequence[Part]) -> WindowRow:
+    times = [part.timestamp for part in parts if part.timestamp is not None]
+    return WindowRow(
+        window_id,
+        session_id,
+        [(part.message_id, part.start, part.start + len(part.text)) for part in parts],
+        min(times, default=None),
+        max(times, default=None),
+    )
+
+
+def _count_per_window(batch: _Batch) -> None:
+    rows = {window.id: window for window in batch.windows}
+    losers = {link.loser for link in batch.resolved.links}
+    for memory in batch.resolved.memories:
+        if memory.id in losers:
+            rows[memory.window_id].memories_merged += 1
+        else:
+            rows[memory.window_id].memories_created += 1
+
+
+def _batch_row(batch: _Batch, batch_id: int) -> BatchRow:
+    identified, read = batch.identified, batch.read
+    windowed = [message_id for window in batch.windows for message_id, _, _ in window.parts]
+    return BatchRow(
+        id=batch_id,
+        started_at=batch.started_at,
+        message_ids=identified.message_ids or windowed,
+        lines_read=read.lines,
+        lines_skipped=read.skipped,
+        messages_in=len(read.messages),
+        messages_duplicate=identified.duplicate,
+        messages_kept=len(identified.parts),
+        messages_filtered=identified.filtered,
+        memories_created=sum(window.memories_created for window in batch.windows),
+        memories_merged=sum(window.memories_merged for window in batch.windows),
+        methods=list(dict.fromkeys(method for window in batch.windows for method in window.methods)),
+        timings=batch.timings,
+        tokens=sum(window.tokens for window in batch.windows),
+        cost_usd=sum(window.cost_usd for window in batch.windows),
+    )
+
+
+def _rejected_rows(read: ReadBatch) -> list[tuple[int, int, int, str, str]]:
+    return [
+        (file_id, line.line, line.start, line.reason, redact_bytes_head(line.head)) for file_id, line in read.rejected
+    ]

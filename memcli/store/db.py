@@ -1,0 +1,228 @@
+"""The Store: opening and creating the file, the run lock, the one transaction per batch, look-ups by many keys."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from filelock import FileLock, Timeout
+from sqlite_utils import Database
+
+from memcli.errors import DamagedError, LockedError, MismatchError, NoDatabaseError, UsageError
+from memcli.store.schema import APPLICATION_ID, migrations
+
+_WAL_PAGES = 8000
+
+# Rows 0.. of a blob of concatenated 16-byte hashes. One statement looks up any number of them: no limit on the number
+# of parameters to chunk for, no temporary table to fill.
+_HASHES = """
+WITH RECURSIVE positions (i) AS (SELECT 0 WHERE length(:hashes) > 0
+    UNION ALL SELECT i + 1 FROM positions WHERE (i + 1) * 16 < length(:hashes)),
+hashes (hash) AS (SELECT substr(:hashes, i * 16 + 1, 16) FROM positions)
+"""
+
+
+def now() -> str:
+    """The current time as the store writes it: UTC, ISO 8601 with milliseconds and Z."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Store:
+    """An open memory database. Use `Store.create` to write, `Store.open` to read; close it or use `with`."""
+
+    def __init__(self, path: Path, conn: sqlite3.Connection) -> None:
+        """Wrap an open connection; callers use `create` or `open`."""
+        self.path = path
+        self.conn = conn
+        self.db = Database(conn, use_counts_table=False)
+
+    @classmethod
+    def create(cls, path: Path) -> Store:
+        """Open for writing, making and migrating the file as needed. Hold `run_lock(path)` while calling this.
+
+        Raises:
+            UsageError: the folder or file cannot be written.
+            MismatchError: not a memcli database, or one of a newer memcli.
+            DamagedError: not an SQLite file, or a damaged one.
+        """
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Made here so that the file never exists with a wider mode: transcripts hold private things.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        except OSError as error:
+            raise UsageError(f"cannot write the database {path}: {error.strerror}", "name another with --db") from error
+        with _damage_named(path):
+            store = cls(path, _connect(path, "rwc"))
+            try:
+                if store.conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                    store._check_ours()
+                else:
+                    store.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                    store.conn.execute("PRAGMA journal_mode = WAL")
+                if migrations.pending(store.db):
+                    migrations.apply(store.db)
+            except BaseException:
+                store.close()
+                raise
+        return store
+
+    @classmethod
+    def open(cls, path: Path) -> Store:
+        """Open for reading only.
+
+        Raises:
+            NoDatabaseError: there is no such file.
+            MismatchError: not a memcli database, or one of another schema version.
+            DamagedError: not an SQLite file, or a damaged one.
+        """
+        if not path.is_file():
+            raise NoDatabaseError(f"no database at {path}", "make one with: memcli ingest PATH")
+        with _damage_named(path):
+            store = cls(path, _connect(path, "ro"))
+            try:
+                store._check_ours()
+                if migrations.pending(store.db):
+                    raise MismatchError(
+                        f"{path} was made by an older memcli", "run memcli ingest on it once: that migrates it"
+                    )
+            except BaseException:
+                store.close()
+                raise
+        return store
+
+    def _check_ours(self) -> None:
+        if self.conn.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            raise MismatchError(f"{self.path} is an SQLite file, but no memcli database", "name another with --db")
+        known = {migration.name for migration in migrations.pending(self.db)}
+        known |= {migration.name for migration in migrations.applied(self.db)}
+        released = {migration.name for migration in migrations._migrations}  # noqa: SLF001 - no public list of all names
+        if newer := sorted(known - released):
+            raise MismatchError(
+                f"{self.path} was written by a newer memcli (it has the migration {newer[-1]})", "upgrade memcli"
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.conn.close()
+
+    @contextmanager
+    def transaction(self, generation: int) -> Iterator[sqlite3.Connection]:
+        """One write transaction on the corpus, begun IMMEDIATE, that bumps the generation.
+
+        Args:
+            generation: the corpus generation that what is about to be written was computed against.
+
+        Raises:
+            MismatchError: the corpus has changed since; nothing is written.
+        """
+        self.conn.execute("BEGIN IMMEDIATE")
+        try:
+            if self.generation() != generation:
+                raise MismatchError(
+                    "the database was changed by another program during the run", "run the command again"
+                )
+            self.conn.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
+            yield self.conn
+            self.conn.execute("COMMIT")
+        except BaseException:
+            if self.conn.in_transaction:
+                self.conn.execute("ROLLBACK")
+            raise
+
+    def generation(self) -> int:
+        """The number of transactions that have changed the corpus."""
+        return int(self.meta("generation"))
+
+    def meta(self, key: str) -> Any:  # noqa: ANN401 - a meta value is whatever was stored
+        """A value of the `meta` table, None where it is not set."""
+        row = self.conn.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def set_model(self, model_id: str) -> None:
+        """Bind a new database to its embedding model."""
+        self.conn.execute("INSERT INTO meta VALUES ('model_id', ?)", (model_id,))
+
+    def by_hashes(self, select: str, hashes: Iterable[bytes]) -> list[tuple[Any, ...]]:
+        """Run `select`, which reads from the table `hashes (hash)`, for any number of 16-byte hashes at once."""
+        blob = b"".join(hashes)
+        return self.conn.execute(_HASHES + select, {"hashes": blob}).fetchall() if blob else []
+
+    def by_ids(self, select: str, ids: Sequence[int]) -> list[tuple[Any, ...]]:
+        """Run `select`, which holds `IN (SELECT value FROM json_each(:ids))`, for any number of ids at once."""
+        return self.conn.execute(select, {"ids": json.dumps(ids)}).fetchall() if ids else []
+
+    def next_id(self, table: str) -> int:
+        """The first free id of `table`. Stable while the run lock is held: there is one writer."""
+        return int(self.conn.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchone()[0])
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    # SQLite percent-decodes the path of a URI, so everything special in it must be quoted: as_uri does that.
+    conn = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
+    )
+    conn.execute("PRAGMA trusted_schema = OFF")
+    conn.execute("PRAGMA busy_timeout = 5000")
+    if mode != "ro":
+        conn.execute("PRAGMA synchronous = NORMAL")
+        conn.execute("PRAGMA foreign_keys = ON")
+        # A batch writes a few MB: checkpointing after each would write every page twice.
+        conn.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+    return conn
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise UsageError(f"cannot open the database {path}: {error}", "check the path and its permissions") from error
+    except sqlite3.DatabaseError as error:
+        raise DamagedError(f"{path} is damaged or no SQLite database: {error}", "restore a backup") from error
+
+
+@contextmanager
+def run_lock(path: Path, wait: float, command: str) -> Iterator[None]:
+    """Hold the database's run lock: one writing command at a time. The lock ends with the process, however it ends.
+
+    Raises:
+        LockedError: another run holds it for longer than `wait` seconds.
+        UsageError: the folder cannot be written.
+    """
+    lock_path = path.with_name(path.name + ".lock")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = FileLock(lock_path, timeout=wait, mode=0o600)
+        lock.acquire()
+    except Timeout as error:
+        holder = lock_path.read_text(encoding="utf-8", errors="replace")[:200].strip() or "another run"
+        raise LockedError(
+            f"{path} is in use by {holder}", "wait for it with --wait SECONDS, or try again later"
+        ) from error
+    except OSError as error:
+        raise UsageError(f"cannot write beside {path}: {error.strerror}", "name another with --db") from error
+    try:
+        lock_path.write_text(f"memcli {command}, process {os.getpid()}, since {now()}\n", encoding="utf-8")
+        yield
+    finally:
+        lock.release()
+
+
+def copy_database(path: Path, target: Path) -> None:
+    """Copy the database at `path`, if there is one, to `target` as of its last commit (SQLite's online backup)."""
+    if not path.is_file():
+        return
+    with Store.open(path) as source, closing(sqlite3.connect(target)) as copy:
+        source.conn.backup(copy)

@@ -1,0 +1,220 @@
+"""Memories, their provenance and tags, merges and review pairs: what dedup asks for and what a batch adds."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from memcli.model import Candidate, Judgement
+from memcli.store.db import Store, now
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A merge: `loser` goes into `winner`, with the evidence."""
+
+    loser: int
+    winner: int
+    kind: str
+    cosine: float
+    overlap: float
+    gates_passed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A stored memory as dedup sees it.
+
+    `link` is its live merge link, None for an active memory.
+    """
+
+    id: int
+    agent: str
+    type: str
+    method: str
+    content: str
+    content_hash: bytes
+    embedded: bool
+    link: Link | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewMemory:
+    """A memory as it will be stored; it never changes afterwards."""
+
+    id: int
+    agent: str
+    session_id: int
+    window_id: int
+    candidate: Candidate
+    content_hash: bytes
+    timestamp: str | None
+    verdict: str
+    embedded: bool
+    review_pairs: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewReview:
+    """A pair above the threshold whose evidence failed."""
+
+    memory: int
+    other: int
+    cosine: float
+    judgement: Judgement
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the merges of a batch were decided with."""
+
+    model_id: str
+    threshold: float
+    gate_version: str
+
+
+_LINK = "g.winner_id, g.kind, g.cosine, g.overlap, g.gates_passed"
+_KNOWN = (
+    f"SELECT m.id, m.agent_id, m.type, m.extraction_method, m.content, m.content_hash, m.embedded, {_LINK}"
+    " FROM {source} LEFT JOIN merges AS g ON g.loser_id = m.id AND g.ended_at IS NULL {where} ORDER BY m.id"
+)
+
+
+def by_content(store: Store, hashes: Iterable[bytes]) -> list[Known]:
+    """Every memory whose text has one of the content hashes, lowest id first."""
+    source = "hashes JOIN memories AS m ON m.content_hash = hashes.hash"
+    return [_known(row) for row in store.by_hashes(_KNOWN.format(source=source, where=""), hashes)]
+
+
+def by_id(store: Store, ids: Sequence[int]) -> list[Known]:
+    """The memories `ids`, lowest id first."""
+    source = "json_each(:ids) AS wanted JOIN memories AS m ON m.id = wanted.value"
+    return [_known(row) for row in store.by_ids(_KNOWN.format(source=source, where=""), ids)]
+
+
+def losers(store: Store, winners: Sequence[int]) -> list[Known]:
+    """All memories with a live link to one of `winners`, lowest id first."""
+    where = "WHERE g.winner_id IN (SELECT value FROM json_each(:ids))"
+    return [_known(row) for row in store.by_ids(_KNOWN.format(source="memories AS m", where=where), winners)]
+
+
+def _known(row: tuple[Any, ...]) -> Known:
+    memory_id, agent, kind, method, content, content_hash, embedded, winner, *evidence = row
+    link = None
+    if winner is not None:
+        link = Link(memory_id, winner, evidence[0], evidence[1], evidence[2], tuple(json.loads(evidence[3])))
+    return Known(memory_id, agent, kind, method, content, content_hash, bool(embedded), link)
+
+
+def recalled(store: Store, hashes: Iterable[bytes]) -> set[tuple[str, bytes]]:
+    """Which (agent, content hash) are memories of a run that was completed before this one began."""
+    return set(
+        store.by_hashes(
+            "SELECT m.agent_id, m.content_hash FROM hashes JOIN memories AS m ON m.content_hash = hashes.hash"
+            " WHERE m.id <= (SELECT value FROM meta WHERE key = 'recall_horizon')",
+            hashes,
+        )
+    )
+
+
+def write_memories(
+    conn: sqlite3.Connection, memories: Sequence[NewMemory], tags: Iterable[tuple[int, str]], run_id: int
+) -> None:
+    """Insert memories with provenance and keyword index; `tags` are (memory id, tag) of their sessions."""
+    created = now()
+    conn.executemany(
+        "INSERT INTO memories VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                memory.id,
+                memory.agent,
+                memory.session_id,
+                memory.window_id,
+                memory.candidate.type,
+                memory.candidate.content,
+                memory.content_hash,
+                memory.candidate.importance,
+                json.dumps(memory.candidate.keywords) if memory.candidate.keywords else "[]",
+                memory.candidate.method,
+                memory.timestamp,
+                memory.verdict,
+                memory.embedded,
+                memory.review_pairs,
+                run_id,
+                created,
+            )
+            for memory in memories
+        ],
+    )
+    conn.executemany(
+        'INSERT OR IGNORE INTO provenance (memory_id, message_id, start, "end") VALUES (?, ?, ?, ?)',
+        [
+            (memory.id, source.message_id, source.start, source.end)
+            for memory in memories
+            for source in memory.candidate.sources
+        ],
+    )
+    conn.executemany("INSERT INTO memory_tags VALUES (?, ?, 1.0)", tags)
+    # An exact duplicate has the words of its winner: neither a vector nor an entry in the keyword index of its own.
+    conn.executemany(
+        "INSERT INTO memories_fts (rowid, content) VALUES (?, ?)",
+        [(memory.id, memory.candidate.content) for memory in memories if memory.embedded],
+    )
+
+
+def write_merges(
+    conn: sqlite3.Connection,
+    merges: Iterable[Link],
+    relinked: Sequence[int],
+    reviews: Iterable[NewReview],
+    evidence: Evidence,
+    run_id: int,
+) -> None:
+    """End the live links of the losers `relinked`, then add links and review pairs with their evidence."""
+    created = now()
+    conn.execute(
+        "UPDATE merges SET ended_at = ?, ended_run_id = ?, ended_reason = 'relinked'"
+        " WHERE ended_at IS NULL AND loser_id IN (SELECT value FROM json_each(?))",
+        (created, run_id, json.dumps(relinked)),
+    )
+    conn.executemany(
+        "INSERT INTO merges (loser_id, winner_id, kind, cosine, overlap, gates_passed, gate_version, threshold,"
+        " model_id, run_id, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                merge.loser,
+                merge.winner,
+                merge.kind,
+                merge.cosine,
+                merge.overlap,
+                json.dumps(merge.gates_passed),
+                evidence.gate_version,
+                evidence.threshold,
+                evidence.model_id,
+                run_id,
+                created,
+            )
+            for merge in merges
+        ],
+    )
+    conn.executemany(
+        "INSERT INTO review_pairs (memory_id, other_id, cosine, overlap, gates_failed, differences, gate_version,"
+        " run_id, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                review.memory,
+                review.other,
+                review.cosine,
+                review.judgement.overlap,
+                json.dumps(review.judgement.failed),
+                json.dumps(review.judgement.differences, ensure_ascii=False),
+                evidence.gate_version,
+                run_id,
+                created,
+            )
+            for review in reviews
+        ],
+    )

@@ -1,0 +1,154 @@
+"""Runs, batches and windows: what was done when, and how long each stage took."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from memcli.store.db import Store, now
+
+
+@dataclass(slots=True)
+class WindowRow:
+    """A window that was processed: source parts (message id, start, end), tiers and what came of them."""
+
+    id: int
+    session_id: int
+    parts: list[tuple[int, int, int]]
+    started_at: str | None
+    ended_at: str | None
+    methods: list[str] = field(default_factory=list)
+    tiers: list[tuple[str, str, str]] = field(default_factory=list)
+    memories_created: int = 0
+    memories_merged: int = 0
+    tokens: int = 0
+    cost_usd: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class BatchRow:
+    """A committed batch."""
+
+    id: int
+    started_at: str
+    message_ids: list[int]
+    lines_read: int
+    lines_skipped: Mapping[str, int]
+    messages_in: int
+    messages_duplicate: int
+    messages_kept: int
+    messages_filtered: Mapping[str, int]
+    memories_created: int
+    memories_merged: int
+    methods: Sequence[str]
+    timings: Mapping[str, float]
+    tokens: int = 0
+    cost_usd: float = 0.0
+
+
+def write_run(conn: sqlite3.Connection, run_id: int, command: str, version: str, started_at: str) -> None:
+    """Record that a run has begun; with its first batch, so that a run that changes nothing writes nothing."""
+    conn.execute(
+        "INSERT OR IGNORE INTO runs (id, command, version, status, started_at) VALUES (?, ?, ?, 'running', ?)",
+        (run_id, command, version, started_at),
+    )
+
+
+def unfinished(store: Store) -> bool:
+    """Whether an earlier run was killed or interrupted and no later one has completed its work."""
+    return bool(
+        store.conn.execute(
+            "SELECT EXISTS (SELECT 1 FROM runs"
+            " WHERE id > (SELECT coalesce(max(id), 0) FROM runs WHERE status = 'done'))"
+        ).fetchone()[0]
+    )
+
+
+def finish_run(conn: sqlite3.Connection, run_id: int, report: Mapping[str, object], *, complete: bool) -> None:
+    """Close a run; `complete` says that all its input was read, which settles what earlier runs left open.
+
+    From then on the memories made so far count as known when they come back through a prompt. Drawing the line
+    here, rather than at each batch, keeps the result independent of batch sizes and of where a run was killed.
+    """
+    conn.execute("UPDATE runs SET status = 'interrupted' WHERE status = 'running' AND id <> ?", (run_id,))
+    conn.execute(
+        "UPDATE runs SET status = ?, finished_at = ?, report = ? WHERE id = ?",
+        ("done" if complete else "interrupted", now(), json.dumps(report), run_id),
+    )
+    if complete:
+        conn.execute("UPDATE meta SET value = (SELECT coalesce(max(id), 0) FROM memories) WHERE key = 'recall_horizon'")
+
+
+def write_batch(conn: sqlite3.Connection, batch: BatchRow, run_id: int) -> None:
+    """Insert a batch; its commit time is filled in by `write_commit_time` once it is known."""
+    conn.execute(
+        "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)",
+        (
+            batch.id,
+            run_id,
+            json.dumps(batch.message_ids),
+            batch.started_at,
+            now(),
+            batch.lines_read,
+            json.dumps(batch.lines_skipped),
+            batch.messages_in,
+            batch.messages_duplicate,
+            batch.messages_kept,
+            json.dumps(batch.messages_filtered),
+            batch.memories_created,
+            batch.memories_merged,
+            json.dumps(batch.methods),
+            batch.tokens,
+            batch.cost_usd,
+            json.dumps(batch.timings),
+        ),
+    )
+
+
+def write_batch_timings(conn: sqlite3.Connection, batch_id: int, timings: Mapping[str, float]) -> None:
+    """Complete a batch's timings inside its transaction: only then is it known how long the writing took."""
+    conn.execute("UPDATE batches SET timings = ?, ended_at = ? WHERE id = ?", (json.dumps(timings), now(), batch_id))
+
+
+def write_windows(conn: sqlite3.Connection, windows: Sequence[WindowRow], batch_id: int) -> None:
+    """Insert windows and the state of their tiers.
+
+    Their messages must be inserted before: the dropped ones between a window's first and last are counted there.
+    """
+    conn.executemany(
+        "INSERT INTO windows VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, 0, ?, ?, ?, ?, ?, NULL, ?)",
+        [
+            (
+                window.id,
+                window.session_id,
+                batch_id,
+                json.dumps([message_id for message_id, _, _ in window.parts]),
+                json.dumps([[start, end] for _, start, end in window.parts]),
+                window.started_at,
+                window.ended_at,
+                len(window.parts),
+                window.memories_created,
+                window.memories_merged,
+                json.dumps(window.methods),
+                window.tokens,
+                window.cost_usd,
+                json.dumps({"extract": window.seconds}),
+            )
+            for window in windows
+        ],
+    )
+    conn.execute(
+        "UPDATE windows SET messages_filtered = ("
+        " SELECT count(*) FROM messages AS m WHERE m.session_id = windows.session_id AND m.filter_reason IS NOT NULL"
+        " AND m.id BETWEEN json_extract(windows.source_message_ids, '$[0]')"
+        " AND json_extract(windows.source_message_ids, '$[#-1]')) WHERE batch_id = ?",
+        (batch_id,),
+    )
+    conn.execute("UPDATE windows SET messages_in = messages_kept + messages_filtered WHERE batch_id = ?", (batch_id,))
+    conn.executemany(
+        "INSERT INTO window_tiers VALUES (?, ?, ?, ?, 1, NULL)",
+        [(window.id, *tier) for window in windows for tier in window.tiers],
+    )

@@ -1,0 +1,89 @@
+"""From a Config to concrete parts. Heavy packages are imported here, when a command needs them and not before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from memcli.config import data_dir
+from memcli.embed.models import ModelFiles, default_model, find_model, keep_model
+from memcli.errors import MismatchError
+from memcli.extract.rules import RuleExtractor, starter_rules
+from memcli.extract.verbatim import VerbatimExtractor
+from memcli.protocols import Embedder, Extractor, Reader
+from memcli.readers import detect, make_reader
+from memcli.store.db import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+BUILT_TIERS = ("rules", "verbatim")
+
+
+class LazyEmbedder:
+    """An embedder that loads its model at the first text: a run that finds nothing new never pays for it."""
+
+    def __init__(self, files: ModelFiles, batch_size: int) -> None:
+        self.model_id = files.model_id
+        self.dim = files.dim
+        self._files = files
+        self._batch_size = batch_size
+        self._embedder: Embedder | None = None
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See Embedder."""
+        if self._embedder is None:
+            from memcli.embed.onnx import OnnxEmbedder  # noqa: PLC0415 - onnxruntime and tokenizers take 0.2 s
+
+            self._embedder = OnnxEmbedder(self._files, self._batch_size)
+        return self._embedder.embed(texts)
+
+
+def model_of(store: Store, environ: Mapping[str, str]) -> ModelFiles:
+    """The model a database was made with; for a new one the default.
+
+    Raises:
+        MismatchError: the database's model is neither in the package nor in the data folder.
+    """
+    model_id = store.meta("model_id")
+    if model_id is None:
+        return default_model()
+    folder = data_dir(environ) / "models"
+    files = find_model(model_id, folder)
+    if files is None:
+        raise MismatchError(
+            f"{store.path} was made with the embedding model {model_id}, which is not in {folder}",
+            f"put the model's files back into {folder / model_id}, or move on with: memcli reindex --model default",
+        )
+    return files
+
+
+def adopt_model(store: Store, files: ModelFiles, environ: Mapping[str, str]) -> None:
+    """Make `files` the model of a new database, and keep a copy of it: a later default must not break the file."""
+    if store.meta("model_id") is not None:
+        return
+    keep_model(files, data_dir(environ) / "models")
+    store.set_model(files.model_id)
+
+
+def extractors(tiers: Sequence[str], *, with_starter_rules: bool) -> list[Extractor]:
+    """The extractors of the named tiers, cheapest first, whatever order they are named in."""
+    made: list[Extractor] = []
+    if "rules" in tiers:
+        made.append(RuleExtractor(starter_rules() if with_starter_rules else ()))
+    if "verbatim" in tiers:
+        made.append(VerbatimExtractor())
+    return made
+
+
+def reader_chooser(
+    format_name: str | None, mapping: Mapping[str, str] | None
+) -> Callable[[str | None, bytes], Reader | None]:
+    """How a file's reader is chosen: by the user's word, else by the file's cursor, else by its first bytes."""
+
+    def choose(known: str | None, head: bytes) -> Reader | None:
+        name = format_name or known
+        return make_reader(name, mapping) if name else detect(head, mapping)
+
+    return choose

@@ -1,0 +1,69 @@
+"""What every Embedder promises (see memcli.protocols), run over each embedder that there is."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from memcli.embed.models import default_model
+from memcli.embed.onnx import OnnxEmbedder
+from memcli.protocols import Embedder
+
+TEXTS = [
+    "The deploy key lives in the vault.",
+    "",
+    "Ich mag Käse, 日本語も少し and a café ☕",
+    "a",
+    "The deploy key lives in the vault.",
+    "one sentence that is quite a bit longer than all of its neighbours, " * 12,
+]
+
+
+@cache
+def packaged() -> Embedder:
+    return OnnxEmbedder(default_model())
+
+
+@pytest.fixture(params=[packaged], ids=["packaged"])
+def embedder(request):
+    return request.param()
+
+
+def test_gives_one_float32_row_of_dim_columns_per_text(embedder):
+    vectors = embedder.embed(TEXTS)
+    assert vectors.shape == (len(TEXTS), embedder.dim)
+    assert vectors.dtype == np.float32
+
+
+def test_no_text_gives_no_row(embedder):
+    assert embedder.embed([]).shape == (0, embedder.dim)
+
+
+def test_rows_have_unit_length_and_a_text_without_token_the_zero_row(embedder):
+    lengths = np.linalg.norm(embedder.embed(TEXTS).astype(np.float64), axis=1)
+    assert lengths[1] == 0
+    assert np.abs(np.delete(lengths, 1) - 1).max() < 1e-6
+
+
+def test_rows_come_in_the_order_of_the_texts(embedder):
+    alone = np.concatenate([embedder.embed([text]) for text in TEXTS])
+    assert np.abs(embedder.embed(TEXTS) - alone).max() <= 1e-5
+    assert np.abs(embedder.embed(TEXTS[::-1]) - alone[::-1]).max() <= 1e-5
+
+
+def test_equal_texts_have_equal_rows_and_different_texts_do_not(embedder):
+    vectors = embedder.embed(TEXTS)
+    assert np.array_equal(vectors[0], vectors[4])
+    assert not np.array_equal(vectors[0], vectors[2])
+
+
+def test_related_texts_are_nearer_than_unrelated_ones(embedder):
+    query, near, far = embedder.embed(
+        ["How do I reset my password?", "I forgot my password, how can I change it?", "The soup needs more salt."]
+    )
+    assert query @ near > query @ far + 0.2
+
+
+def test_is_named_by_a_content_hash(embedder):
+    assert len(embedder.model_id) == 32
+    int(embedder.model_id, 16)

@@ -1,0 +1,150 @@
+"""The similarity scan finds what the naive float64 comparison of all pairs finds, however the vectors are blocked."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memcli.dedup import scan
+from memcli.dedup.scan import pairs_above, pairs_within
+
+DIM = 32
+
+
+def unit(vectors):
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+
+
+def random_vectors(rng, count):
+    return unit(rng.normal(size=(count, DIM)))
+
+
+def clustered(rng, count):
+    centres = rng.normal(size=(3, DIM))
+    return unit(centres[rng.integers(0, 3, count)] + rng.normal(size=(count, DIM)) * 0.05)
+
+
+def duplicates(rng, count):
+    return unit(rng.normal(size=(2, DIM)))[rng.integers(0, 2, count)]
+
+
+def spread_on_a_line(rng, count):
+    angles = rng.random(count) * 0.9
+    return unit(np.stack([np.cos(angles), np.sin(angles)] + [np.zeros(count)] * (DIM - 2), axis=1))
+
+
+def with_zeros(rng, count):
+    return random_vectors(rng, count) * (rng.random(count) < 0.5)[:, None].astype(np.float32)
+
+
+KINDS = [random_vectors, clustered, duplicates, spread_on_a_line, with_zeros]
+
+
+def naive(queries, ids, vectors, threshold):
+    """Every pair, one by one, in float64."""
+    found = []
+    for query, left in enumerate(queries.astype(np.float64)):
+        for number, right in zip(ids, vectors.astype(np.float64), strict=True):
+            score = (left * right).sum()
+            if score >= threshold:
+                found.append((query, int(number), float(score)))
+    return sorted(found)
+
+
+def listed(pairs):
+    return list(zip(pairs.query.tolist(), pairs.id.tolist(), pairs.score.tolist(), strict=True))
+
+
+def cut(ids, vectors, cuts):
+    borders = [0, *sorted(cuts), len(ids)]
+    return [(ids[a:b], vectors[a:b]) for a, b in pairwise(borders)]
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch):
+    """Tiles of a few rows, so that few vectors have many borders."""
+    monkeypatch.setattr(scan, "_QUERIES_AT_ONCE", 5)
+    monkeypatch.setattr(scan, "_ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(scan, "_SCORED_AT_ONCE", 3)
+
+
+any_vectors = st.tuples(st.sampled_from(KINDS), st.integers(0, 2**32), st.integers(0, 30), st.integers(0, 30))
+
+
+@settings(deadline=None)
+@given(any_vectors, st.sampled_from([0.999999, 0.95, 0.5, 0.0, -0.5]), st.lists(st.integers(0, 30), max_size=4))
+def test_pairs_above_are_the_naive_pairs_whatever_the_blocks(drawn, threshold, cuts):
+    kind, seed, queries, count = drawn
+    rng = np.random.default_rng(seed)
+    vectors = kind(rng, queries + count)
+    ids = rng.permutation(1000)[:count]
+    blocks = cut(ids, vectors[queries:], [min(at, count) for at in cuts])
+    found = listed(pairs_above(vectors[:queries], iter(blocks), threshold))
+    assert found == naive(vectors[:queries], ids, vectors[queries:], threshold)
+
+
+@settings(deadline=None)
+@given(any_vectors, st.sampled_from([0.999999, 0.95, 0.5, 0.0]))
+def test_pairs_within_are_the_naive_pairs_once_each(drawn, threshold):
+    kind, seed, count, _ = drawn
+    vectors = kind(np.random.default_rng(seed), count)
+    expected = [found for found in naive(vectors, range(count), vectors, threshold) if found[1] < found[0]]
+    assert listed(pairs_within(vectors, threshold)) == expected
+
+
+@settings(deadline=None)
+@given(any_vectors, st.data())
+def test_a_pair_exactly_at_the_threshold_is_found_and_just_below_it_is_not(drawn, data):
+    kind, seed, count, _ = drawn
+    vectors = kind(np.random.default_rng(seed), count + 2)
+    scores = [score for _, _, score in naive(vectors[:1], range(count + 2), vectors, -1.0)]
+    threshold = data.draw(st.sampled_from(scores))
+    blocks = [(np.arange(count + 2), vectors)]
+    for bound in (threshold, np.nextafter(threshold, 2), np.nextafter(threshold, -2)):
+        expected = naive(vectors[:1], range(count + 2), vectors, bound)
+        assert listed(pairs_above(vectors[:1], blocks, bound)) == expected
+
+
+def test_a_pair_that_float32_rounds_below_the_threshold_is_found():
+    rng = np.random.default_rng(3)
+    vectors = clustered(rng, 400)
+    left, right = vectors[:200], vectors[200:]
+    rounded = np.einsum("ij,ij->i", left, right)
+    exact = (left.astype(np.float64) * right).sum(axis=1)
+    lost = np.flatnonzero(rounded < exact)
+    assert len(lost) > 50
+    for at in lost:
+        found = pairs_above(left[at : at + 1], [(np.array([at]), right[at : at + 1])], float(exact[at]))
+        assert found.id.tolist() == [at]
+
+
+def test_the_error_bound_holds_for_products_of_full_size():
+    rng = np.random.default_rng(4)
+    vectors = unit(rng.normal(size=(500, 256)) + 2)
+    error = np.abs(vectors @ vectors.T - vectors.astype(np.float64) @ vectors.astype(np.float64).T)
+    assert 0 < error.max() < 1.01 * 256 * 2.0**-24
+
+
+def test_thousands_of_equal_vectors_give_all_of_their_pairs(monkeypatch):
+    monkeypatch.undo()
+    vectors = np.repeat(unit(np.ones((1, 256))), 1500, axis=0)
+    assert len(pairs_within(vectors, 0.9).id) == 1500 * 1499 // 2
+    found = pairs_above(vectors[:3], [(np.arange(1500), vectors)], 0.9)
+    assert found.id.tolist() == list(range(1500)) * 3
+    assert len(set(found.score.tolist())) == 1
+
+
+def test_zero_vectors_are_near_nothing():
+    vectors = np.zeros((4, DIM), dtype=np.float32)
+    assert len(pairs_within(vectors, 0.1).id) == 0
+
+
+def test_nothing_to_search_gives_nothing():
+    none = np.empty((0, DIM), dtype=np.float32)
+    some = random_vectors(np.random.default_rng(1), 2)
+    for found in (pairs_above(some, [], 0.5), pairs_above(none, [(np.arange(2), some)], 0.5), pairs_within(none, 0.5)):
+        assert (len(found.query), len(found.id), len(found.score)) == (0, 0, 0)
+        assert (found.query.dtype, found.id.dtype, found.score.dtype) == (np.int64, np.int64, np.float64)
