@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from memcli.search import Answer
 
 LINE_INTERVAL = 10.0
+_UNWRAPPED = 100_000
 _SHOWN_SOURCES = 2
 _SHOWN_TAGS = 4
 # Controls (a terminal would act on them) and bidirectional marks (text would be shown in another order than it has).
@@ -65,12 +66,13 @@ def _write(text: str) -> None:
 
 
 def _print(renderables: Iterable[object]) -> None:
-    """Render for stdout: in colours on a terminal, plain and unwrapped otherwise."""
-    console = Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
+    """Render for stdout: in colours and wrapped on a terminal, plain and unwrapped otherwise."""
+    width = None if sys.stdout.isatty() else _UNWRAPPED
+    console = Console(file=sys.stdout, highlight=False, width=width)
     with console.capture() as capture:
         for renderable in renderables:
             console.print(renderable)
-    _write(capture.get())
+    _write("".join(f"{line.rstrip()}\n" for line in capture.get().split("\n")[:-1]))
 
 
 def print_error(error: MemcliError) -> None:

@@ -32,7 +32,7 @@ ROOMS = {
     "rich": {"render"},
     "onnxruntime": {"embed", "dedup/scan"},
     "tokenizers": {"embed"},
-    "onnx": {"embed/distill"},
+    "onnx": {"embed/distill", "dedup/integer_product"},
     "re2": {"extract/rules", "redact", "filters"},
     "numpy": {"embed", "dedup/scan", "store/vectors", "ingest/resolve", "search", "protocols", "wiring"},
     "filelock": {"store"},

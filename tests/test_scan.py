@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memcli.dedup import scan
-from memcli.dedup.scan import pairs_above, pairs_within
+from memcli.dedup.scan import make_block, pairs_above, pairs_within
 
 DIM = 32
 
@@ -81,7 +81,7 @@ def test_pairs_above_are_the_naive_pairs_whatever_the_blocks(drawn, threshold, c
     rng = np.random.default_rng(seed)
     vectors = kind(rng, queries + count)
     ids = rng.permutation(1000)[:count]
-    blocks = cut(ids, vectors[queries:], [min(at, count) for at in cuts])
+    blocks = [make_block(*each) for each in cut(ids, vectors[queries:], [min(at, count) for at in cuts])]
     found = listed(pairs_above(vectors[:queries], iter(blocks), threshold))
     assert found == naive(vectors[:queries], ids, vectors[queries:], threshold)
 
@@ -102,7 +102,7 @@ def test_a_pair_exactly_at_the_threshold_is_found_and_just_below_it_is_not(drawn
     vectors = kind(np.random.default_rng(seed), count + 2)
     scores = [score for _, _, score in naive(vectors[:1], range(count + 2), vectors, -1.0)]
     threshold = data.draw(st.sampled_from(scores))
-    blocks = [(np.arange(count + 2), vectors)]
+    blocks = [make_block(np.arange(count + 2), vectors)]
     for bound in (threshold, np.nextafter(threshold, 2), np.nextafter(threshold, -2)):
         expected = naive(vectors[:1], range(count + 2), vectors, bound)
         assert listed(pairs_above(vectors[:1], blocks, bound)) == expected
@@ -117,22 +117,41 @@ def test_a_pair_that_float32_rounds_below_the_threshold_is_found():
     lost = np.flatnonzero(rounded < exact)
     assert len(lost) > 50
     for at in lost:
-        found = pairs_above(left[at : at + 1], [(np.array([at]), right[at : at + 1])], float(exact[at]))
+        found = pairs_above(left[at : at + 1], [make_block(np.array([at]), right[at : at + 1])], float(exact[at]))
         assert found.id.tolist() == [at]
 
 
-def test_the_error_bound_holds_for_products_of_full_size():
-    rng = np.random.default_rng(4)
-    vectors = unit(rng.normal(size=(500, 256)) + 2)
-    error = np.abs(vectors @ vectors.T - vectors.astype(np.float64) @ vectors.astype(np.float64).T)
-    assert 0 < error.max() < 1.01 * 256 * 2.0**-24
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_product_of_codes_is_further_off_than_the_bound_allows(kind, monkeypatch):
+    monkeypatch.undo()
+    vectors = kind(np.random.default_rng(4), 300)
+    block = make_block(np.arange(150), vectors[150:])
+    left = scan._Left.of(vectors[:150], 0)
+    codes = left.codes.astype(np.int64) - 128
+    estimates = left.scale * block.scale * (codes @ block.codes.astype(np.int64))
+    bound = left.error * block.length + (left.length + left.error) * block.error
+    errors = np.abs(estimates - vectors[:150].astype(np.float64) @ vectors[150:].astype(np.float64).T)
+    assert errors.max() <= bound + 1e-12
+
+
+def test_codes_leave_room_for_processors_that_add_two_products_in_16_bits():
+    vectors = random_vectors(np.random.default_rng(5), 50)
+    left, block = scan._Left.of(vectors, 0), make_block(np.arange(50), vectors)
+    assert 2 * 255 * int(np.abs(block.codes).max()) < 2**15
+    assert left.codes.dtype == np.uint8
+
+
+def test_the_shipped_graph_is_the_one_its_recipe_makes():
+    from memcli.dedup.integer_product import graph
+
+    assert scan._GRAPH.read_bytes() == graph()
 
 
 def test_thousands_of_equal_vectors_give_all_of_their_pairs(monkeypatch):
     monkeypatch.undo()
     vectors = np.repeat(unit(np.ones((1, 256))), 1500, axis=0)
     assert len(pairs_within(vectors, 0.9).id) == 1500 * 1499 // 2
-    found = pairs_above(vectors[:3], [(np.arange(1500), vectors)], 0.9)
+    found = pairs_above(vectors[:3], [make_block(np.arange(1500), vectors)], 0.9)
     assert found.id.tolist() == list(range(1500)) * 3
     assert len(set(found.score.tolist())) == 1
 
@@ -145,6 +164,11 @@ def test_zero_vectors_are_near_nothing():
 def test_nothing_to_search_gives_nothing():
     none = np.empty((0, DIM), dtype=np.float32)
     some = random_vectors(np.random.default_rng(1), 2)
-    for found in (pairs_above(some, [], 0.5), pairs_above(none, [(np.arange(2), some)], 0.5), pairs_within(none, 0.5)):
+    for found in (
+        pairs_above(some, [], 0.5),
+        pairs_above(some, [make_block(np.arange(0), none)], 0.5),
+        pairs_above(none, [make_block(np.arange(2), some)], 0.5),
+        pairs_within(none, 0.5),
+    ):
         assert (len(found.query), len(found.id), len(found.score)) == (0, 0, 0)
         assert (found.query.dtype, found.id.dtype, found.score.dtype) == (np.int64, np.int64, np.float64)

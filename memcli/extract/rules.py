@@ -1,7 +1,7 @@
 r"""The rules tier: patterns that say which sentences are worth remembering, matched by RE2 in linear time.
 
 One RE2 set tells in a single pass which rules can hit a text at all; most texts are done with after that. RE2's `\b`,
-`\w` and `\d` know ASCII only; simple patterns use Unicode's letters and digits.
+`\w` and `\d` know ASCII only.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _BULLETS = re.compile(r"(?:(?:[-*•+>]|#{1,6}|\d{1,4}[.)])[ \t]+)*")
 # Quoted literals, classes and escapes (passed over) and anchors, in RE2's syntax.
 _ANCHOR = re.compile(r"\\Q.*?(?:\\E|\Z)|\[\^?\]?(?:\[:\^?[a-z]+:\]|\\.|[^\]\\])*\]|\\.|[\^$]", re.DOTALL)
 _ANYWHERE = dict.fromkeys(("^", "$", r"\A", r"\z"), "(?:)")
-_WORD = r"[\pL\pN_]"
-_GAP = r"[^\pL\pN_]"
+# A letter or digit, roughly: RE2's own Unicode classes are so large that a hundred patterns fill its memory.
+_WORD = r"[0-9A-Za-z_\x{C0}-\x{1FFF}\x{3040}-\x{FEFF}\x{FF10}-\x{10FFFF}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class CompiledRule:
-    """A rule with its expression, and the group of it that holds the match."""
+    """A rule with its expression, as text and compiled."""
 
     rule: Rule
     expression: str
     pattern: Any
-    group: int
 
 
 def starter_rules() -> tuple[Rule, ...]:
@@ -89,7 +88,7 @@ def compile_rules(rules: Iterable[Rule]) -> tuple[tuple[CompiledRule, ...], list
             told = error.args[0]
             problems.append(f'rule "{rule.name}": {told.decode() if isinstance(told, bytes) else told}')
             continue
-        compiled.append(CompiledRule(rule, expression, pattern, 1 if rule.kind == "simple" else 0))
+        compiled.append(CompiledRule(rule, expression, pattern))
     return tuple(compiled), problems
 
 
@@ -189,7 +188,7 @@ def _spans(compiled: CompiledRule, text: str, start: int, end: int) -> Iterator[
     unit = text[start:end]
     found = [(0, len(unit))]
     if compiled.rule.keep == "match":
-        found = [match.span(compiled.group) for match in compiled.pattern.finditer(unit)]
+        found = [match.span() for match in compiled.pattern.finditer(unit)]
     for first, last in found:
         for begin, close in pieces(unit[first:last]):
             yield start + first + begin, start + first + close
@@ -232,20 +231,21 @@ def _unanchored(expression: str) -> str:
 
 
 def _simple_expression(pattern: str) -> str:
-    """The regular expression of a simple pattern; its first group is the match."""
-    words = pattern.split()
-    while words and words[0] == "*":
-        del words[0]
-    while words and words[-1] == "*":
-        del words[-1]
-    if not words:
-        raise ValueError("a simple pattern needs a word")
+    """The regular expression of a simple pattern. Only where a word's edge is ASCII can RE2 tell that it is one."""
     expression = ""
     gap = ""
-    for word in words:
-        if word == "*":
-            gap = rf"{_GAP}(?:.*{_GAP})?"
+    for word in pattern.split():
+        if not word.strip("*"):
+            gap = ".*" if expression else ""
             continue
-        expression += gap + f"{_WORD}*".join(re2.escape(piece) for piece in word.split("*"))
+        before = r"\b" if _is_ascii_word(word[0]) else ""
+        after = r"\b" if _is_ascii_word(word[-1]) else ""
+        expression += gap + before + f"{_WORD}*".join(re2.escape(piece) for piece in word.split("*")) + after
         gap = r"\s+"
-    return f"(?:^|{_GAP})({expression})(?:{_GAP}|$)"
+    if not expression:
+        raise ValueError("a simple pattern needs a word")
+    return expression
+
+
+def _is_ascii_word(mark: str) -> bool:
+    return mark.isascii() and (mark.isalnum() or mark == "_")

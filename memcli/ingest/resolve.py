@@ -7,21 +7,22 @@ the same batch; so the result does not depend on how the stream is cut into batc
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memcli.dedup.gates import GATE_VERSION
-from memcli.dedup.scan import pairs_above, pairs_within
+from memcli.dedup.scan import Block, make_block, pairs_above, pairs_within
 from memcli.ingest.judge import VERBATIM, Judge, Judged
 from memcli.model import Candidate
 from memcli.protocols import Embedder
 from memcli.store import memories as memory_rows
 from memcli.store.db import Store
 from memcli.store.memories import Evidence, Known, Link, NewMemory, NewReview
-from memcli.store.vectors import Vectors
+from memcli.store.vectors import Segment, Vectors
 from memcli.text import content_hash
 
 
@@ -68,6 +69,7 @@ class Resolver:
         self._embedder = embedder
         self._vectors = vectors
         self._threshold = threshold
+        self._blocks: WeakKeyDictionary[Segment, Block] = WeakKeyDictionary()
 
     def plan(self, items: Sequence[Extracted]) -> Plan:
         """Look up which texts are known: one query for all content hashes."""
@@ -133,14 +135,21 @@ class Resolver:
         for agent, places in _by_agent(plan).items():
             queries = np.stack([vectors[plan.hashes[place]] for place in places])
             ids = np.array(places, dtype=np.int64) + plan.first_id
-            blocks = ((segment.memory_ids, segment.vectors) for segment in self._vectors.segments(agent))
-            stored = pairs_above(queries, blocks, self._threshold)
+            stored = pairs_above(queries, self._blocks_of(agent), self._threshold)
             within = pairs_within(queries, self._threshold)
             for pairs, others in ((stored, stored.id), (within, ids[within.id])):
                 later = ids[pairs.query]
                 for memory_id, other, score in zip(later.tolist(), others.tolist(), pairs.score.tolist(), strict=True):
                     found[memory_id].append((other, score))
         return found
+
+    def _blocks_of(self, agent: str) -> Iterator[Block]:
+        """The agent's segments made ready to be searched; each is made ready once while it stays in memory."""
+        for segment in self._vectors.segments(agent):
+            block = self._blocks.get(segment)
+            if block is None:
+                block = self._blocks[segment] = make_block(segment.memory_ids, segment.vectors)
+            yield block
 
     def _collect_vectors(self, plan: Plan, vectors: dict[bytes, NDArray[np.float32]], result: Resolved) -> None:
         for agent, places in _by_agent(plan).items():

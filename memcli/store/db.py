@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,20 +57,7 @@ class Store:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         except OSError as error:
             raise UsageError(f"cannot write the database {path}: {error.strerror}", "name another with --db") from error
-        with _damage_named(path):
-            store = cls(path, _connect(path, "rwc"))
-            try:
-                if store.conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                    store._check_ours()
-                else:
-                    store.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                    store.conn.execute("PRAGMA journal_mode = WAL")
-                if migrations.pending(store.db):
-                    migrations.apply(store.db)
-            except BaseException:
-                store.close()
-                raise
-        return store
+        return cls._opened(path, "rwc", cls._make_ready)
 
     @classmethod
     def open(cls, path: Path) -> Store:
@@ -81,20 +68,40 @@ class Store:
             MismatchError: not a memcli database, or one of another schema version.
             DamagedError: not an SQLite file, or a damaged one.
         """
-        if not path.is_file():
+        # A run that was killed at its very start leaves an empty file.
+        if not path.is_file() or not path.stat().st_size:
             raise NoDatabaseError(f"no database at {path}", "make one with: memcli ingest PATH")
-        with _damage_named(path):
-            store = cls(path, _connect(path, "ro"))
-            try:
-                store._check_ours()
-                if migrations.pending(store.db):
-                    raise MismatchError(
-                        f"{path} was made by an older memcli", "run memcli ingest on it once: that migrates it"
-                    )
-            except BaseException:
-                store.close()
-                raise
+        return cls._opened(path, "ro", cls._check_current)
+
+    @classmethod
+    def _opened(cls, path: Path, mode: str, prepare: Callable[[Store], None]) -> Store:
+        try:
+            conn = _connect(path, mode)
+        except sqlite3.Error as error:
+            raise UsageError(f"cannot open {path}: {error}", "check the path and its permissions") from error
+        store = cls(path, conn)
+        try:
+            prepare(store)
+        except BaseException as error:
+            store.__exit__(type(error), error, None)
+            raise
         return store
+
+    def _make_ready(self) -> None:
+        if self.conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            self._check_ours()
+        else:
+            self.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self.conn.execute("PRAGMA journal_mode = WAL")
+        if migrations.pending(self.db):
+            migrations.apply(self.db)
+
+    def _check_current(self) -> None:
+        self._check_ours()
+        if migrations.pending(self.db):
+            raise MismatchError(
+                f"{self.path} was made by an older memcli", "run memcli ingest on it once: that migrates it"
+            )
 
     def _check_ours(self) -> None:
         if self.conn.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
@@ -110,8 +117,21 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self.close()
+        if isinstance(error, sqlite3.Error):
+            raise self._named(error) from error
+
+    def _named(self, error: sqlite3.Error) -> BaseException:
+        """What an error of SQLite's means to the user; `error` itself where it can only be a bug."""
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            return LockedError(f"{self.path} is locked by another program", "close it, or try again later")
+        if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}:
+            return UsageError(f"cannot read or write {self.path}: {error}", "check the disk and the permissions")
+        # A damaged page of a virtual table shows as an error of its constructor or as "SQL logic error".
+        damaged = code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB} or "vtable" in str(error)
+        return DamagedError(f"{self.path} is damaged: {error}", "restore a backup") if damaged else error
 
     def close(self) -> None:
         """Close the connection."""
@@ -181,16 +201,6 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         # A batch writes a few MB: checkpointing after each would write every page twice.
         conn.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
     return conn
-
-
-@contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise UsageError(f"cannot open the database {path}: {error}", "check the path and its permissions") from error
-    except sqlite3.DatabaseError as error:
-        raise DamagedError(f"{path} is damaged or no SQLite database: {error}", "restore a backup") from error
 
 
 @contextmanager

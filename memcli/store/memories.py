@@ -76,29 +76,32 @@ class Evidence:
     gate_version: str
 
 
-_LINK = "g.winner_id, g.kind, g.cosine, g.overlap, g.gates_passed"
 _KNOWN = (
-    f"SELECT m.id, m.agent_id, m.type, m.extraction_method, m.content, m.content_hash, m.embedded, {_LINK}"
-    " FROM {source} LEFT JOIN merges AS g ON g.loser_id = m.id AND g.ended_at IS NULL {where} ORDER BY m.id"
+    "SELECT m.id, m.agent_id, m.type, m.extraction_method, m.content, m.content_hash, m.embedded,"
+    " g.winner_id, g.kind, g.cosine, g.overlap, g.gates_passed FROM"
 )
+_WITH_LINK = "LEFT JOIN merges AS g ON g.loser_id = m.id AND g.ended_at IS NULL ORDER BY m.id"
 
 
 def by_content(store: Store, hashes: Iterable[bytes]) -> list[Known]:
     """Every memory whose text has one of the content hashes, lowest id first."""
     source = "hashes JOIN memories AS m ON m.content_hash = hashes.hash"
-    return [_known(row) for row in store.by_hashes(_KNOWN.format(source=source, where=""), hashes)]
+    return [_known(row) for row in store.by_hashes(f"{_KNOWN} {source} {_WITH_LINK}", hashes)]
 
 
 def by_id(store: Store, ids: Sequence[int]) -> list[Known]:
     """The memories `ids`, lowest id first."""
     source = "json_each(:ids) AS wanted JOIN memories AS m ON m.id = wanted.value"
-    return [_known(row) for row in store.by_ids(_KNOWN.format(source=source, where=""), ids)]
+    return [_known(row) for row in store.by_ids(f"{_KNOWN} {source} {_WITH_LINK}", ids)]
 
 
 def losers(store: Store, winners: Sequence[int]) -> list[Known]:
     """All memories with a live link to one of `winners`, lowest id first."""
-    where = "WHERE g.winner_id IN (SELECT value FROM json_each(:ids))"
-    return [_known(row) for row in store.by_ids(_KNOWN.format(source="memories AS m", where=where), winners)]
+    source = (
+        "json_each(:ids) AS wanted JOIN merges AS g ON g.winner_id = wanted.value AND g.ended_at IS NULL"
+        " JOIN memories AS m ON m.id = g.loser_id ORDER BY m.id"
+    )
+    return [_known(row) for row in store.by_ids(f"{_KNOWN} {source}", winners)]
 
 
 def _known(row: tuple[Any, ...]) -> Known:

@@ -15,10 +15,11 @@ from memcli.errors import DamagedError
 from memcli.store.db import Store, now
 
 FANOUT = 4
-MAX_MERGED_ROWS = 1 << 16
+# Merging holds the rows in memory several times over: larger segments would decide the peak of a run.
+MAX_MERGED_ROWS = 1 << 14
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Segment:
     """One immutable block: `memory_ids` int64 (n,) ascending, `vectors` float32 (n, dim), row i belongs to id i."""
 

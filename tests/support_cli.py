@@ -1,0 +1,289 @@
+"""memcli as real processes: run, started, killed at a named moment. Also the program that those processes run in.
+
+`python support_cli.py` is the nursery: it imports memcli once and then forks a process for each request, so that a
+crash test pays for a run and not for its imports. What it forks calls `memcli.cli.main` and nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FIXTURES = ROOT / "fixtures" / "transcripts"
+SHARED = ROOT.parent / "shared"
+# Longer than any run takes on a busy machine: a hang fails instead of stopping the suite.
+PATIENCE = 120
+# What must never reach a terminal: C0 but for the newline, DEL and C1, and the characters that turn text around.
+UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029\ufeff]")
+
+
+@dataclass(frozen=True)
+class Done:
+    """A process that ended: `code` is negative for a signal."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        """The one JSON document on stdout."""
+        return json.loads(self.out)
+
+
+class Home:
+    """A folder of its own for one user of memcli: database, data, configuration, working folder."""
+
+    def __init__(self, folder: Path, data: Path | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.db = folder / "memory.db"
+        self.data = data or folder / "data"
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith(("MEMCLI_", "PYTHON"))}
+        for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES", "TTY_COMPATIBLE"):
+            self.env.pop(name, None)
+        self.env |= {
+            "MEMCLI_DB": str(self.db),
+            "MEMCLI_DATA_DIR": str(self.data),
+            "HOME": str(folder),
+            "XDG_CONFIG_HOME": str(folder / "config"),
+            "PYTHONPATH": str(ROOT),
+            "TERM": "xterm",
+        }
+
+    def start(self, *args: str | Path, **options) -> subprocess.Popen:
+        """Start memcli; stdin, stdout and stderr are pipes unless `options` says otherwise."""
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        command = [sys.executable, "-m", "memcli", *map(str, args)]
+        return subprocess.Popen(command, **(pipes | {"env": self.env, "cwd": self.folder} | options))
+
+    def run(self, *args: str | Path, stdin: bytes | str = b"", env: dict[str, str] | None = None) -> Done:
+        """Run memcli to its end."""
+        with self.start(*args, env=self.env | (env or {})) as process:
+            out, err = process.communicate(stdin.encode() if isinstance(stdin, str) else stdin, timeout=PATIENCE)
+        return Done(process.returncode, out.decode(), err.decode())
+
+    def python(self, code: str, *args: str | Path) -> Done:
+        """Run a piece of Python with the arguments as `sys.argv[1:]`, as one who embeds or patches memcli does."""
+        command = [sys.executable, "-c", code, *map(str, args)]
+        found = subprocess.run(
+            command, env=self.env, cwd=self.folder, capture_output=True, timeout=PATIENCE, check=False
+        )
+        return Done(found.returncode, found.stdout.decode(), found.stderr.decode())
+
+    def rows(self, sql: str, *values: object) -> list[tuple]:
+        """Ask the database, as any other program would."""
+        with closing(sqlite3.connect(f"{self.db.as_uri()}?mode=ro", uri=True)) as conn:
+            return conn.execute(sql, values).fetchall()
+
+
+def finish(process: subprocess.Popen, stdin: bytes | None = None) -> Done:
+    """Wait for the end of a started process."""
+    out, err = process.communicate(stdin, timeout=PATIENCE)
+    return Done(process.returncode, out.decode(), err.decode())
+
+
+def wait_for(what: Callable[[], object], process: subprocess.Popen | None = None) -> None:
+    """Wait until `what` is true; fail at once when the process that should bring it about has ended."""
+    end = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < end, "waited in vain"
+        assert process is None or process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+def holds_lock(home: Home, process: subprocess.Popen) -> Callable[[], bool]:
+    """Whether the process has written its id into the lock file."""
+    lock = home.db.with_name(home.db.name + ".lock")
+    return lambda: lock.is_file() and f"process {process.pid}," in lock.read_text()
+
+
+def write_jsonl(path: Path, records: object) -> Path:
+    """Write records as JSON Lines; lone surrogates and controls are written as JSON escapes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def some_chat(count: int, seed: int = 3) -> Iterator[dict[str, object]]:
+    """Generated messages, every third one without an id and a time: those are told apart by occurrence numbers."""
+    from memcli.bench.corpus import generate  # noqa: PLC0415 - this file is also run as a program
+
+    for number, message in enumerate(generate(count, seed)):
+        if number % 3 == 0:
+            yield {key: value for key, value in message.items() if key not in {"id", "timestamp"}}
+        else:
+            yield message
+
+
+class Nursery:
+    """Starts memcli in processes that are forked with everything imported. Use with `with`."""
+
+    def __enter__(self) -> Nursery:
+        command = [sys.executable, __file__]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.stdin.close()
+        self._process.wait(PATIENCE)
+        self._process.stdout.close()
+
+    def run(self, home: Home, *args: str | Path, moment: str = "", trace: bool = False, after: float = 0.0) -> Done:
+        """Run memcli to its end, or until the `moment` (see `_arm`); `after` seconds it is killed from outside.
+
+        With `trace` the moments that it passes are left in `home.folder / "trace"`, as JSON.
+        """
+        request = {"args": list(map(str, args)), "env": home.env, "cwd": str(home.folder), "moment": moment}
+        self._process.stdin.write(json.dumps(request | {"trace": trace}) + "\n")
+        self._process.stdin.flush()
+        pid = int(self._process.stdout.readline())
+        if after:
+            time.sleep(after)
+            os.kill(pid, signal.SIGKILL)  # a zombie at worst: the nursery waits for it only after the next line
+        self._process.stdin.write("wait\n")
+        self._process.stdin.flush()
+        code = int(self._process.stdout.readline())
+        return Done(code, (home.folder / "stdout").read_text(), (home.folder / "stderr").read_text())
+
+
+# --- the nursery's side ----------------------------------------------------------------------------------------------
+
+
+def _serve() -> None:
+    import memcli.cli  # noqa: PLC0415 - only the nursery imports memcli
+    import memcli.commands.ingest
+    import memcli.commands.search
+    import memcli.embed.onnx
+    import memcli.render  # noqa: F401 - so that no child imports it
+
+    while line := sys.stdin.readline():
+        request = json.loads(line)
+        if (pid := os.fork()) == 0:
+            _run(request)
+        print(pid, flush=True)
+        sys.stdin.readline()
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+def _run(request: dict) -> None:
+    """Become memcli, in the forked process."""
+    from memcli.cli import main  # noqa: PLC0415 - imported by then
+
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    for descriptor, name in enumerate(("stdout", "stderr"), 1):
+        os.dup2(os.open(name, flags), descriptor)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    sys.argv = ["memcli", *request["args"]]
+    passed = _arm(request["moment"])
+    code = 1
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if request["trace"]:
+            Path("trace").write_text(json.dumps(passed))
+        os._exit(code)
+
+
+def _arm(moment: str) -> dict[str, list[str]]:
+    """Let the process end itself at a moment; the moments that it passes are listed in what is returned.
+
+    "KILL:stage:5" at the fifth thing that the progress is told or that is read, "KILL:before:5" and "KILL:after:5"
+    around the fifth SQL statement, "KILL:commit:2:5000" within the second COMMIT, once 5,000 bytes of it are written.
+    INT and TERM instead of KILL send that signal and go on.
+    """
+    name, _, rest = moment.partition(":")
+    kind, _, where = rest.partition(":")
+    number, _, size = where.partition(":")
+    passed: dict[str, list[str]] = {"stage": [], "before": [], "after": [], "commit": []}
+    lock = threading.Lock()
+
+    def passes(what: str, text: str) -> None:
+        with lock:
+            passed[what].append(text)
+            due = what == kind and len(passed[what]) == int(number)
+        if due and what == "commit":
+            _limit_files(int(size))
+        elif due:
+            os.kill(os.getpid(), signal.Signals[f"SIG{name}"])
+
+    _arm_stages(passes)
+    sqlite3.connect = functools.partial(sqlite3.connect, factory=_connection_class(passes))
+    return passed
+
+
+def _arm_stages(passes: Callable[[str, str], None]) -> None:
+    from memcli.ingest.feed import Feed  # noqa: PLC0415 - imported by then
+    from memcli.render import ConsoleProgress  # noqa: PLC0415 - as above
+
+    def before(owner: type, method: str, label: str) -> None:
+        original = getattr(owner, method)
+
+        @functools.wraps(original)
+        def patched(self: object, *args: object) -> object:
+            passes("stage", label or f"stage {args[0]}")
+            return original(self, *args)
+
+        setattr(owner, method, patched)
+
+    for method in ("start", "advance", "finish"):
+        before(ConsoleProgress, method, method)
+    before(ConsoleProgress, "stage", "")
+    before(Feed, "_cut", "stage read")
+
+
+def _connection_class(passes: Callable[[str, str], None]) -> type[sqlite3.Connection]:
+    class Connection(sqlite3.Connection):
+        def execute(self, sql: str, *args: object) -> sqlite3.Cursor:
+            if sql == "COMMIT":
+                passes("commit", sql)
+            return self._between(super().execute, sql, *args)
+
+        def executemany(self, sql: str, *args: object) -> sqlite3.Cursor:
+            return self._between(super().executemany, sql, *args)
+
+        def executescript(self, sql: str) -> sqlite3.Cursor:
+            return self._between(super().executescript, sql)
+
+        def _between(self, run: Callable[..., sqlite3.Cursor], sql: str, *args: object) -> sqlite3.Cursor:
+            passes("before", sql)
+            found = run(sql, *args)
+            passes("after", sql)
+            return found
+
+    return Connection
+
+
+def _limit_files(size: int) -> None:
+    """Let the kernel end this process when it has written `size` bytes more to the write-ahead log."""
+    log = Path(os.environ["MEMCLI_DB"] + "-wal")
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    limit = log.stat().st_size + size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+if __name__ == "__main__":
+    _serve()
