@@ -125,9 +125,10 @@ def some_chat(count: int, seed: int = 3) -> Iterator[dict[str, object]]:
 
     for number, message in enumerate(generate(count, seed)):
         if number % 3 == 0:
-            yield {key: value for key, value in message.items() if key not in {"id", "timestamp"}}
-        else:
-            yield message
+            del message["id"], message["timestamp"]
+        if number % 9 == 0:
+            message["role"], message["content"] = "user", "The nightly build is green again."
+        yield message
 
 
 class Nursery:

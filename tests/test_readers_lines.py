@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from memcli.model import Line, Position, Rejected, Skipped
 from memcli.protocols import Source
 from memcli.readers import lines
-from memcli.readers.lines import MAX_LINE_BYTES, cut_record, parse, read_lines
+from memcli.readers.lines import HEAD_BYTES, MAX_LINE_BYTES, cut_record, parse, read_lines
 
 
 def read(raw, *, position=None, final=False, state=None, limit=MAX_LINE_BYTES):
@@ -99,7 +99,7 @@ def test_a_line_above_the_limit_is_rejected_without_being_held_in_memory():
     tracemalloc.stop()
     assert peak < 3 * MAX_LINE_BYTES
     assert (rejected.reason, rejected.start, rejected.end) == ("line longer than 32 MiB", 0, size + 1)
-    assert rejected.head == b"x" * 200
+    assert rejected.head == b"x" * HEAD_BYTES
     assert parse(line) == {"a": 1}
     assert (line.start, line.number) == (size + 1, 2)
 
@@ -179,7 +179,7 @@ def test_what_is_wrong_with_a_line_is_said_shortly(raw, reason):
     rejected = parsed(raw)
     assert isinstance(rejected, Rejected)
     assert rejected.reason == reason
-    assert rejected.head == raw[:200]
+    assert rejected.head == raw[:HEAD_BYTES]
 
 
 def test_what_sqlite_cannot_store_is_replaced_wherever_it_stands():

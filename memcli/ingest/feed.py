@@ -216,6 +216,7 @@ class Feed:
         self._batch.bytes += position.offset - counted.offset
         opened.counted = position
         if status is None:
+            self._batch.cursors[opened.cursor.file_id] = replace(opened.cursor, position=position)
             return
         head_hash, tail_hash = proof(opened.source.stream.fileno(), position.offset)
         self._batch.cursors[opened.cursor.file_id] = replace(

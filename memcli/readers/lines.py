@@ -15,7 +15,8 @@ from memcli.text import clean
 
 MAX_LINE_BYTES = 32 << 20
 CHUNK_BYTES = 1 << 20
-HEAD_BYTES = 200
+# Enough for redaction to see a whole key before the head is cut to what is stored.
+HEAD_BYTES = 4096
 
 # Where a line without a newline was taken; what follows there belongs to the same line (see `read_lines`).
 TAIL_STATE = "tail"
