@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 TEACHER ?= ../shared/models/all-MiniLM-L6-v2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture lint fix bench wheel model clean
+.PHONY: help setup demo test torture lint fix bench readme wheel model clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ fix: setup ## mend what ruff can mend
 
 bench: setup ## measure the speed of ingest
 	$(BIN)/memcli bench ingest
+
+readme: setup ## refresh the generated parts of README.md
+	$(BIN)/python tests/support_readme.py
 
 wheel: setup ## build the wheel into dist/
 	rm -rf build dist

@@ -163,6 +163,12 @@ def show_ingest(report: IngestReport) -> None:
     table.add_column(style="dim")
     files = report.files
     table.add_row("files", f"{files.seen:,}", f"{files.read:,} read, {files.unchanged:,} unchanged{_failed(report)}")
+    if report.run_id is not None or report.lines_read:
+        _add_work(table, report)
+    _print([table, Text(_closing(report), style="dim")])
+
+
+def _add_work(table: Table, report: IngestReport) -> None:
     table.add_row("lines", f"{report.lines_read:,}", _lines(report))
     filtered = sum(report.filtered.values())
     table.add_row(
@@ -184,7 +190,6 @@ def show_ingest(report: IngestReport) -> None:
     table.add_row(
         "time", f"{report.seconds:.2f} s", ", ".join(f"{name} {part:.2f}" for name, part in report.timings.items())
     )
-    _print([table, Text(_closing(report), style="dim")])
 
 
 def _closing(report: IngestReport) -> str:
