@@ -206,6 +206,7 @@ def search(
     db: DbOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,  # noqa: ARG001 - there is no progress here to leave out
     verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
 ) -> None:
     """Find memories by words and meaning.
@@ -234,9 +235,13 @@ def config_show(
     db: DbOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,  # noqa: ARG001 - there is no progress here to leave out
     verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
 ) -> None:
-    """Print every effective setting and where it comes from."""
+    """Print every effective setting and where it comes from.
+
+    Example: memcli config show
+    """
     from memcli import render  # noqa: PLC0415 - keeps --help fast
     from memcli.commands.config import effective  # noqa: PLC0415 - as above
 
@@ -252,6 +257,7 @@ def bench_ingest(
     messages: Annotated[int, typer.Option(min=1, help="Messages to generate.")] = 50_000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same corpus.")] = 7,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,  # noqa: ARG001 - there is no progress here to leave out
     verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
 ) -> None:
     """Ingest generated messages in a process of its own: messages per second, time per stage, peak memory.

@@ -33,10 +33,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One of the transcript records a message is put together from: its id and the text it contributes."""
+    """One of the transcript records a message is put together from: its id, the text it contributes, and its time."""
 
     id: str
     text: str
+    timestamp: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

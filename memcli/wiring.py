@@ -10,8 +10,10 @@ from memcli.embed.models import ModelFiles, default_model, find_model, keep_mode
 from memcli.errors import MismatchError
 from memcli.extract.rules import RuleExtractor, starter_rules
 from memcli.extract.verbatim import VerbatimExtractor
+from memcli.ingest.feed import MAP_STATE
+from memcli.model import Cursor
 from memcli.protocols import Embedder, Extractor, Reader
-from memcli.readers import detect, make_reader
+from memcli.readers import detect, make_reader, parse_map
 from memcli.store.db import Store
 
 if TYPE_CHECKING:
@@ -79,11 +81,14 @@ def extractors(tiers: Sequence[str], *, with_starter_rules: bool) -> list[Extrac
 
 def reader_chooser(
     format_name: str | None, mapping: Mapping[str, str] | None
-) -> Callable[[str | None, bytes], Reader | None]:
+) -> Callable[[Cursor | None, bytes], Reader | None]:
     """How a file's reader is chosen: by the user's word, else by the file's cursor, else by its first bytes."""
 
-    def choose(known: str | None, head: bytes) -> Reader | None:
-        name = format_name or known
-        return make_reader(name, mapping) if name else detect(head, mapping)
+    def choose(known: Cursor | None, head: bytes) -> Reader | None:
+        if format_name is not None:
+            return make_reader(format_name, mapping)
+        if known is None:
+            return detect(head, mapping)
+        return make_reader(known.format, parse_map(known.state[MAP_STATE]) if MAP_STATE in known.state else None)
 
     return choose

@@ -6,19 +6,23 @@ crash test pays for a run and not for its imports. What it forks calls `memcli.c
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import json
 import os
+import pty
 import re
 import resource
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,8 +52,9 @@ class Done:
 class Home:
     """A folder of its own for one user of memcli: database, data, configuration, working folder."""
 
-    def __init__(self, folder: Path, data: Path | None = None) -> None:
+    def __init__(self, folder: Path, data: Path | None = None, nursery: Nursery | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.nursery = nursery
         self.folder = folder
         self.db = folder / "memory.db"
         self.data = data or folder / "data"
@@ -72,7 +77,9 @@ class Home:
         return subprocess.Popen(command, **(pipes | {"env": self.env, "cwd": self.folder} | options))
 
     def run(self, *args: str | Path, stdin: bytes | str = b"", env: dict[str, str] | None = None) -> Done:
-        """Run memcli to its end."""
+        """Run memcli to its end, in the nursery where there is one."""
+        if self.nursery and not stdin:
+            return self.nursery.run(self, *args, env=env)
         with self.start(*args, env=self.env | (env or {})) as process:
             out, err = process.communicate(stdin.encode() if isinstance(stdin, str) else stdin, timeout=PATIENCE)
         return Done(process.returncode, out.decode(), err.decode())
@@ -85,16 +92,31 @@ class Home:
         )
         return Done(found.returncode, found.stdout.decode(), found.stderr.decode())
 
+    def on_terminal(self, *args: str | Path, env: dict[str, str] | None = None, columns: int = 80) -> Done:
+        """Run memcli on a terminal of so many columns; `out` is all that it wrote there, errors included."""
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        terminal = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+        with self.start(*args, env=self.env | (env or {}), **terminal) as process:
+            os.close(theirs)
+            written = b""
+            with contextlib.suppress(OSError):  # how the end of a terminal is told
+                while chunk := os.read(ours, 1 << 16):
+                    written += chunk
+            process.wait(PATIENCE)
+        os.close(ours)
+        return Done(process.returncode, written.decode().replace("\r\n", "\n"), "")
+
     def rows(self, sql: str, *values: object) -> list[tuple]:
         """Ask the database, as any other program would."""
-        with closing(sqlite3.connect(f"{self.db.as_uri()}?mode=ro", uri=True)) as conn:
+        with contextlib.closing(sqlite3.connect(f"{self.db.as_uri()}?mode=ro", uri=True)) as conn:
             return conn.execute(sql, values).fetchall()
 
 
 def finish(process: subprocess.Popen, stdin: bytes | None = None) -> Done:
     """Wait for the end of a started process."""
     out, err = process.communicate(stdin, timeout=PATIENCE)
-    return Done(process.returncode, out.decode(), err.decode())
+    return Done(process.returncode, (out or b"").decode(), err.decode())
 
 
 def wait_for(what: Callable[[], object], process: subprocess.Popen | None = None) -> None:
@@ -145,13 +167,21 @@ class Nursery:
         self._process.wait(PATIENCE)
         self._process.stdout.close()
 
-    def run(self, home: Home, *args: str | Path, moment: str = "", trace: bool = False, after: float = 0.0) -> Done:
+    def run(
+        self,
+        home: Home,
+        *args: str | Path,
+        env: dict[str, str] | None = None,
+        moment: str = "",
+        trace: bool = False,
+        after: float = 0.0,
+    ) -> Done:
         """Run memcli to its end, or until the `moment` (see `_arm`); `after` seconds it is killed from outside.
 
         With `trace` the moments that it passes are left in `home.folder / "trace"`, as JSON.
         """
-        request = {"args": list(map(str, args)), "env": home.env, "cwd": str(home.folder), "moment": moment}
-        self._process.stdin.write(json.dumps(request | {"trace": trace}) + "\n")
+        request = {"args": list(map(str, args)), "env": home.env | (env or {}), "cwd": str(home.folder)}
+        self._process.stdin.write(json.dumps(request | {"moment": moment, "trace": trace}) + "\n")
         self._process.stdin.flush()
         pid = int(self._process.stdout.readline())
         if after:
@@ -160,7 +190,7 @@ class Nursery:
         self._process.stdin.write("wait\n")
         self._process.stdin.flush()
         code = int(self._process.stdout.readline())
-        return Done(code, (home.folder / "stdout").read_text(), (home.folder / "stderr").read_text())
+        return Done(code, *((home.folder / name).read_bytes().decode() for name in ("stdout", "stderr")))
 
 
 # --- the nursery's side ----------------------------------------------------------------------------------------------
@@ -194,7 +224,7 @@ def _run(request: dict) -> None:
         os.dup2(os.open(name, flags), descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.argv = ["memcli", *request["args"]]
-    passed = _arm(request["moment"])
+    passed = _arm(request["moment"]) if request["moment"] or request["trace"] else {}
     code = 1
     try:
         main()

@@ -10,11 +10,13 @@ import tempfile
 from contextlib import closing
 from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
 from memcli.commands.ingest import Request, ingest
 from memcli.config import Config
+from memcli.embed.onnx import OnnxEmbedder
 
 REQUEST = {"format", "map", "since", "limit", "time_budget", "flush", "dry_run"}
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
@@ -51,6 +53,12 @@ def _data_folder():
     return folder
 
 
+@cache
+def _embedder(files, batch_size):
+    """Loading the model takes longer than most runs of these tests."""
+    return OnnxEmbedder(files, batch_size)
+
+
 def environ():
     return {"MEMCLI_DATA_DIR": _data_folder()}
 
@@ -59,7 +67,8 @@ def run(db, *paths, progress=None, **options):
     """Ingest `paths` into `db`; the options are those of Request and of Config. The report."""
     request = {name: options.pop(name) for name in REQUEST & options.keys()}
     config = Config(db=Path(db), **options)
-    return ingest(config, Request([str(path) for path in paths], **request), progress or Quiet(), environ())
+    with patch("memcli.embed.onnx.OnnxEmbedder", _embedder):
+        return ingest(config, Request([str(path) for path in paths], **request), progress or Quiet(), environ())
 
 
 def flat(text, **fields):
@@ -128,7 +137,7 @@ _LOGICAL = {
     "sessions": "SELECT agent_id, key FROM sessions",
     "session_tags": "SELECT s.agent_id, s.key, t.tag FROM session_tags AS t JOIN sessions AS s ON s.id = t.session_id",
     "messages": "SELECT hex(m.identity), s.agent_id, s.key, m.external_id, m.role, m.speaker, m.text,"
-    " hex(m.text_hash), m.timestamp, m.model, m.filter_reason, f.path, m.start, m.\"end\" FROM messages AS m"
+    ' hex(m.text_hash), m.timestamp, m.model, m.filter_reason, f.path, m.start, m."end" FROM messages AS m'
     " JOIN sessions AS s ON s.id = m.session_id JOIN files AS f ON f.id = m.file_id",
     "records": "SELECT hex(r.identity), hex(m.identity) FROM message_records AS r JOIN messages AS m"
     " ON m.id = r.message_id",
@@ -138,7 +147,7 @@ _LOGICAL = {
     "memories": "SELECT m.id, m.agent_id, s.key, m.window_id, m.type, m.content, hex(m.content_hash), m.importance,"
     " m.keywords, m.extraction_method, m.timestamp, m.verdict, m.embedded, m.review_pairs FROM memories AS m"
     " JOIN sessions AS s ON s.id = m.session_id",
-    "provenance": "SELECT p.memory_id, hex(m.identity), p.start, p.\"end\", p.kind FROM provenance AS p JOIN messages"
+    "provenance": 'SELECT p.memory_id, hex(m.identity), p.start, p."end", p.kind FROM provenance AS p JOIN messages'
     " AS m ON m.id = p.message_id",
     "memory_tags": "SELECT memory_id, tag, relevance FROM memory_tags",
     "links": "SELECT loser_id, winner_id, kind, round(cosine, 6), round(overlap, 6), gates_passed, gate_version,"

@@ -84,7 +84,7 @@ def commands():
 GENERATED = {"profiles": profiles, "tables": tables, "exit codes": exit_codes, "commands": commands}
 
 
-def run(command, folder, *, shell=False):
+def run(command, folder):
     """Run a command as on a terminal of 80 columns without colours; give its stdout."""
     parent, child = pty.openpty()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MEMCLI_")}
@@ -96,9 +96,7 @@ def run(command, folder, *, shell=False):
         "MEMCLI_DATA_DIR": "data",
     }
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    process = subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=child, stderr=subprocess.DEVNULL, shell=shell
-    )
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=child, stderr=subprocess.DEVNULL)
     os.close(child)
     output = b""
     while True:
@@ -121,7 +119,7 @@ def tour(text):
         shutil.copytree(ROOT / "fixtures", folder / "fixtures")
 
         def executed(match):
-            output = run(match[1], folder, shell=True)
+            output = run(["sh", "-c", match[1]], folder)
             return f"```\n$ {match[1]}\n{output.replace(f'{folder.resolve()}/', '').strip()}\n```"
 
         head, begin, rest = text.partition("## A tour\n")

@@ -166,8 +166,11 @@ def test_killed_while_the_model_was_copied(nursery, tmp_path, command, whole):
     assert (home.data / "models" / home.rows("SELECT value FROM meta WHERE key = 'model_id'")[0][0]).is_dir()
 
 
-def test_killed_with_windows_pending_and_then_while_they_are_flushed(nursery, folder, home, command):
-    pending, flush = (*command, *CONSERVATIVE), (*command, *CONSERVATIVE, "--flush")
+def test_killed_with_windows_pending_and_then_while_they_are_flushed(nursery, folder, home):
+    # What has no time is as young as the run that read it: its windows wait for the profile's timeout.
+    timeless = ({**message, "timestamp": None} for message in some_chat(200))
+    pending = ("ingest", write_jsonl(folder / "timeless" / "chat.jsonl", timeless), *BATCH, *CONSERVATIVE)
+    flush = (*pending, "--flush")
     whole = _undisturbed(nursery, folder, "flushed", pending, flush)
     assert nursery.run(home, *pending, moment="KILL:before:1500").code == -signal.SIGKILL
     assert nursery.run(home, *pending).code == 0

@@ -20,7 +20,7 @@ SIBLINGS = {
     ("text", "__init__"),
     ("model", "text"),
     ("config", "protocols"),
-    ("ingest", "wiring"),
+    ("wiring", "ingest"),
     ("cli", "render"),
     ("cli", "commands"),
     ("__main__", "cli"),

@@ -144,9 +144,9 @@ def test_a_message_without_any_id_has_no_key_and_no_records():
 
 def test_each_record_keeps_the_text_it_contributes():
     first, second, third = read(user("u1", "hi"), assistant("a1", "m1", "one", "more"), user("u2", [result("done")]))
-    assert first.records == (Record("u1", "hi"),)
-    assert second.records == (Record("a1", "one\n\nmore"),)
-    assert third.records == (Record("u2", "done"),)
+    assert first.records == (Record("u1", "hi", first.timestamp),)
+    assert second.records == (Record("a1", "one\n\nmore", second.timestamp),)
+    assert third.records == (Record("u2", "done", third.timestamp),)
 
 
 def test_a_message_waits_for_a_bounded_time_only():

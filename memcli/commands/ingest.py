@@ -42,9 +42,9 @@ def ingest(config: Config, request: Request, progress: Progress, environ: Mappin
     mapping = parse_map(request.map) if request.map is not None else None
     if mapping and request.format not in {None, "flat"}:
         raise UsageError(f"--map is for the format flat, not {request.format}", "drop one of them")
-    choose_reader = wiring.reader_chooser("flat" if mapping else request.format, mapping)
-    if request.format is not None:
-        make_reader(request.format, mapping)
+    format_name = "flat" if mapping else request.format
+    if format_name is not None:
+        make_reader(format_name, mapping)
     found, failed = discover(request.paths)
     with _database(config, dry_run=request.dry_run) as path, Store.create(path) as store:
         options = _options(config, request, progress)
@@ -63,11 +63,14 @@ def ingest(config: Config, request: Request, progress: Progress, environ: Mappin
         feed = Feed(
             found,
             CursorIndex(load_cursors(store)),
-            choose_reader,
+            wiring.reader_chooser(format_name, mapping),
             batch_size=config.batch_size,
             next_file_id=store.next_id("files"),
             limit=request.limit,
             agent=config.agent,
+            note=progress.note,
+            format_name=format_name,
+            mapping=request.map,
         )
         feed.files.seen += len(failed)
         feed.files.failed.extend(failed)

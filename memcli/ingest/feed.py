@@ -15,6 +15,8 @@ from memcli.protocols import Reader, Source
 from memcli.readers import MAX_LINE_BYTES
 
 SNIFFED_BYTES = 1 << 18
+# Where a cursor keeps the field names that its file was read with.
+MAP_STATE = "map"
 
 
 @dataclass(slots=True)
@@ -79,24 +81,30 @@ class Feed:
         self,
         found: Sequence[Found],
         cursors: CursorIndex,
-        choose_reader: Callable[[str | None, bytes], Reader | None],
+        choose_reader: Callable[[Cursor | None, bytes], Reader | None],
         *,
         batch_size: int,
         next_file_id: int,
         limit: int | None = None,
         agent: str | None = None,
+        note: Callable[[str], None] = lambda _: None,
+        format_name: str | None = None,
+        mapping: str | None = None,
     ) -> None:
         """Prepare to read.
 
         Args:
             found: the transcripts.
             cursors: how far they were read before.
-            choose_reader: takes the format that the cursor names (or None) and the first bytes of the file; gives a
-                reader, or None when it does not know the format.
+            choose_reader: takes the cursor to go on from (or None) and the first bytes of the file; gives a reader, or
+                None when it does not know the format.
             batch_size: messages per batch.
             next_file_id: the first free file id.
             limit: stop after so many messages.
             agent: whose memory all this feeds, where the user said so.
+            note: is told what the user should know of a file.
+            format_name: the format the user named, if any; a file that was read as another one is read again.
+            mapping: the same of the field names.
         """
         self.files = Files(seen=len(found))
         self.exhausted = False
@@ -107,6 +115,9 @@ class Feed:
         self._next_file_id = next_file_id
         self._left = limit
         self._agent = agent
+        self._note = note
+        self._format = format_name
+        self._mapping = mapping
         self._batch = ReadBatch()
 
     def total_bytes(self) -> int | None:
@@ -119,7 +130,7 @@ class Feed:
         """Yield full batches and then what is left; `exhausted` tells afterwards whether all input was read."""
         for found in self._found:
             unchanged = self._cursors.unchanged(found)
-            if unchanged is not None:
+            if unchanged is not None and self._is_as_named(unchanged):
                 self.files.unchanged += 1
                 if unchanged.path != storable_path(found.path):
                     self._batch.cursors[unchanged.file_id] = replace(unchanged, path=storable_path(found.path))
@@ -163,12 +174,12 @@ class Feed:
             self.files.read += 1
             return None, None
         resumed = None if status is None else self._cursors.resumable(found, stream.fileno())
-        reader = self._choose_reader(resumed.format if resumed else None, head)
-        if reader is None:
-            self.files.failed.append((found.path, "no known format; name it with --format"))
-            return None, None
-        if resumed is not None and resumed.format != reader.name:
+        if resumed is not None and not self._is_as_named(resumed):
             resumed = None
+        reader = self._choose_reader(resumed, head)
+        if reader is None:
+            self._unknown(found, head)
+            return None, None
         again = None if resumed else self._cursors.rewritten(found)
         known = resumed or again
         cursor = Cursor(
@@ -179,6 +190,9 @@ class Feed:
         )
         if again:
             self._batch.restarted.add(cursor.file_id)
+        if again and status is not None:
+            how = "is shorter than" if status.st_size < again.position.offset else "is not any more"
+            self._note(f"{found.path} {how} what was read of it before; it is read again from its start")
         position = resumed.position if resumed else Position()
         if status is None:
             stream = cast("BinaryIO", _Unread(head, stream))
@@ -188,6 +202,19 @@ class Feed:
         # A stream has no cursor, but its messages and rejected lines name it as their source.
         self._batch.cursors[cursor.file_id] = replace(cursor, position=position, state=dict(source.state))
         return _Open(cursor, source, reader.agent, status, position, position), reader
+
+    def _is_as_named(self, cursor: Cursor) -> bool:
+        """Whether a file was read in the way that the user asks for now."""
+        if self._format is not None and cursor.format != self._format:
+            return False
+        return self._mapping is None or cursor.state.get(MAP_STATE) == self._mapping
+
+    def _unknown(self, found: Found, head: bytes) -> None:
+        """A file of no known format is reported; one without any complete line yet waits for the next run."""
+        if found.stat is not None and not any(line.strip() for line in head.split(b"\n")[:-1]):
+            self.files.read += 1
+        else:
+            self.files.failed.append((found.path, "no known format; name it with --format"))
 
     def _new_file_id(self) -> int:
         self._next_file_id += 1
@@ -227,7 +254,7 @@ class Feed:
             position=position,
             head_hash=head_hash,
             tail_hash=tail_hash,
-            state=dict(opened.source.state),
+            state=opened.source.state | ({MAP_STATE: self._mapping} if self._mapping is not None else {}),
         )
 
 

@@ -22,7 +22,7 @@ from memcli.filters import (
     strip_recalled,
 )
 from memcli.ingest.feed import Incoming, ReadBatch
-from memcli.model import Message, Part
+from memcli.model import Part
 from memcli.redact import redact
 from memcli.store import memories as memory_rows
 from memcli.store import messages as message_rows
@@ -141,46 +141,57 @@ def _identities(store: Store, batch: ReadBatch, result: Identified) -> list[byte
     return digests
 
 
-def _records(incoming: Incoming) -> list[tuple[bytes, str]]:
-    message = incoming.message
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """A transcript record: its identity, and what is equal for its copies in other sessions (a resume copies them)."""
+
+    identity: bytes
+    copy: bytes
+    text: str
+
+    def is_in(self, seen: set[bytes]) -> bool:
+        return self.identity in seen or self.copy in seen
+
+
+def _records(incoming: Incoming) -> list[_Record]:
+    agent, message = incoming.agent, incoming.message
     return [
-        (digest(incoming.agent, message.session_key, "record", record.id), record.text) for record in message.records
+        _Record(
+            digest(agent, message.session_key, "record", record.id),
+            digest(agent, "copy", record.id, message.role, record.timestamp or "", record.text),
+            record.text,
+        )
+        for record in message.records
     ]
-
-
-def _copy_digest(incoming: Incoming) -> bytes:
-    """Equal for the copies of one message that a resumed session holds under its own session id."""
-    message: Message = incoming.message
-    return digest(incoming.agent, "copy", message.key or "", message.role, message.timestamp or "", message.text)
 
 
 def _fresh(store: Store, batch: ReadBatch, sessions: dict[tuple[str, str], int], result: Identified) -> list[_Fresh]:
     identities = _identities(store, batch, result)
-    records = [_records(incoming) if incoming.message.records else [] for incoming in batch.messages]
-    copies = [_copy_digest(incoming) if incoming.message.records else None for incoming in batch.messages]
+    records = [_records(incoming) for incoming in batch.messages]
     known = message_rows.known_messages(store, identities)
     seen = message_rows.known_records(
-        store, [found for group in records for found, _ in group] + [copy for copy in copies if copy]
+        store, [found for group in records for record in group for found in (record.identity, record.copy)]
     )
     rows: dict[int, NewMessage] = {}
     next_id = store.next_id("messages")
     fresh: list[_Fresh] = []
-    for incoming, identity, group, copy in zip(batch.messages, identities, records, copies, strict=True):
+    for incoming, identity, group in zip(batch.messages, identities, records, strict=True):
         session_id = sessions[incoming.agent, incoming.message.session_key]
         message_id = known.get(identity)
-        unseen = [(found, text) for found, text in group if found not in seen]
-        if (message_id is not None and not unseen) or (message_id is None and copy in seen):
+        unseen = [record for record in group if not record.is_in(seen)]
+        if not unseen and (group or message_id is not None):
             result.duplicate += 1
             continue
-        text = incoming.message.text
         if message_id is None:
             message_id = known[identity] = next_id + len(rows)
             rows[message_id] = _row(incoming, message_id, session_id, identity)
             result.new.append(rows[message_id])
         else:
             result.duplicate += 1
-            text = SEPARATOR.join(text for _, text in unseen if text)
-        hashes = [found for found, _ in unseen] + ([copy] if copy else [])
+        text = incoming.message.text
+        if len(unseen) < len(group):
+            text = SEPARATOR.join(record.text for record in unseen if record.text)
+        hashes = [found for record in unseen for found in (record.identity, record.copy)]
         seen.update(hashes)
         result.records.extend((found, message_id) for found in hashes)
         result.message_ids.append(message_id)
@@ -227,28 +238,23 @@ def _screen(each: _Fresh, intake: Intake, rules: FilterRules, result: Identified
 
 def _drop_known(store: Store, fresh: list[_Fresh], intake: Intake, result: Identified) -> None:
     """Drop repeated system prompts, and memories of the agent that come back through a prompt."""
-    prompts = {digest(each.text): None for each in fresh if _is_prompt(each)}
-    known_prompts = message_rows.known_system_prompts(store, prompts)
     statements = {content_hash(statement) for each in fresh for _, _, statement in each.recall}
     recalled = memory_rows.recalled(store, statements)
-    for each in fresh:
+    for each in fresh if recalled else ():
         agent = clean(each.incoming.agent)
-        if _is_prompt(each):
-            prompt = (agent, digest(each.text))
-            if prompt in known_prompts:
-                each.reason = SYSTEM_PROMPT
-            known_prompts.add(prompt)
-        if each.reason is None and each.recall and recalled:
-            spans = [(start, end) for start, end, said in each.recall if (agent, content_hash(said)) in recalled]
-            if spans:
-                each.text, each.reason = strip_recalled(each.text, spans, intake.min_chars)
+        spans = [(start, end) for start, end, said in each.recall if (agent, content_hash(said)) in recalled]
+        if spans:
+            each.text, each.reason = strip_recalled(each.text, spans, intake.min_chars)
+    prompts = [each for each in fresh if each.reason is None and each.incoming.message.role == "system"]
+    known_prompts = message_rows.known_system_prompts(store, {digest(each.text) for each in prompts})
+    for each in prompts:
+        prompt = (clean(each.incoming.agent), digest(each.text))
+        if prompt in known_prompts:
+            each.reason = SYSTEM_PROMPT
+        known_prompts.add(prompt)
     for each in fresh:
         if each.reason is not None:
             result.filtered[each.reason] += 1
-
-
-def _is_prompt(each: _Fresh) -> bool:
-    return each.reason is None and each.incoming.message.role == "system"
 
 
 def _place(store: Store, fresh: list[_Fresh], result: Identified) -> None:

@@ -118,13 +118,15 @@ class CursorIndex:
         return None
 
     def rewritten(self, found: Found) -> Cursor | None:
-        """The cursor of a file that was truncated or rewritten in place.
+        """The cursor of a file that was truncated or rewritten in place: same name, same inode.
 
-        A new file under an old name (rotation) gets a cursor of its own: the old one is its renamed predecessor's.
+        A new file under an old name (rotation) gets a cursor of its own: the old one is its renamed predecessor's. So
+        does a new file that was given the inode of a deleted one.
         """
+        named = self._by_path.get(storable_path(found.path), [])
         if found.stat is None:
-            return next(iter(self.candidates(found)), None)
-        return next((cursor for cursor in self.candidates(found) if cursor.inode == found.stat.st_ino), None)
+            return next(iter(named), None)
+        return next((cursor for cursor in named if cursor.inode == found.stat.st_ino), None)
 
     def unread_bytes(self, found: Found) -> int:
         """How much there probably is to read, as far as sizes and cursors tell."""

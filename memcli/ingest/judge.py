@@ -107,7 +107,9 @@ class Judge:
             self._link(self._to_same_text(memory, same))
             return Judged("exact")
         replaced = [] if memory.verbatim else [each for each in same if self._is_subordinate(each)]
-        star = self._compare(memory, pairs)
+        # They are about to follow this memory: none of them may win it.
+        apart = {each.id for each in replaced}
+        star = self._compare(memory, [pair for pair in pairs if pair[0] not in apart] if apart else pairs)
         judged = Judged("new")
         # The memory that takes over the star of a verbatim one stays a centre: its losers know no other.
         if star.winner is not None and not any(self._followers[each.id] for each in replaced):

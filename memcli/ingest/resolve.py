@@ -48,6 +48,11 @@ class Resolved:
     blocks: dict[str, tuple[NDArray[np.int64], NDArray[np.float32]]] = field(default_factory=dict)
     embedded: int = 0
 
+    def newly_lost(self) -> list[Link]:
+        """Links of memories that were active before, or are new: by so many the active memories grow less."""
+        followed = set(self.relinked)
+        return [link for link in self.links if link.loser not in followed]
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -118,6 +118,7 @@ class Ingest:
             return None
         batch = _Batch(started_at, self._store.generation(), read, Identified(), Cut((), (), ()))
         batch.timings["read"] = time.perf_counter() - began
+        self._progress.stage("read", batch.timings["read"])
         return batch
 
     def _ingest(self, batch: _Batch) -> None:
@@ -264,10 +265,10 @@ class Ingest:
         report.windows_skipped_by_rate += sum(
             any(status == "skipped_by_rate" for _, _, status in window.tiers) for window in batch.windows
         )
-        losers = {link.loser: link.kind for link in resolved.links}
-        report.created += sum(memory.id not in losers for memory in resolved.memories)
-        report.merged_exact += sum(kind == "exact" for kind in losers.values())
-        report.merged_near += sum(kind == "near" for kind in losers.values())
+        lost = resolved.newly_lost()
+        report.created += len(resolved.memories) - len(lost)
+        report.merged_exact += sum(link.kind == "exact" for link in lost)
+        report.merged_near += sum(link.kind == "near" for link in lost)
         report.review += sum(memory.verdict == "review" for memory in resolved.memories)
         report.embedded += resolved.embedded
         report.embed_reused += len(batch.extracted) - resolved.embedded
@@ -299,9 +300,8 @@ def _window_row(window_id: int, session_id: int, parts: Sequence[Part]) -> Windo
 
 def _count_per_window(batch: _Batch) -> None:
     rows = {window.id: window for window in batch.windows}
-    losers = {link.loser for link in batch.resolved.links}
     for memory in batch.resolved.memories:
-        if memory.id in losers:
+        if memory.verdict in {"exact", "near"}:
             rows[memory.window_id].memories_merged += 1
         else:
             rows[memory.window_id].memories_created += 1
@@ -309,6 +309,7 @@ def _count_per_window(batch: _Batch) -> None:
 
 def _batch_row(batch: _Batch, batch_id: int) -> BatchRow:
     identified, read = batch.identified, batch.read
+    lost = len(batch.resolved.newly_lost())
     windowed = [message_id for window in batch.windows for message_id, _, _ in window.parts]
     return BatchRow(
         id=batch_id,
@@ -320,8 +321,8 @@ def _batch_row(batch: _Batch, batch_id: int) -> BatchRow:
         messages_duplicate=identified.duplicate,
         messages_kept=len(identified.parts),
         messages_filtered=identified.filtered,
-        memories_created=sum(window.memories_created for window in batch.windows),
-        memories_merged=sum(window.memories_merged for window in batch.windows),
+        memories_created=len(batch.resolved.memories) - lost,
+        memories_merged=lost,
         methods=list(dict.fromkeys(method for window in batch.windows for method in window.methods)),
         timings=batch.timings,
         tokens=sum(window.tokens for window in batch.windows),

@@ -94,7 +94,7 @@ class _Turn:
         return Message(
             self.session_key, self.id, "user", text, line.start, line.end, line.number,
             self.timestamp(), origin, tags=self.surroundings(None, ()),
-            records=(Record(self.id, text),) if self.id else (),
+            records=(Record(self.id, text, self.timestamp()),) if self.id else (),
         )  # fmt: skip
 
     def surroundings(self, model: str | None, tools: tuple[str, ...]) -> tuple[str, ...]:
@@ -177,7 +177,7 @@ def _assistant(turn: _Turn) -> Message | Skipped:
         "injected" if turn.record.get("isApiErrorMessage") else "typed",
         model=model, tags=turn.surroundings(model, tools),
         # Without any id of the format's own a repetition cannot be told from a copy; the ingest counts those instead.
-        records=(Record(record_id, text),) if key else (),
+        records=(Record(record_id, text, timestamp),) if key else (),
     )  # fmt: skip
 
 

@@ -68,9 +68,9 @@ class Store:
             MismatchError: not a memcli database, or one of another schema version.
             DamagedError: not an SQLite file, or a damaged one.
         """
-        # A run that was killed at its very start leaves an empty file.
+        # A run that was killed at its very start leaves an empty file, or one without any table.
         if not path.is_file() or not path.stat().st_size:
-            raise NoDatabaseError(f"no database at {path}", "make one with: memcli ingest PATH")
+            raise _no_database(path)
         return cls._opened(path, "ro", cls._check_current)
 
     @classmethod
@@ -98,6 +98,8 @@ class Store:
 
     def _check_current(self) -> None:
         self._check_ours()
+        if not migrations.applied(self.db):
+            raise _no_database(self.path)
         if migrations.pending(self.db):
             raise MismatchError(
                 f"{self.path} was made by an older memcli", "run memcli ingest on it once: that migrates it"
@@ -186,6 +188,10 @@ class Store:
     def next_id(self, table: str) -> int:
         """The first free id of `table`. Stable while the run lock is held: there is one writer."""
         return int(self.conn.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchone()[0])
+
+
+def _no_database(path: Path) -> NoDatabaseError:
+    return NoDatabaseError(f"no database at {path}", "make one with: memcli ingest PATH")
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

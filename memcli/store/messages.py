@@ -117,7 +117,8 @@ def pending_sessions(store: Store) -> list[tuple[int, str, int, str | None]]:
         "SELECT p.session_id, s.agent_id, count(*), coalesce(max(m.timestamp), max(b.ended_at))"
         " FROM pending_messages AS p JOIN messages AS m ON m.id = p.message_id"
         " JOIN sessions AS s ON s.id = p.session_id JOIN batches AS b ON b.id = m.batch_id"
-        " GROUP BY p.session_id ORDER BY min(p.id)"
+        # Ids of pending rows are used again; those of messages are not, whatever the batches were.
+        " GROUP BY p.session_id ORDER BY min(p.message_id), min(p.start)"
     ).fetchall()
 
 

@@ -118,37 +118,39 @@ def write_windows(conn: sqlite3.Connection, windows: Sequence[WindowRow], batch_
 
     Their messages must be inserted before: the dropped ones between a window's first and last are counted there.
     """
+    dropped = (
+        "(SELECT count(*) FROM messages AS m WHERE m.session_id = :session AND m.filter_reason IS NOT NULL"
+        " AND m.id BETWEEN :first AND :last)"
+    )
     conn.executemany(
-        "INSERT INTO windows VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, 0, ?, ?, ?, ?, ?, NULL, ?)",
-        [
-            (
-                window.id,
-                window.session_id,
-                batch_id,
-                json.dumps([message_id for message_id, _, _ in window.parts]),
-                json.dumps([[start, end] for _, start, end in window.parts]),
-                window.started_at,
-                window.ended_at,
-                len(window.parts),
-                window.memories_created,
-                window.memories_merged,
-                json.dumps(window.methods),
-                window.tokens,
-                window.cost_usd,
-                json.dumps({"extract": window.seconds}),
-            )
-            for window in windows
-        ],
+        f"INSERT INTO windows VALUES (:id, :session, :batch, :ids, :spans, :started, :ended, :kept + {dropped}, :kept,"
+        f" {dropped}, :created, :merged, :methods, :tokens, :cost, NULL, :timings)",
+        [_window_values(window, batch_id) for window in windows],
     )
-    conn.execute(
-        "UPDATE windows SET messages_filtered = ("
-        " SELECT count(*) FROM messages AS m WHERE m.session_id = windows.session_id AND m.filter_reason IS NOT NULL"
-        " AND m.id BETWEEN json_extract(windows.source_message_ids, '$[0]')"
-        " AND json_extract(windows.source_message_ids, '$[#-1]')) WHERE batch_id = ?",
-        (batch_id,),
-    )
-    conn.execute("UPDATE windows SET messages_in = messages_kept + messages_filtered WHERE batch_id = ?", (batch_id,))
     conn.executemany(
         "INSERT INTO window_tiers VALUES (?, ?, ?, ?, 1, NULL)",
         [(window.id, *tier) for window in windows for tier in window.tiers],
     )
+
+
+def _window_values(window: WindowRow, batch_id: int) -> dict[str, object]:
+    # The part that a later record added to an earlier message says nothing of what lies between.
+    whole = [message_id for message_id, start, _ in window.parts if start == 0]
+    return {
+        "id": window.id,
+        "session": window.session_id,
+        "batch": batch_id,
+        "ids": json.dumps([message_id for message_id, _, _ in window.parts]),
+        "spans": json.dumps([[start, end] for _, start, end in window.parts]),
+        "first": min(whole, default=None),
+        "last": max(whole, default=None),
+        "started": window.started_at,
+        "ended": window.ended_at,
+        "kept": len(window.parts),
+        "created": window.memories_created,
+        "merged": window.memories_merged,
+        "methods": json.dumps(window.methods),
+        "tokens": window.tokens,
+        "cost": window.cost_usd,
+        "timings": json.dumps({"extract": window.seconds}),
+    }

@@ -217,7 +217,8 @@ CREATE TABLE merges (
     created_at TEXT NOT NULL,
     ended_at TEXT,
     ended_run_id INTEGER REFERENCES runs (id),
-    ended_reason TEXT
+    ended_reason TEXT,
+    CHECK (loser_id <> winner_id)
 );
 CREATE UNIQUE INDEX merges_live_loser ON merges (loser_id) WHERE ended_at IS NULL;
 CREATE INDEX merges_live_winner ON merges (winner_id) WHERE ended_at IS NULL;

@@ -53,11 +53,17 @@ def keyword_scores(store: Store, match: str, limit: int) -> list[tuple[int, floa
 
 
 def filtered_ids(store: Store, filters: Filters) -> set[int]:
-    """Ids of the memories that pass all filters."""
+    """Ids of all members of the stars that pass: agent and type are the winner's, tag and date those of any member."""
     rows = store.conn.execute(
-        "SELECT m.id FROM memories AS m WHERE (:agent IS NULL OR m.agent_id = :agent)"
-        " AND (:type IS NULL OR m.type = :type) AND (:since IS NULL OR m.timestamp >= :since)"
-        " AND (:tag IS NULL OR EXISTS (SELECT 1 FROM memory_tags AS t WHERE t.memory_id = m.id AND t.tag = :tag))",
+        "WITH members (winner_id, member_id) AS (SELECT m.id, m.id FROM memories AS m WHERE NOT EXISTS"
+        " (SELECT 1 FROM merges AS g WHERE g.loser_id = m.id AND g.ended_at IS NULL)"
+        " UNION ALL SELECT winner_id, loser_id FROM merges WHERE ended_at IS NULL)"
+        " SELECT member_id FROM members WHERE winner_id IN ("
+        " SELECT w.id FROM members AS s"
+        " JOIN memories AS w ON w.id = s.winner_id JOIN memories AS m ON m.id = s.member_id"
+        " WHERE (:agent IS NULL OR w.agent_id = :agent) AND (:type IS NULL OR w.type = :type)"
+        " AND (:since IS NULL OR m.timestamp >= :since)"
+        " AND (:tag IS NULL OR EXISTS (SELECT 1 FROM memory_tags AS t WHERE t.memory_id = m.id AND t.tag = :tag)))",
         {"agent": filters.agent, "type": filters.type, "since": filters.since, "tag": filters.tag},
     )
     return {row[0] for row in rows}
