@@ -78,8 +78,9 @@ def _interrupt(number: int, _frame: object) -> NoReturn:
 def _report_bug(error: Exception) -> None:
     if "--verbose" in sys.argv:
         traceback.print_exception(error)
-    text = f"memcli: unexpected fault, a bug: {type(error).__name__}: {error}".encode("ascii", "backslashreplace")
-    print(text.decode("ascii"), file=sys.stderr)  # noqa: T201 - Rich itself may be what failed
+    # ascii() writes out whatever a terminal could act on.
+    text = ascii(str(error))[1:-1]
+    print(f"memcli: unexpected fault, a bug: {type(error).__name__}: {text}", file=sys.stderr)  # noqa: T201 - Rich may fail
     print("        run it again with --verbose for the trace, and report it", file=sys.stderr)  # noqa: T201
 
 
@@ -183,7 +184,7 @@ def ingest(
     render.explain_rejected(report)
     if report.rejected or report.files.failed:
         raise InputRejectedError(
-            f"{report.rejected:,} lines and {len(report.files.failed):,} files were not taken",
+            f"not taken: lines {report.rejected:,}, files {len(report.files.failed):,}",
             "all else is done; the table rejected_lines keeps where and why",
         )
 

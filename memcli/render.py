@@ -41,8 +41,13 @@ _UNSAFE_JSON = re.compile(f"[{_DANGEROUS}]")
 
 
 def safe(text: str) -> str:
-    """`text` on one line, with every character a terminal could act on written out as in Python source."""
-    return _UNSAFE.sub(lambda match: _written_out(match[0]), " ".join(text.split()))
+    """`text` with every character a terminal could act on, line ends too, written out as in Python source."""
+    return _UNSAFE.sub(lambda match: _written_out(match[0]), text)
+
+
+def _one_line(text: str) -> str:
+    """A text of several lines as one, safe to print."""
+    return safe(" ".join(text.split()))
 
 
 def _written_out(character: str) -> str:
@@ -236,11 +241,11 @@ def show_answers(answers: Sequence[Answer]) -> None:
     blocks: list[object] = []
     for answer in answers:
         if len(answers) > 1:
-            blocks.append(Text(f"? {safe(answer.query)}", style="bold"))
+            blocks.append(Text(f"? {_one_line(answer.query)}", style="bold"))
         if not answer.hits:
             blocks.append(Text("no memories found"))
         for place, (score, star) in enumerate(answer.hits, 1):
-            blocks.append(Text.assemble((f"{place}. ", "bold"), safe(star.content)))
+            blocks.append(Text.assemble((f"{place}. ", "bold"), _one_line(star.content)))
             day = star.timestamp[:10] if star.timestamp else "no date"
             facts = [f"{score:.2f}", star.type, f"importance {star.importance:.1f}", star.agent_id, day]
             tags = sorted(star.tags, key=lambda tag: (-len(star.tags[tag]), tag))

@@ -309,7 +309,9 @@ def test_verbose_has_one_timing_line_per_batch_and_stage(home, tmp_path):
     done = home.run("ingest", chat, "--batch-size", "20", "--verbose", "--json")
     found = Counter(re.findall(r"^memcli: batch (\d+): (\w+) [\d.]+ ms$", done.err, re.MULTILINE))
     read = range(1, 4)  # the batches after those close windows that were still open
-    assert {pair for pair in found if int(pair[0]) in read} == {(str(batch), stage) for batch in read for stage in STAGES}
+    assert {pair for pair in found if int(pair[0]) in read} == {
+        (str(batch), stage) for batch in read for stage in STAGES
+    }
     assert set(found.values()) == {1}
     assert {int(batch) for batch, _ in found} == set(range(1, done.json["batches"] + 1))
 
@@ -436,7 +438,11 @@ def test_whoever_reads_only_the_first_line_sees_no_traceback(filled, arguments):
 
 @pytest.mark.parametrize("env", [{}, {"NO_COLOR": "1"}])
 def test_what_is_no_terminal_gets_no_escape_codes(filled, tmp_path, env):
-    commands = [("ingest", FIXTURES, "--dry-run", "--db", tmp_path / "new.db"), ("search", "retries"), ("config", "show")]
+    commands = [
+        ("ingest", FIXTURES, "--dry-run", "--db", tmp_path / "new.db"),
+        ("search", "retries"),
+        ("config", "show"),
+    ]
     for command in [*commands, ("ingest", "nowhere"), ("ingest", FIXTURES, "--profile", "nameless", "--dry-run")]:
         done = filled.run(*command, env=env)
         assert "\x1b" not in done.out + done.err, command
@@ -477,7 +483,9 @@ def test_on_a_terminal_quiet_shows_no_bar_and_json_stays_parseable(home, tea, fl
 
 # --- hostile text ----------------------------------------------------------------------------------------------------
 
-HOSTILE = "[bold]x[/bold] [/] [link=file:///etc/passwd]y[/link] \x1b[31mred\x1b]0;t\x07 \u202eolleh\u202c \x00 \x9b2J \r\b|"
+HOSTILE = (
+    "[bold]x[/bold] [/] [link=file:///etc/passwd]y[/link] \x1b[31mred\x1b]0;t\x07 \u202eolleh\u202c \x00 \x9b2J \r\b|"
+)
 
 
 @pytest.fixture
@@ -494,7 +502,11 @@ def hostile(home, tmp_path):
 
 
 def test_hostile_text_is_neither_acted_on_nor_printed_raw(home, hostile):
-    done = [home.run("ingest", hostile, "--verbose"), home.run("search", "green tea"), home.run("search", HOSTILE.replace("\0", ""))]
+    done = [
+        home.run("ingest", hostile, "--verbose"),
+        home.run("search", "green tea"),
+        home.run("search", HOSTILE.replace("\0", "")),
+    ]
     assert [each.code for each in done] == [3, 0, 0]
     done.append(home.run("ingest", f"/no{HOSTILE}".replace("\0", "")))
     done.append(home.run("search", "x", "--type", HOSTILE.replace("\0", "")))

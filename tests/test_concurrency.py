@@ -186,7 +186,9 @@ def test_readers_during_an_ingest_never_fail_and_never_see_half_a_batch(nursery,
         watcher.start()
         try:
             while process.poll() is None:
-                searches.append(nursery.run(home, "search", "the nightly build", "the rate limit", "-k", "50", "--json"))
+                searches.append(
+                    nursery.run(home, "search", "the nightly build", "the rate limit", "-k", "50", "--json")
+                )
         finally:
             ended.set()
             watcher.join()

@@ -6,7 +6,20 @@ import unicodedata
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support_ingest import append, assert_sound, assistant, flat, logical, memories, query, run, texts, user, write
+from support_ingest import (
+    append,
+    assert_sound,
+    assistant,
+    flat,
+    lines,
+    logical,
+    memories,
+    query,
+    run,
+    texts,
+    user,
+    write,
+)
 
 DEPLOY = "The deploy window is on Tuesday morning."
 DEPLOYS = "The deploy windows are on Tuesday morning."
@@ -271,9 +284,7 @@ def test_merges_are_stars_that_hold_every_mention(tmp_path_factory, stream, runs
 def test_a_memory_has_the_tags_of_its_session(db, file):
     write(file, user(DEPLOY, "u1", cwd="/srv/api", gitBranch="main"), user(TEA, "u2", "s2", cwd="/srv/web"))
     run(db, file)
-    tags = (
-        "SELECT content, tag, relevance FROM memory_tags JOIN memories ON id = memory_id WHERE content = ? ORDER BY tag"
-    )
+    tags = "SELECT content, tag, relevance FROM memory_tags, memories WHERE id = memory_id AND content = ? ORDER BY tag"
     assert query(db, tags, DEPLOY) == [(DEPLOY, "branch:main", 1.0), (DEPLOY, "project:api", 1.0)]
     assert set(query(db, tags, TEA)) == {(TEA, "project:web", 1.0)}
 
@@ -343,26 +354,33 @@ def test_a_repeated_system_prompt_with_recalled_memories_is_kept_once(db, file, 
     assert run(db, file, roles=ROLES, batch_size=batch_size).filtered == {"system_prompt": 3}
 
 
+@pytest.mark.parametrize("batch_size", [1, 1024])
+def test_a_repeated_system_prompt_is_known_though_its_lines_have_become_memories(db, file, batch_size):
+    prompt = f"You are the help desk of a hosting company.\nWhat you know:\n- {DEPLOY}"
+    run(db, write(file, flat(prompt, role="system", id=1), flat(DEPLOY, id=2)), roles=ROLES)
+    append(file, *(flat(prompt, role="system", id=n, session_id=str(n)) for n in range(3, 6)))
+    report = run(db, file, roles=ROLES, batch_size=batch_size)
+    assert (report.filtered, report.windows_processed) == ({"system_prompt": 3}, 0)
+
+
 def test_without_the_role_a_system_prompt_is_not_kept(db, file):
     assert run(db, write(file, flat(DEPLOY, role="system"), flat(TEA))).filtered == {"role": 1}
     assert texts(db) == ["", TEA]
 
 
-def test_a_secret_is_nowhere_in_the_database_file(db, file):
-    key = [f"The key is {SECRET} for now.", SECRET, f"ok {SECRET[:40]}"]
-    records = [
-        flat(text, role=role, session_id="s") for text in key for role in ("user", "assistant", "system", "tool")
-    ]
-    write(file, *records, user(key[0], "u1"), {"role": "user", "content": 7, "note": SECRET})
+def test_a_secret_is_nowhere_in_the_database_file(db, tmp_path):
+    roles = ("user", "assistant", "system", "tool")
+    said = [f"The key is {SECRET} for now.", SECRET, f"ok {SECRET[:40]}"]
+    file = write(tmp_path / "a.jsonl", *(flat(text, role=role, session_id="s") for text in said for role in roles))
     with file.open("ab") as out:
+        out.write(lines({"role": "user", "content": 7, "note": SECRET}))
         out.write(b'{"broken": "' + SECRET.encode() + b"\n" + b"\0\0" + SECRET.encode() + b"\n")
-    report = run(db, file, roles=("user", "assistant", "system", "tool"))
-    assert report.redacted["anthropic-key"] >= 6
-    assert report.rejected >= 3
+    write(tmp_path / "b.jsonl", user(said[0], "u1"), assistant(said[0], "a1", "m1"))
+    report = run(db, tmp_path, roles=roles)
+    assert report.redacted["anthropic-key"] == 14
+    assert report.rejected == 3
     assert "[redacted:anthropic-key]" in " ".join(texts(db))
-    heads = query(db, "SELECT head FROM rejected_lines")
-    assert sum("[redacted:anthropic-key]" in head for (head,) in heads) >= 3
-    raw = b"".join(path.read_bytes() for path in db.parent.glob("memory.db*"))
-    assert SECRET.encode() not in raw
+    assert all("[redacted:anthropic-key]" in head for (head,) in query(db, "SELECT head FROM rejected_lines"))
+    raw = b"".join(path.read_bytes() for path in tmp_path.glob("memory.db*"))
     assert SECRET[:30].encode() not in raw
     assert SECRET.encode("utf-16-le") not in raw

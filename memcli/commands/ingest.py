@@ -45,15 +45,16 @@ def ingest(config: Config, request: Request, progress: Progress, environ: Mappin
     format_name = "flat" if mapping else request.format
     if format_name is not None:
         make_reader(format_name, mapping)
+    options = _options(config, request, progress)
+    tiers = _tiers(config, options, progress)
     found, failed = discover(request.paths)
     with _database(config, dry_run=request.dry_run) as path, Store.create(path) as store:
-        options = _options(config, request, progress)
         files = wiring.model_of(store, environ)
         if not request.dry_run:
             wiring.adopt_model(store, files, environ)
         run = Ingest(
             store,
-            wiring.extractors(_tiers(config, options, progress), with_starter_rules=config.starter_rules),
+            wiring.extractors(tiers, with_starter_rules=config.starter_rules),
             wiring.LazyEmbedder(files, config.embed_batch_size),
             Vectors(store, files.model_id, config.max_memory),
             files.near_threshold if config.near_threshold is None else config.near_threshold,

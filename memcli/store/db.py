@@ -78,7 +78,7 @@ class Store:
         try:
             conn = _connect(path, mode)
         except sqlite3.Error as error:
-            raise UsageError(f"cannot open {path}: {error}", "check the path and its permissions") from error
+            raise _named(path, error) from error
         store = cls(path, conn)
         try:
             prepare(store)
@@ -122,18 +122,7 @@ class Store:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self.close()
         if isinstance(error, sqlite3.Error):
-            raise self._named(error) from error
-
-    def _named(self, error: sqlite3.Error) -> BaseException:
-        """What an error of SQLite's means to the user; `error` itself where it can only be a bug."""
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-            return LockedError(f"{self.path} is locked by another program", "close it, or try again later")
-        if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}:
-            return UsageError(f"cannot read or write {self.path}: {error}", "check the disk and the permissions")
-        # A damaged page of a virtual table shows as an error of its constructor or as "SQL logic error".
-        damaged = code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB} or "vtable" in str(error)
-        return DamagedError(f"{self.path} is damaged: {error}", "restore a backup") if damaged else error
+            raise _named(self.path, error) from error
 
     def close(self) -> None:
         """Close the connection."""
@@ -188,6 +177,18 @@ class Store:
     def next_id(self, table: str) -> int:
         """The first free id of `table`. Stable while the run lock is held: there is one writer."""
         return int(self.conn.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchone()[0])
+
+
+def _named(path: Path, error: sqlite3.Error) -> BaseException:
+    """What an error of SQLite's means to the user; `error` itself where it can only be a bug."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return LockedError(f"{path} is locked by another program", "close it, or try again later")
+    if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}:
+        return UsageError(f"cannot read or write {path}: {error}", "check the disk and the permissions")
+    # A damaged page of a virtual table shows as an error of its constructor or as "SQL logic error".
+    damaged = code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB} or "vtable" in str(error)
+    return DamagedError(f"{path} is damaged: {error}", "restore a backup") if damaged else error
 
 
 def _no_database(path: Path) -> NoDatabaseError:
