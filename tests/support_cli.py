@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 ROOT = Path(__file__).resolve().parents[1]
 FIXTURES = ROOT / "fixtures" / "transcripts"
@@ -143,7 +144,7 @@ def write_jsonl(path: Path, records: object) -> Path:
 
 def some_chat(count: int, seed: int = 3) -> Iterator[dict[str, object]]:
     """Generated messages, every third one without an id and a time: those are told apart by occurrence numbers."""
-    from memcli.bench.corpus import generate  # noqa: PLC0415 - this file is also run as a program
+    from memcli.bench.corpus import generate
 
     for number, message in enumerate(generate(count, seed)):
         if number % 3 == 0:
@@ -156,7 +157,7 @@ def some_chat(count: int, seed: int = 3) -> Iterator[dict[str, object]]:
 class Nursery:
     """Starts memcli in processes that are forked with everything imported. Use with `with`."""
 
-    def __enter__(self) -> Nursery:
+    def __enter__(self) -> Self:
         command = [sys.executable, __file__]
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True)
@@ -197,7 +198,7 @@ class Nursery:
 
 
 def _serve() -> None:
-    import memcli.cli  # noqa: PLC0415 - only the nursery imports memcli
+    import memcli.cli
     import memcli.commands.ingest
     import memcli.commands.search
     import memcli.embed.onnx
@@ -207,14 +208,19 @@ def _serve() -> None:
         request = json.loads(line)
         if (pid := os.fork()) == 0:
             _run(request)
-        print(pid, flush=True)
+        _answer(pid)
         sys.stdin.readline()
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        _answer(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+def _answer(number: int) -> None:
+    sys.stdout.write(f"{number}\n")
+    sys.stdout.flush()
 
 
 def _run(request: dict) -> None:
     """Become memcli, in the forked process."""
-    from memcli.cli import main  # noqa: PLC0415 - imported by then
+    from memcli.cli import main
 
     os.chdir(request["cwd"])
     os.environ.clear()
@@ -266,8 +272,8 @@ def _arm(moment: str) -> dict[str, list[str]]:
 
 
 def _arm_stages(passes: Callable[[str, str], None]) -> None:
-    from memcli.ingest.feed import Feed  # noqa: PLC0415 - imported by then
-    from memcli.render import ConsoleProgress  # noqa: PLC0415 - as above
+    from memcli.ingest.feed import Feed
+    from memcli.render import ConsoleProgress
 
     def before(owner: type, method: str, label: str) -> None:
         original = getattr(owner, method)

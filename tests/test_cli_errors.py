@@ -301,7 +301,7 @@ def test_a_damaged_copy_of_the_model(filled, tea, name):
         _refused(done, 8, str(folder), "restore")
 
 
-def test_a_model_file_that_is_gone(filled, tea):
+def test_a_model_file_that_is_gone(filled):
     source = filled.data / "models" / filled.rows("SELECT value FROM meta WHERE key = 'model_id'")[0][0]
     filled.data = filled.folder / "data"
     filled.env["MEMCLI_DATA_DIR"] = str(filled.data)

@@ -1,4 +1,4 @@
-"""Several processes on one database: writers take turns, readers see whole batches, and no dead process is in the way."""
+"""Several processes on one database: writers take turns, readers see whole batches, no dead process is in the way."""
 
 import itertools
 import json

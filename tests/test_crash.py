@@ -5,16 +5,17 @@ import random
 import signal
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from support_cli import FIXTURES, Home, Nursery, finish, holds_lock, some_chat, wait_for, write_jsonl
-from support_ingest import assert_same, assert_sound, logical
+from support_ingest import assert_sound, logical
 
 BATCH = ("--batch-size", "5")
 # Few batches, so that every statement of all of them can be tried.
 LARGE_BATCH = ("--batch-size", "64")
 CONSERVATIVE = ("--profile", "conservative", "--extract", "rules,verbatim")
-# Who can write 1 byte of a log frame, a frame and a half, and nearly a whole small batch.
+# Bytes that reach the log before the end: one of the first frame, a frame and a half, most of a small batch.
 BYTES_WITHIN_COMMIT = (1, 6_000, 25_000)
 STATEMENTS_TRIED = 12
 RANDOM_KILLS = 5
@@ -185,7 +186,7 @@ def test_killed_with_windows_pending_and_then_while_they_are_flushed(nursery, fo
 
 
 def test_killed_from_outside_at_random_moments(home, command, whole):
-    draw = random.Random(11)
+    draw = random.Random(11)  # noqa: S311 - moments, not secrets
     began = time.monotonic()
     assert home.run(*command).code == 0
     duration = time.monotonic() - began
@@ -244,20 +245,21 @@ def test_interrupted_before_anything_came_from_standard_input_it_ends_at_once(ho
     assert home.rows("SELECT name FROM sqlite_master WHERE name = 'runs'") == [] or not home.rows("SELECT * FROM runs")
 
 
-def test_interrupted_while_waiting_for_the_lock_it_ends_at_once(home, chat, folder):
+def test_interrupted_while_waiting_for_the_lock_it_ends_at_once(home, chat):
     with home.start("ingest", "-") as holder:
         wait_for(holds_lock(home, holder), holder)
         with home.start("ingest", chat, "--wait", "600") as waiting:
-            wait_for(lambda: _is_sleeping(waiting.pid), waiting)
+            wait_for(lambda: _catches_signals(waiting.pid), waiting)
             waiting.send_signal(signal.SIGINT)
             waiting.wait(timeout=20)
             assert finish(waiting).code == 130
         assert finish(holder, b"").code == 0
 
 
-def _is_sleeping(pid):
-    """Whether the process has installed its handler of SIGINT, which it does before it waits."""
-    caught = next(line for line in open(f"/proc/{pid}/status") if line.startswith("SigCgt:"))
+def _catches_signals(pid):
+    """Whether the process has installed its handlers, which it does before it waits."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
     return int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1
 
 
@@ -288,7 +290,7 @@ def test_killed_within_every_commit(nursery, folder, tmp_path, chat):
 
 @pytest.mark.torture
 def test_killed_200_times_at_random_moments(nursery, folder, tmp_path, command, whole):
-    draw = random.Random(12)
+    draw = random.Random(12)  # noqa: S311 - moments, not secrets
     for number in range(200):
         home = Home(tmp_path / str(number), folder / "data")
         for _ in range(draw.choice((1, 1, 1, 2, 3))):
@@ -298,7 +300,7 @@ def test_killed_200_times_at_random_moments(nursery, folder, tmp_path, command, 
 
 @pytest.mark.torture
 def test_interrupted_200_times_at_random_statements(nursery, folder, tmp_path, command, whole):
-    draw = random.Random(13)
+    draw = random.Random(13)  # noqa: S311 - moments, not secrets
     for number in range(200):
         home = Home(tmp_path / str(number), folder / "data")
         place = draw.randrange(1, len(whole.passed["before"]))

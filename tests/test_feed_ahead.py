@@ -9,7 +9,7 @@ from memcli.ingest.ahead import Ahead
 PATIENCE = 20
 
 
-class Fault(Exception):
+class FaultError(Exception):
     pass
 
 
@@ -85,10 +85,10 @@ def test_it_is_never_more_than_one_item_ahead():
 
 
 def test_an_exception_is_raised_where_the_next_item_is_asked_for_after_the_items_before_it():
-    fault = Fault("broken")
+    fault = FaultError("broken")
     ahead = Ahead(Steps(2, fault))
     assert [ahead.next(), ahead.next()] == [1, 2]
-    with pytest.raises(Fault) as raised:
+    with pytest.raises(FaultError) as raised:
         ahead.next()
     assert raised.value is fault
     assert _ended(ahead)
@@ -113,7 +113,7 @@ def test_close_stops_the_thread_although_nobody_takes_what_it_read(asked):
 
 
 def test_close_stops_a_thread_that_holds_an_exception():
-    steps = Steps(1, Fault())
+    steps = Steps(1, FaultError())
     ahead = Ahead(steps)
     assert ahead.next() == 1
     steps.wait_until_taken(2)

@@ -111,8 +111,13 @@ def test_what_is_dangerous_is_written_out():
     assert render.safe("\x1b[31m\x07\x9b\u202e\u2066\ud800") == "\\x1b[31m\\x07\\x9b\\u202e\\u2066\\ud800"
 
 
-def test_text_stays_on_one_line():
-    assert render.safe("a\n\n b\r\nc\td\u2028e") == "a b c d e"
+def test_a_hit_of_several_lines_is_shown_on_one(printed):
+    shown = printed(render.show_answers, [Answer("q", 0.1, ((1.0, _star("a\n\n b\r\nc\td\u2028e")),))])
+    assert shown.splitlines()[0] == "1. a b c d e"
+
+
+def test_a_name_can_be_copied_as_it_is_shown():
+    assert render.safe("/a  folder/with two  spaces.jsonl") == "/a  folder/with two  spaces.jsonl"
 
 
 # --- JSON ------------------------------------------------------------------------------------------------------------
@@ -195,7 +200,8 @@ def test_hits_are_shown_as_text_whatever_they_say(value, terminal):
     assert not UNSAFE & set(re.sub(r"\x1b\[[0-9;]*m", "", shown)) - {"\n"}
     if not terminal:
         assert "\x1b" not in shown
-        assert f"1. {render.safe(value)}".rstrip() in [line.rstrip() for line in shown.split("\n")]
+        said = render.safe(" ".join(value.split()))
+        assert f"1. {said}".rstrip() in [line.rstrip() for line in shown.split("\n")]
 
 
 def test_markup_is_no_markup_anywhere(printed):

@@ -10,17 +10,23 @@ from dataclasses import dataclass, field, replace
 
 from memcli.model import Item, Line, Message, Origin, Record, Rejected, Skipped
 from memcli.protocols import Source
-from memcli.readers.fields import SESSION_STATE, identifier, kind_name, normalise_timestamp, remember_first, tag
+from memcli.readers.blocks import first_kind, listed, texts_of
+from memcli.readers.fields import (
+    MAX_TAG_SOURCE,
+    RESULT_LENGTH,
+    SESSION_STATE,
+    TagSets,
+    identifier,
+    kind_name,
+    normalise_timestamp,
+    remember_first,
+)
 from memcli.readers.lines import MAX_LINE_BYTES, parse, read_lines
 from memcli.text import digest
 
-# Tool results are dropped by the filter; this much is enough to see what was dropped.
-RESULT_LENGTH = 2000
 # So many other records may follow a message before it stops waiting for its next record: memory stays bounded.
 MAX_HELD = 1000
 
-_MAX_TAG_SETS = 1000
-_MAX_TAG_SOURCE = 1000
 # Records that say little of their session; taken for Claude Code's when a sessionId stands beside the type.
 _KNOWN_TYPES = frozenset({
     "agent-name", "ai-title", "attachment", "custom-title", "last-prompt", "mode", "permission-mode", "progress",
@@ -48,28 +54,6 @@ class ClaudeCodeReader:
         return _collapse(_items(source))
 
 
-class _Tags:
-    """Environment tags; the same surroundings give the same tuple object, so that callers can compare by identity."""
-
-    def __init__(self) -> None:
-        self._sets: dict[tuple[object, ...], tuple[str, ...]] = {}
-
-    def of(self, cwd: object, branch: object, model: str | None, tools: tuple[str, ...]) -> tuple[str, ...]:
-        cwd = cwd[-_MAX_TAG_SOURCE:] if isinstance(cwd, str) else ""
-        branch = branch[:_MAX_TAG_SOURCE] if isinstance(branch, str) else ""
-        key = (cwd, branch, model, tools)
-        tags = self._sets.get(key)
-        if tags is None:
-            project = cwd.replace("\\", "/").rstrip("/").rpartition("/")[2]
-            found = [tag("project", project), tag("branch", branch), tag("model", model)]
-            found += [tag("tool", tool) for tool in tools]
-            tags = tuple(dict.fromkeys(each for each in found if each))
-            if len(self._sets) >= _MAX_TAG_SETS:
-                self._sets.clear()
-            self._sets[key] = tags
-        return tags
-
-
 @dataclass(slots=True)
 class _Turn:
     """One parsed record with what every kind of record tells: its session, its id and its surroundings.
@@ -82,7 +66,7 @@ class _Turn:
     session_key: str
     named_session: str | None
     id: str | None
-    tags: _Tags
+    tags: TagSets
 
     def skipped(self, kind: str, model: str | None = None, tools: tuple[str, ...] = ()) -> Skipped:
         # Only the record's own session: a later run may read this record again when another session was the last.
@@ -106,7 +90,7 @@ class _Turn:
 
 def _items(source: Source) -> Iterator[Item]:
     """Yield one item per line, in file order."""
-    tags = _Tags()
+    tags = TagSets()
     for line in read_lines(source):
         if not isinstance(line, Line):
             yield line
@@ -115,7 +99,7 @@ def _items(source: Source) -> Iterator[Item]:
         yield record if isinstance(record, Rejected) else _item(_turn(line, record, source.state, tags))
 
 
-def _turn(line: Line, record: dict[str, object], state: dict[str, str], tags: _Tags) -> _Turn:
+def _turn(line: Line, record: dict[str, object], state: dict[str, str], tags: TagSets) -> _Turn:
     remember_first(state, line)
     session = identifier(record.get("sessionId"))
     if session:
@@ -144,15 +128,15 @@ def _item(turn: _Turn) -> Message | Skipped:
 
 def _user(turn: _Turn) -> Message | Skipped:
     blocks = _blocks(turn.record.get("message"))
-    texts = _texts(blocks)
+    texts = texts_of(blocks)
     if texts:
         injected = turn.record.get("isMeta") or turn.record.get("isCompactSummary")
         return turn.user_message("\n\n".join(texts), "injected" if injected else "typed")
     results = [block for block in blocks if isinstance(block, dict) and block.get("type") == "tool_result"]
     if results:
-        text = "\n\n".join(text for block in results for text in _texts(_listed(block.get("content"))))
+        text = "\n\n".join(text for block in results for text in texts_of(listed(block.get("content"))))
         return turn.user_message(text[:RESULT_LENGTH], "tool_result")
-    return turn.skipped(f"user/{_first_kind(blocks)}")
+    return turn.skipped(f"user/{first_kind(blocks)}")
 
 
 def _assistant(turn: _Turn) -> Message | Skipped:
@@ -163,9 +147,9 @@ def _assistant(turn: _Turn) -> Message | Skipped:
     model = None if model == "<synthetic>" else model
     blocks = _blocks(message)
     tools = _tools(blocks)
-    texts = _texts(blocks)
+    texts = texts_of(blocks)
     if not texts:
-        return turn.skipped(f"assistant/{'tool_use' if tools else _first_kind(blocks)}", model, tools)
+        return turn.skipped(f"assistant/{'tool_use' if tools else first_kind(blocks)}", model, tools)
     text = "\n\n".join(texts)
     timestamp = turn.timestamp()
     message_id = identifier(fields.get("id"))
@@ -184,26 +168,8 @@ def _assistant(turn: _Turn) -> Message | Skipped:
 def _blocks(message: object) -> list[object]:
     """Content blocks of a record's `message`, which may also be a bare string."""
     if isinstance(message, dict):
-        return _listed(message.get("content"))
+        return listed(message.get("content"))
     return [message] if isinstance(message, str) else []
-
-
-def _listed(content: object) -> list[object]:
-    if isinstance(content, list):
-        return content
-    return [content] if isinstance(content, str | dict) else []
-
-
-def _texts(blocks: list[object]) -> list[str]:
-    """Texts of text blocks and bare strings, without those that are only white space."""
-    found: list[str] = []
-    for block in blocks:
-        text = block
-        if isinstance(block, dict):
-            text = block.get("text") if block.get("type", "text") == "text" else None
-        if isinstance(text, str) and text and not text.isspace():
-            found.append(text)
-    return found
 
 
 def _tools(blocks: list[object]) -> tuple[str, ...]:
@@ -213,14 +179,8 @@ def _tools(blocks: list[object]) -> tuple[str, ...]:
         if isinstance(block, dict):
             kind, name = block.get("type"), block.get("name")
             if isinstance(kind, str) and kind.endswith("tool_use") and isinstance(name, str):
-                names[name[:_MAX_TAG_SOURCE]] = None
+                names[name[:MAX_TAG_SOURCE]] = None
     return tuple(names)
-
-
-def _first_kind(blocks: list[object]) -> str:
-    """Name the first block that is no text; "empty" when there is none."""
-    kinds = (kind_name(block.get("type"), absent="empty") for block in blocks if isinstance(block, dict))
-    return next((kind for kind in kinds if kind != "text"), "empty")
 
 
 @dataclass(slots=True)

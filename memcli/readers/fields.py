@@ -7,12 +7,27 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from memcli.model import Line
+from memcli.model import Line, Role
 from memcli.text import digest
 
 TAG_LENGTH = 100
+# So much of what becomes a tag is looked at.
+MAX_TAG_SOURCE = 1000
 SESSION_STATE = "session"
+# Tool results are dropped by the filter; this much is enough to see what was dropped.
+RESULT_LENGTH = 2000
+ROLE_NAMES: dict[str, Role] = {
+    **dict.fromkeys(("human", "user", "customer"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "ai", "bot", "model", "chatgpt", "bing", "agent"), "assistant"),
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("tool", "function", "observation", "function_call", "tool_result"), "tool"),
+}
 
+_MAX_TAG_SETS = 1000
+_TEXT_PARTS = (None, "text", "input_text", "output_text")
+_TEXT_FIELDS = ("text", "content", "parts", "value")
+# An object holding a list of objects that hold their text is the deepest that was seen.
+_DEPTH = 4
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # 1973 to 2200: the widest range in which seconds, milliseconds and microseconds cannot be mistaken for each other, nor
 # a counter or a date written as digits for any of them.
@@ -57,6 +72,48 @@ def tag(kind: str, value: object) -> str | None:
     """Build the environment tag `kind:value`, the value trimmed and cut to 100 characters; None when it is empty."""
     text = value.strip()[:TAG_LENGTH].rstrip() if isinstance(value, str) else ""
     return f"{kind}:{text}" if text else None
+
+
+class TagSets:
+    """Environment tags; the same surroundings give the same tuple object, so that callers can compare by identity."""
+
+    def __init__(self) -> None:
+        self._sets: dict[tuple[object, ...], tuple[str, ...]] = {}
+
+    def of(self, cwd: object, branch: object, model: str | None, tools: tuple[str, ...]) -> tuple[str, ...]:
+        """Give the tags of a working folder (its last part is the project), a branch, a model and the tools used."""
+        cwd = cwd[-MAX_TAG_SOURCE:] if isinstance(cwd, str) else ""
+        branch = branch[:MAX_TAG_SOURCE] if isinstance(branch, str) else ""
+        key = (cwd, branch, model, tools)
+        tags = self._sets.get(key)
+        if tags is None:
+            project = cwd.replace("\\", "/").rstrip("/").rpartition("/")[2]
+            found = [tag("project", project), tag("branch", branch), tag("model", model)]
+            found += [tag("tool", tool) for tool in tools]
+            tags = tuple(dict.fromkeys(each for each in found if each))
+            if len(self._sets) >= _MAX_TAG_SETS:
+                self._sets.clear()
+            self._sets[key] = tags
+        return tags
+
+
+def text_of(content: object, depth: int = _DEPTH) -> str | None:
+    """Give the text of a content value, "" when it holds none; None for a value that cannot hold any (a number)."""
+    if isinstance(content, str):
+        return content
+    if content is None or depth == 0:
+        return ""
+    if isinstance(content, list):
+        parts = (
+            text_of(part, depth - 1)
+            for part in content
+            if not (isinstance(part, dict) and part.get("type") not in _TEXT_PARTS)
+        )
+        return "\n\n".join(part for part in parts if part and not part.isspace())
+    if isinstance(content, dict):
+        values = (content[name] for name in _TEXT_FIELDS if content.get(name) is not None)
+        return text_of(next(values, None), depth - 1)
+    return None
 
 
 def kind_name(value: object, absent: str) -> str:

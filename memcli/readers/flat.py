@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from memcli.errors import UsageError
-from memcli.model import Item, Line, Message, Rejected, Role, Skipped
+from memcli.model import Item, Line, Message, Rejected, Skipped
 from memcli.protocols import Source
 from memcli.readers.fields import (
+    ROLE_NAMES,
     SESSION_STATE,
     TAG_LENGTH,
     identifier,
@@ -16,6 +17,7 @@ from memcli.readers.fields import (
     normalise_timestamp,
     remember_first,
     tag,
+    text_of,
 )
 from memcli.readers.lines import parse, read_lines, reject
 
@@ -30,16 +32,6 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "model": ("model",),
 }
 
-_ROLES: dict[str, Role] = {
-    **dict.fromkeys(("human", "user", "customer"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "ai", "bot", "model", "chatgpt", "bing", "agent"), "assistant"),
-    **dict.fromkeys(("system", "developer"), "system"),
-    **dict.fromkeys(("tool", "function", "observation", "function_call", "tool_result"), "tool"),
-}
-_TEXT_PARTS = (None, "text", "input_text", "output_text")
-_TEXT_FIELDS = ("text", "content", "parts", "value")
-# An object holding a list of objects that hold their text is the deepest that was seen.
-_DEPTH = 4
 # These mark the records of dialects that keep a whole session, or an envelope, in one line.
 _FOREIGN = ("messages", "conversations", "payload")
 
@@ -89,14 +81,14 @@ class FlatReader:
         if name is None:
             problem = "no role" if role is _ABSENT or role is None or role == "" else "the role is not a name"
             return reject(line, f"{problem}: {self._looked_for('role')}")
-        text = _text(content, _DEPTH)
+        text = text_of(content)
         if text is None:
             return reject(line, f"the content is not text: {self._looked_for('content')}")
         session_key = identifier(self._value(record, "session_id")) or first_session
         agent = identifier(self._value(record, "agent_id"))
         if not text or text.isspace():
             return Skipped("no-text", line.end, line.number, session_key, agent)
-        known = _ROLES.get(name.lower())
+        known = ROLE_NAMES.get(name.lower())
         model = identifier(self._value(record, "model"))
         return Message(
             session_key, identifier(self._value(record, "id")), known or "user", text,
@@ -177,25 +169,6 @@ def _nested(record: dict[str, object], name: str) -> object:
             return _ABSENT
         value = value.get(part, _ABSENT)
     return value
-
-
-def _text(content: object, depth: int) -> str | None:
-    """Text of a content value, "" when it holds none; None for a value that cannot hold any, such as a number."""
-    if isinstance(content, str):
-        return content
-    if content is None or depth == 0:
-        return ""
-    if isinstance(content, list):
-        parts = (
-            _text(part, depth - 1)
-            for part in content
-            if not (isinstance(part, dict) and part.get("type") not in _TEXT_PARTS)
-        )
-        return "\n\n".join(part for part in parts if part and not part.isspace())
-    if isinstance(content, dict):
-        values = (content[name] for name in _TEXT_FIELDS if content.get(name) is not None)
-        return _text(next(values, None), depth - 1)
-    return None
 
 
 @lru_cache(maxsize=256)

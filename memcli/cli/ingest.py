@@ -1,0 +1,94 @@
+"""`memcli ingest` as flags."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from memcli.cli.options import (
+    AgentOption,
+    ConfigOption,
+    DbOption,
+    JsonOption,
+    QuietOption,
+    SinceOption,
+    VerboseOption,
+    parse_time,
+)
+from memcli.cli.options import settings as load_settings
+from memcli.errors import InputRejectedError
+
+
+def ingest(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="Transcripts, folders of them, or - for stdin.")
+    ],
+    format_name: Annotated[
+        str | None, typer.Option("--format", help="claude-code or flat, instead of sniffing.")
+    ] = None,
+    mapping: Annotated[
+        str | None, typer.Option("--map", metavar="role=author,...", help="Names of the fields in flat JSONL.")
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="Window sizes, filters, tiers and rate [local].")] = None,
+    extract: Annotated[str | None, typer.Option(metavar="TIERS", help="Tiers to run [rules,verbatim].")] = None,
+    starter_rules: Annotated[
+        bool | None, typer.Option("--starter-rules/--no-starter-rules", help="Use the built-in rules.")
+    ] = None,
+    roles: Annotated[str | None, typer.Option(metavar="ROLES", help="Roles to keep [user,assistant].")] = None,
+    agent: AgentOption = None,
+    since: SinceOption = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many messages.")] = None,
+    time_budget: Annotated[
+        float | None, typer.Option(min=0, metavar="SECONDS", help="Stop after the batch that passes this time.")
+    ] = None,
+    flush: Annotated[bool, typer.Option("--flush", help="Close all partial windows at the end.")] = False,
+    batch_size: Annotated[int | None, typer.Option(help="Messages per transaction [1024].")] = None,
+    embed_batch_size: Annotated[int | None, typer.Option(help="Texts per run of the embedding model [64].")] = None,
+    wait: Annotated[float | None, typer.Option(metavar="SECONDS", help="Wait for another run to end [0].")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Do it on a copy that is deleted; same report.")] = False,
+    db: DbOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Read what is new in transcripts and remember it.
+
+    Example: memcli ingest ~/.claude/projects
+    """
+    flags = {
+        "db": db,
+        "agent": agent,
+        "profile": profile,
+        "extract": extract,
+        "starter_rules": starter_rules,
+        "roles": roles,
+        "batch_size": batch_size,
+        "embed_batch_size": embed_batch_size,
+        "wait": wait,
+    }
+    settings, _ = load_settings(config, flags)
+    request_since = parse_time(since)
+    from memcli import render  # noqa: PLC0415 - keeps --help fast
+    from memcli.commands import ingest as command  # noqa: PLC0415 - as above: numpy
+
+    request = command.Request(
+        paths, format_name, mapping, request_since, limit, time_budget, flush=flush, dry_run=dry_run
+    )
+    progress = render.ConsoleProgress(quiet=quiet, verbose=verbose)
+    try:
+        report = command.ingest(settings, request, progress, os.environ)
+    finally:
+        progress.finish()
+    if as_json:
+        render.print_json(report.to_json())
+    else:
+        render.show_ingest(report)
+    render.explain_rejected(report)
+    if report.rejected or report.files.failed:
+        raise InputRejectedError(
+            f"not taken: lines {report.rejected:,}, files {len(report.files.failed):,}",
+            "all else is done; the table rejected_lines keeps where and why",
+        )

@@ -1,0 +1,47 @@
+"""Flags that several commands share, and how they become settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memcli.config import Config
+from memcli.config import load as load_config
+from memcli.errors import UsageError
+
+DbOption = Annotated[
+    Path | None,
+    typer.Option("--db", metavar="FILE", help="The database [MEMCLI_DB; else memory.db in the data folder]."),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings [MEMCLI_CONFIG; else ./memcli.toml, else the user's]."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no warnings.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", help="A timing line per batch and stage; traces of bugs.")]
+AgentOption = Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Whose memory it is.")]
+SinceOption = Annotated[
+    str | None, typer.Option("--since", metavar="DATE", help="Nothing older (2026-03-05, or a full time; UTC).")
+]
+
+
+def settings(config_file: Path | None, flags: Mapping[str, object]) -> tuple[Config, dict[str, str]]:
+    """The effective settings and the origin of each."""
+    return load_config(flags, config_file, os.environ, Path.cwd())
+
+
+def parse_time(value: str | None) -> str | None:
+    """A date or time given by the user, as messages have it."""
+    if value is None:
+        return None
+    from memcli.readers.fields import normalise_timestamp  # noqa: PLC0415 - keeps --help fast
+
+    found = normalise_timestamp(value)
+    if found is None:
+        raise UsageError(f"not a date: {value}", "write it like 2026-03-05 or 2026-03-05T14:30:00Z")
+    return found
