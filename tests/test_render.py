@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import sys
 import unicodedata
 from collections import Counter
 
@@ -132,11 +133,11 @@ documents = st.recursive(
 @given(documents)
 def test_json_comes_back_as_it_was_and_holds_nothing_dangerous(document):
     stream = io.StringIO()
-    stdout, render.sys.stdout = render.sys.stdout, stream
+    stdout, sys.stdout = sys.stdout, stream
     try:
         render.print_json(document)
     finally:
-        render.sys.stdout = stdout
+        sys.stdout = stdout
     shown = stream.getvalue()
     assert json.loads(shown) == document
     assert not UNSAFE & set(shown) - {"\n"}
@@ -190,11 +191,11 @@ def test_hits_are_shown_as_text_whatever_they_say(value, terminal):
     )
     star.tags[value].add(1)
     stream = Terminal() if terminal else io.StringIO()
-    stdout, render.sys.stdout = render.sys.stdout, stream
+    stdout, sys.stdout = sys.stdout, stream
     try:
         render.show_answers([Answer(value, 0.1, ((1.0, star),)), Answer("q", 0.1, ())])
     finally:
-        render.sys.stdout = stdout
+        sys.stdout = stdout
     shown = stream.getvalue()
     # Rich's own codes are styles only; no other control gets through, and none was made of markup.
     assert not UNSAFE & set(re.sub(r"\x1b\[[0-9;]*m", "", shown)) - {"\n"}
@@ -241,7 +242,7 @@ def _progress(**flags):
 
 def test_progress_on_a_pipe_is_plain_lines_now_and_then(printed, monkeypatch):
     assert printed(_progress) == "memcli: warning: [bold]careful[/] \\x1b[31m\n"
-    monkeypatch.setattr(render, "LINE_INTERVAL", 0.0)
+    monkeypatch.setattr("memcli.render.progress.LINE_INTERVAL", 0.0)
     first, warning = printed(_progress).splitlines()
     assert re.fullmatch(r"memcli: 0\.4 of 1\.0 MB, about [\d,]+ s left, 1,000 messages, [\d,]+ messages/s", first)
     assert warning.startswith("memcli: warning: ")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from queue import Full, Queue
+from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -20,7 +20,9 @@ class Ahead(Generic[T]):
 
     def __init__(self, items: Iterator[T]) -> None:
         self._items = items
-        self._queue: Queue[tuple[T | None, BaseException | None]] = Queue(maxsize=1)
+        self._queue: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
+        # Held while an item is being read or waits: without it a second one would be read while the first one waits.
+        self._slot = threading.Semaphore(1)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._fill, name="read-ahead", daemon=True)
         self._thread.start()
@@ -28,6 +30,7 @@ class Ahead(Generic[T]):
     def next(self) -> T | None:
         """The next item, None at the end."""
         item, error = self._queue.get()
+        self._slot.release()
         if error is not None:
             raise error
         return item
@@ -38,18 +41,16 @@ class Ahead(Generic[T]):
 
     def _fill(self) -> None:
         try:
-            for item in self._items:
-                if not self._put((item, None)):
+            while self._take_slot():
+                item = next(self._items, None)
+                self._queue.put((item, None))
+                if item is None:
                     return
-            self._put((None, None))
         except BaseException as error:  # noqa: BLE001 - it is raised in the thread that asks for the next item
-            self._put((None, error))
+            self._queue.put((None, error))
 
-    def _put(self, entry: tuple[T | None, BaseException | None]) -> bool:
+    def _take_slot(self) -> bool:
         while not self._closed.is_set():
-            try:
-                self._queue.put(entry, timeout=_POLL_SECONDS)
-            except Full:
-                continue
-            return True
+            if self._slot.acquire(timeout=_POLL_SECONDS):
+                return not self._closed.is_set()
         return False
