@@ -47,7 +47,8 @@ class Message:
     `key` is the format's own id, None where the format has none. `records` are what the message was put together
     from, where the format's ids are unique among all sessions (Claude Code writes one message as several lines, and
     copies lines into other sessions); else empty. `start` and `end` are its byte span in the file, `line` the number of
-    its last line. `timestamp` is UTC, ISO 8601 with milliseconds and Z.
+    its last line. `timestamp` is UTC, ISO 8601 with milliseconds and Z. Where a line holds a whole conversation, `more`
+    says that it holds more items behind this one: reading may go on at `start` then, but not yet at `end`.
     """
 
     session_key: str
@@ -64,6 +65,7 @@ class Message:
     model: str | None = None
     tags: tuple[str, ...] = ()
     records: tuple[Record, ...] = ()
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)

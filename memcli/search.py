@@ -80,7 +80,7 @@ def _cosines(
     found_ids = [np.empty(0, np.int64)]
     found = [np.empty((0, len(queries)), np.float32)]
     wanted = None if passing is None else np.fromiter(passing, np.int64, len(passing))
-    for segment in vectors.segments(agent):
+    for _, segment in vectors.segments(None if agent is None else [agent]):
         kept = slice(None) if wanted is None else np.isin(segment.memory_ids, wanted)
         found_ids.append(segment.memory_ids[kept])
         found.append((segment.vectors @ queries.T)[kept])

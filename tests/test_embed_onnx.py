@@ -154,7 +154,7 @@ def test_the_shipped_model_ranks_sentence_pairs_as_people_do():
     path = SHARED / "data" / "eval" / "stsb-dev.csv"
     if not path.is_file():
         pytest.skip("the STS benchmark's development pairs are not here")
-    import csv  # noqa: PLC0415 - only where the data is
+    import csv
 
     with path.open(encoding="utf-8", newline="") as lines:
         rows = list(csv.reader(lines))

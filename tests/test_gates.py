@@ -232,8 +232,8 @@ def test_the_gates_with_the_shipped_model_and_threshold_merge_nothing_falsely():
     path = SHARED / "data" / "eval" / "dedup-dev.jsonl"
     if not path.is_file():
         pytest.skip("the labelled pairs are not here")
-    from memcli.embed.models import default_model  # noqa: PLC0415 - only where the data is
-    from memcli.embed.onnx import OnnxEmbedder  # noqa: PLC0415 - as above
+    from memcli.embed.models import default_model
+    from memcli.embed.onnx import OnnxEmbedder
 
     files = default_model()
     pairs = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

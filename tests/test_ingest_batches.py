@@ -1,9 +1,10 @@
-"""Batches are how the work is cut and nothing else: the same content, one transaction each, a fixed number of statements."""
+"""Batches are how the work is cut and no more: the same content, one transaction each, so many statements."""
 
 import shutil
 import sqlite3
 import time
 from collections import Counter
+from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,6 +23,7 @@ from support_ingest import (
     write,
 )
 
+from memcli.config import Profile
 from memcli.store import db as store_db
 
 INPUTS = (FIXTURES / "transcripts", FIXTURES / "nasty")
@@ -123,8 +125,8 @@ def test_any_history_says_the_same_in_batches_of_any_size(tmp_path_factory, hist
 class Counting(sqlite3.Connection):
     """Counts calls, and remembers the statements that begin and end transactions."""
 
-    calls = Counter()
-    transactions: list[str] = []
+    calls: ClassVar = Counter()
+    transactions: ClassVar = []
 
     @classmethod
     def reset(cls):
@@ -149,48 +151,50 @@ def counting(monkeypatch):
     return Counting
 
 
-def talk(messages, sessions, agents=1):
+def talk(messages, sessions, agents=1, run="x"):
     """A stream in which everything happens: duplicates, near duplicates, review pairs, grown tags, dropped messages."""
     for n in range(messages):
-        text = POOL[n % len(POOL)] if n % 3 else f"Crate number {n} stands in row {n * 7} of the hall."
-        session = f"s{n % sessions}"
-        yield flat(text, id=n, session_id=session, agent_id=f"agent{n % agents}", model=f"m{n % 9}")
+        text = POOL[n % len(POOL)] if n % 3 else f"Crate number {n} of run {run} stands in row {n * 7} of the hall."
+        names = {"session_id": f"s{n % sessions}", "agent_id": f"agent{n % agents}", "model": f"{run}{n % 9}"}
+        yield flat(text, id=f"{run}{n}", **names)
 
 
-def spent(counting, tmp_path, messages, sessions, agents=1):
-    """Calls of a second run with one batch of `messages`, on a database that a first run has filled."""
-    folder = tmp_path / f"{messages}-{sessions}-{agents}"
-    file = write(folder / "a.jsonl", *talk(40, 4, agents))
-    run(folder / "memory.db", file, near_threshold=0.7)
-    more = [{**record, "id": f"x{record['id']}"} for record in talk(messages, sessions, agents)]
-    append(file, *more)
+def spent(counting, db, *records):
+    """Calls of a run with one batch, in which every message closes a window, so that no stage is ever without work."""
+    append(db.with_suffix(".jsonl"), *records)
+    profiles = {"single": Profile("single", max_messages=1, min_messages=1, tiers=("rules", "verbatim"))}
     counting.reset()
-    report = run(folder / "memory.db", file, near_threshold=0.7, batch_size=10_000)
-    assert report.messages_new == messages
-    assert report.batches == 2  # the messages, then the partial windows
+    report = run(
+        db, db.with_suffix(".jsonl"), near_threshold=0.7, batch_size=10_000, profile="single", profiles=profiles
+    )
+    assert (report.messages_new, report.batches) == (len(records), 1)
     return dict(counting.calls)
 
 
 def test_the_number_of_statements_does_not_depend_on_the_size_of_a_batch(counting, tmp_path):
-    assert spent(counting, tmp_path, 10, 4) == spent(counting, tmp_path, 1000, 4)
+    small, large = tmp_path / "small.db", tmp_path / "large.db"
+    assert spent(counting, small, *talk(12, 5)) == spent(counting, large, *talk(1002, 5))
+    assert spent(counting, small, *talk(12, 5, run="y")) == spent(counting, large, *talk(1002, 5, run="y"))
 
 
 def test_the_number_of_statements_does_not_depend_on_the_number_of_sessions(counting, tmp_path):
-    assert spent(counting, tmp_path, 400, 4) == spent(counting, tmp_path, 400, 400)
+    few, many = tmp_path / "few.db", tmp_path / "many.db"
+    assert spent(counting, few, *talk(402, 5)) == spent(counting, many, *talk(402, 400))
+    assert spent(counting, few, *talk(402, 5, run="y")) == spent(counting, many, *talk(402, 380, run="y"))
 
 
-def test_the_number_of_statements_of_claude_code_records_does_not_depend_on_the_size_of_a_batch(counting, tmp_path):
-    calls = []
-    for size in (10, 500):
-        records = [user(f"Crate number {n} stands in row {n * 7}.", f"u{n}", f"s{n % 5}") for n in range(size)]
-        records += [
-            assistant(f"Noted crate {n} in row {n * 7}.", f"a{n}", f"m{n // 2}", f"s{n % 5}") for n in range(size)
-        ]
-        file = write(tmp_path / f"{size}.jsonl", *records)
-        counting.reset()
-        run(tmp_path / f"{size}.db", file, batch_size=10_000)
-        calls.append(dict(counting.calls))
-    assert calls[0] == calls[1]
+def test_the_number_of_statements_does_not_depend_on_the_number_of_agents(counting, tmp_path):
+    few, many = tmp_path / "few.db", tmp_path / "many.db"
+    assert spent(counting, few, *talk(402, 100, 4)) == spent(counting, many, *talk(402, 100, 200))
+
+
+def test_the_number_of_statements_for_claude_code_records_does_not_depend_on_the_size_of_a_batch(counting, tmp_path):
+    def records(size):
+        for n in range(size):
+            yield user(f"Crate number {n} stands in row {n * 7}.", f"u{n}", f"s{n % 5}", cwd=f"/srv/{n % 9}")
+            yield assistant(f"Noted: crate {n} is in row {n * 7}.", f"a{n}", f"m{n}", f"s{n % 5}")
+
+    assert spent(counting, tmp_path / "s.db", *records(11)) == spent(counting, tmp_path / "l.db", *records(501))
 
 
 @pytest.mark.parametrize("size", [1, 7, 1024])
@@ -269,16 +273,22 @@ def counts(report):
     return document
 
 
+def bytes_of(db):
+    """What is on disk, but for SQLite's shared memory and its empty log, which readers leave behind."""
+    files = {path.name: path.read_bytes() for path in db.parent.glob("*") if not path.name.endswith("-shm")}
+    return {name: raw for name, raw in files.items() if raw or not name.endswith("-wal")}
+
+
 @pytest.mark.parametrize("size", [7, 1024])
 @pytest.mark.parametrize("before", [(), (INPUTS[1],)])
 def test_a_dry_run_counts_what_the_real_run_does_and_changes_nothing(tmp_path, size, before):
     db = tmp_path / "db" / "memory.db"
     if before:
         run(db, *before)
-    files = {path.name: path.read_bytes() for path in db.parent.glob("*")}
+    files = bytes_of(db)
     dry = run(db, *INPUTS, dry_run=True, batch_size=size)
     assert dry.dry_run
-    assert {path.name: path.read_bytes() for path in db.parent.glob("*")} == files
+    assert bytes_of(db) == files
     assert db.parent.exists() == bool(before)
     real = run(db, *INPUTS, batch_size=size)
     assert not real.dry_run

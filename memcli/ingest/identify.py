@@ -238,13 +238,23 @@ def _screen(each: _Fresh, intake: Intake, rules: FilterRules, result: Identified
 
 def _drop_known(store: Store, fresh: list[_Fresh], intake: Intake, result: Identified) -> None:
     """Drop repeated system prompts, and memories of the agent that come back through a prompt."""
-    statements = {content_hash(statement) for each in fresh for _, _, statement in each.recall}
+    _drop_prompts(store, fresh)
+    statements = {content_hash(statement) for each in fresh for _, _, statement in each.recall if each.reason is None}
     recalled = memory_rows.recalled(store, statements)
     for each in fresh if recalled else ():
         agent = clean(each.incoming.agent)
         spans = [(start, end) for start, end, said in each.recall if (agent, content_hash(said)) in recalled]
-        if spans:
+        if spans and each.reason is None:
             each.text, each.reason = strip_recalled(each.text, spans, intake.min_chars)
+    # Once more: what is left of a prompt may be what was left, and stored, the last time.
+    _drop_prompts(store, [each for each in fresh if each.recall])
+    for each in fresh:
+        if each.reason is not None:
+            result.filtered[each.reason] += 1
+
+
+def _drop_prompts(store: Store, fresh: list[_Fresh]) -> None:
+    """Drop the system prompts that are stored already or came before."""
     prompts = [each for each in fresh if each.reason is None and each.incoming.message.role == "system"]
     known_prompts = message_rows.known_system_prompts(store, {digest(each.text) for each in prompts})
     for each in prompts:
@@ -252,9 +262,6 @@ def _drop_known(store: Store, fresh: list[_Fresh], intake: Intake, result: Ident
         if prompt in known_prompts:
             each.reason = SYSTEM_PROMPT
         known_prompts.add(prompt)
-    for each in fresh:
-        if each.reason is not None:
-            result.filtered[each.reason] += 1
 
 
 def _place(store: Store, fresh: list[_Fresh], result: Identified) -> None:

@@ -6,8 +6,8 @@ the same batch; so the result does not depend on how the stream is cut into batc
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memcli.dedup.gates import GATE_VERSION
-from memcli.dedup.scan import Block, make_block, pairs_above, pairs_within
+from memcli.dedup.scan import Block, Pairs, make_block, pairs_above, pairs_within
 from memcli.ingest.judge import VERBATIM, Judge, Judged
 from memcli.model import Candidate
 from memcli.protocols import Embedder
@@ -48,10 +48,11 @@ class Resolved:
     blocks: dict[str, tuple[NDArray[np.int64], NDArray[np.float32]]] = field(default_factory=dict)
     embedded: int = 0
 
-    def newly_lost(self) -> list[Link]:
-        """Links of memories that were active before, or are new: by so many the active memories grow less."""
+    def lost(self) -> Counter[str]:
+        """How many memories became losers, by the kind of their first merge: so much less the active ones grow."""
         followed = set(self.relinked)
-        return [link for link in self.links if link.loser not in followed]
+        verdicts = {memory.id: memory.verdict for memory in self.memories if memory.verdict in {"exact", "near"}}
+        return Counter(verdicts.get(link.loser, link.kind) for link in self.links if link.loser not in followed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,24 +138,29 @@ class Resolver:
     def _pairs(self, plan: Plan, vectors: dict[bytes, NDArray[np.float32]]) -> dict[int, list[tuple[int, float]]]:
         """For each future memory id the earlier memories (id ascending, cosine) of its agent above the threshold."""
         found: dict[int, list[tuple[int, float]]] = defaultdict(list)
-        for agent, places in _by_agent(plan).items():
-            queries = np.stack([vectors[plan.hashes[place]] for place in places])
-            ids = np.array(places, dtype=np.int64) + plan.first_id
-            stored = pairs_above(queries, self._blocks_of(agent), self._threshold)
-            within = pairs_within(queries, self._threshold)
-            for pairs, others in ((stored, stored.id), (within, ids[within.id])):
-                later = ids[pairs.query]
-                for memory_id, other, score in zip(later.tolist(), others.tolist(), pairs.score.tolist(), strict=True):
-                    found[memory_id].append((other, score))
+
+        def add(ids: NDArray[np.int64], pairs: Pairs, others: NDArray[np.int64]) -> None:
+            later = ids[pairs.query]
+            for memory_id, other, score in zip(later.tolist(), others.tolist(), pairs.score.tolist(), strict=True):
+                found[memory_id].append((other, score))
+
+        places = _by_agent(plan)
+        ids = {agent: np.array(mine, dtype=np.int64) + plan.first_id for agent, mine in places.items()}
+        queries = {agent: np.stack([vectors[plan.hashes[place]] for place in mine]) for agent, mine in places.items()}
+        for agent, segment in self._vectors.segments(list(places)):
+            stored = pairs_above(queries[agent], [self._block(segment)], self._threshold)
+            add(ids[agent], stored, stored.id)
+        for agent, mine in ids.items():
+            within = pairs_within(queries[agent], self._threshold)
+            add(mine, within, mine[within.id])
         return found
 
-    def _blocks_of(self, agent: str) -> Iterator[Block]:
-        """The agent's segments made ready to be searched; each is made ready once while it stays in memory."""
-        for segment in self._vectors.segments(agent):
-            block = self._blocks.get(segment)
-            if block is None:
-                block = self._blocks[segment] = make_block(segment.memory_ids, segment.vectors)
-            yield block
+    def _block(self, segment: Segment) -> Block:
+        """A segment made ready to be searched, once while it stays in memory."""
+        block = self._blocks.get(segment)
+        if block is None:
+            block = self._blocks[segment] = make_block(segment.memory_ids, segment.vectors)
+        return block
 
     def _collect_vectors(self, plan: Plan, vectors: dict[bytes, NDArray[np.float32]], result: Resolved) -> None:
         for agent, places in _by_agent(plan).items():

@@ -265,10 +265,10 @@ class Ingest:
         report.windows_skipped_by_rate += sum(
             any(status == "skipped_by_rate" for _, _, status in window.tiers) for window in batch.windows
         )
-        lost = resolved.newly_lost()
-        report.created += len(resolved.memories) - len(lost)
-        report.merged_exact += sum(link.kind == "exact" for link in lost)
-        report.merged_near += sum(link.kind == "near" for link in lost)
+        lost = resolved.lost()
+        report.created += len(resolved.memories) - lost.total()
+        report.merged_exact += lost["exact"]
+        report.merged_near += lost["near"]
         report.review += sum(memory.verdict == "review" for memory in resolved.memories)
         report.embedded += resolved.embedded
         report.embed_reused += len(batch.extracted) - resolved.embedded
@@ -309,7 +309,7 @@ def _count_per_window(batch: _Batch) -> None:
 
 def _batch_row(batch: _Batch, batch_id: int) -> BatchRow:
     identified, read = batch.identified, batch.read
-    lost = len(batch.resolved.newly_lost())
+    lost = batch.resolved.lost().total()
     windowed = [message_id for window in batch.windows for message_id, _, _ in window.parts]
     return BatchRow(
         id=batch_id,

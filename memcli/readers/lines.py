@@ -21,14 +21,14 @@ HEAD_BYTES = 4096
 # Where a line without a newline was taken; what follows there belongs to the same line (see `read_lines`).
 TAIL_STATE = "tail"
 
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 # A crashed writer or a file system that lost power leaves runs of NUL around the objects.
-_FILL = b" \t\r\n\v\f\0"
+FILL = b" \t\r\n\v\f\0"
 # Escapes that can put a lone surrogate or a NUL into a parsed string; raw ones never get past UTF-8 and JSON.
 _UNSTORABLE = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+(?P<end>"?)|[{}\[\]]', re.DOTALL)
 _CLOSING = {"{": "}", "[": "]"}
-_NOT_AN_OBJECT = {
+NOT_AN_OBJECT = {
     list: "a list",
     str: "a string",
     int: "a number",
@@ -79,7 +79,7 @@ def parse(line: Line) -> dict[str, object] | Rejected:
 
     NUL and white space around the object are ignored. Strings hold nothing that SQLite cannot store (`text.clean`).
     """
-    body = line.raw.strip(_FILL)
+    body = line.raw.strip(FILL)
     try:
         text = body.decode()
         record = json.loads(text)
@@ -96,7 +96,7 @@ def parse(line: Line) -> dict[str, object] | Rejected:
     else:
         if isinstance(record, dict):
             return record
-        reason = f"{_NOT_AN_OBJECT[type(record)]}, not an object"
+        reason = f"{NOT_AN_OBJECT[type(record)]}, not an object"
     return reject(line, reason)
 
 
@@ -107,7 +107,7 @@ def reject(line: Line, reason: str) -> Rejected:
 
 def cut_record(head: bytes) -> dict[str, object] | None:
     """See what can be seen of an object whose line goes on behind `head`: what is cut off is closed, or left out."""
-    text = head.decode(errors="ignore").lstrip("\ufeff" + _FILL.decode())
+    text = head.decode(errors="ignore").lstrip("\ufeff" + FILL.decode())
     open_brackets: list[str] = []
     for token in _TOKEN.finditer(text):
         if token[0] in _CLOSING:
@@ -130,8 +130,8 @@ def cut_record(head: bytes) -> dict[str, object] | None:
 
 def _line(start: int, end: int, number: int, raw: bytes) -> Line | Skipped:
     if start == 0:
-        raw = raw.removeprefix(_BOM)
-    if not raw.strip(_FILL):
+        raw = raw.removeprefix(BOM)
+    if not raw.strip(FILL):
         return Skipped("blank", end, number)
     return Line(start, end, number, raw)
 
@@ -162,7 +162,7 @@ def _last(
 
 
 def _lead(line: Line) -> int:
-    return len(line.raw) - len(line.raw.lstrip(_FILL))
+    return len(line.raw) - len(line.raw.lstrip(FILL))
 
 
 def _storable(value: object) -> object:

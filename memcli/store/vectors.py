@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from memcli.errors import DamagedError
 from memcli.store.db import Store, now
 
 FANOUT = 4
+_ID_BYTES, _FLOAT_BYTES = 8, 4
 # Merging holds the rows in memory several times over: larger segments would decide the peak of a run.
 MAX_MERGED_ROWS = 1 << 14
 
@@ -43,14 +45,23 @@ class Vectors:
         self._cached: OrderedDict[int, Segment] = OrderedDict()
         self._cached_bytes = 0
 
-    def segments(self, agent: str | None = None) -> Iterator[Segment]:
-        """Yield the segments of `agent` (None: of all agents), oldest memories first."""
-        rows = self._store.conn.execute(
-            "SELECT id FROM segments WHERE model_id = ? AND (?2 IS NULL OR agent_id = ?2) ORDER BY first_memory_id, id",
-            (self._model_id, agent),
+    def segments(self, agents: Sequence[str] | None = None) -> Iterator[tuple[str, Segment]]:
+        """Yield (agent, segment) of some agents (None: of all), the segments of an agent oldest memories first."""
+        listed = self._store.conn.execute(
+            "SELECT id, agent_id FROM segments WHERE model_id = ?1"
+            " AND (?2 IS NULL OR agent_id IN (SELECT value FROM json_each(?2))) ORDER BY agent_id, first_memory_id, id",
+            (self._model_id, None if agents is None else json.dumps(agents)),
         ).fetchall()
-        for (segment_id,) in rows:
-            yield self._load(segment_id)
+        absent = [segment_id for segment_id, _ in listed if segment_id not in self._cached]
+        reading, read_in_order = self._read(absent), set(absent)
+        for segment_id, agent in listed:
+            if segment_id in read_in_order:
+                segment = next(reading)
+            else:
+                # What was cached may have had to make room for what was read since.
+                segment = self._cached.get(segment_id) or next(self._read([segment_id]))
+            self._keep(segment)
+            yield agent, segment
 
     def rows(self, memory_ids: Sequence[int]) -> dict[int, NDArray[np.float32]]:
         """The vectors of the memories `memory_ids`, each float32 (dim,)."""
@@ -61,8 +72,7 @@ class Vectors:
         )
         found: dict[int, NDArray[np.float32]] = {}
         ids = np.array(memory_ids, dtype=np.int64)
-        for (segment_id,) in wanted:
-            segment = self._load(segment_id)
+        for segment in self._loaded([segment_id for (segment_id,) in wanted]):
             places = np.searchsorted(segment.memory_ids, ids)
             for memory_id, place in zip(memory_ids, places.tolist(), strict=True):
                 if place < len(segment.memory_ids) and segment.memory_ids[place] == memory_id:
@@ -76,28 +86,37 @@ class Vectors:
             if segment is not None:
                 self._cached_bytes -= segment.size
 
-    def _load(self, segment_id: int) -> Segment:
-        segment = self._cached.get(segment_id)
-        if segment is not None:
-            self._cached.move_to_end(segment_id)
-            return segment
-        row = self._store.conn.execute(
-            "SELECT count, dim, memory_ids, vectors FROM segments WHERE id = ?", (segment_id,)
-        ).fetchone()
-        count, dim, raw_ids, raw_vectors = row
-        if len(raw_ids) != 8 * count or len(raw_vectors) != 4 * count * dim:
-            raise DamagedError(f"segment {segment_id} of {self._store.path} is damaged", "restore a backup")
-        segment = Segment(
-            segment_id,
-            np.frombuffer(raw_ids, dtype="<i8"),
-            np.frombuffer(raw_vectors, dtype="<f4").reshape(count, dim),
+    def _loaded(self, segment_ids: Sequence[int]) -> Iterator[Segment]:
+        absent = [segment_id for segment_id in segment_ids if segment_id not in self._cached]
+        yield from [self._cached[segment_id] for segment_id in segment_ids if segment_id in self._cached]
+        for segment in self._read(absent):
+            self._keep(segment)
+            yield segment
+
+    def _read(self, segment_ids: Sequence[int]) -> Iterator[Segment]:
+        """Read segments in the order of `segment_ids`: one statement, one segment in memory at a time."""
+        rows = self._store.conn.execute(
+            "SELECT s.id, s.count, s.dim, s.memory_ids, s.vectors FROM json_each(?) AS wanted"
+            " JOIN segments AS s ON s.id = wanted.value ORDER BY wanted.key",
+            (json.dumps(segment_ids),),
         )
-        self._cached[segment_id] = segment
-        self._cached_bytes += segment.size
+        for segment_id, count, dim, raw_ids, raw_vectors in rows:
+            if len(raw_ids) != _ID_BYTES * count or len(raw_vectors) != _FLOAT_BYTES * count * dim:
+                raise DamagedError(f"segment {segment_id} of {self._store.path} is damaged", "restore a backup")
+            yield Segment(
+                segment_id,
+                np.frombuffer(raw_ids, dtype="<i8"),
+                np.frombuffer(raw_vectors, dtype="<f4").reshape(count, dim),
+            )
+
+    def _keep(self, segment: Segment) -> None:
+        if segment.id not in self._cached:
+            self._cached_bytes += segment.size
+        self._cached[segment.id] = segment
+        self._cached.move_to_end(segment.id)
         while self._cached_bytes > self._max_memory and len(self._cached) > 1:
             _, dropped = self._cached.popitem(last=False)
             self._cached_bytes -= dropped.size
-        return segment
 
 
 def append_segments(
@@ -112,19 +131,29 @@ def append_segments(
     Returns:
         The ids of the segments that went into larger ones.
     """
-    gone: list[int] = []
-    rows = []
+    newest_first: dict[str, list[tuple[int, int]]] = {agent: [] for agent in blocks}
+    for agent, segment_id, count in conn.execute(
+        "SELECT agent_id, id, count FROM segments WHERE model_id = ?"
+        " AND agent_id IN (SELECT value FROM json_each(?)) ORDER BY last_memory_id DESC",
+        (model_id, json.dumps(list(blocks))),
+    ):
+        newest_first[agent].append((segment_id, count))
+    merged = {agent: _to_merge(newest_first[agent], len(ids)) for agent, (ids, _) in blocks.items()}
+    gone = [segment_id for taken in merged.values() for segment_id in taken]
+    old = {
+        segment_id: (raw_ids, raw_vectors)
+        for segment_id, raw_ids, raw_vectors in conn.execute(
+            "SELECT id, memory_ids, vectors FROM segments WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps(gone),),
+        )
+    }
     created = now()
+    rows = []
     for agent, (ids, vectors) in blocks.items():
-        merged_ids, merged_vectors = [ids], [vectors]
-        for segment_id in _to_merge(conn, agent, model_id, len(ids)):
-            raw_ids, raw_vectors = conn.execute(
-                "SELECT memory_ids, vectors FROM segments WHERE id = ?", (segment_id,)
-            ).fetchone()
-            merged_ids.insert(0, np.frombuffer(raw_ids, dtype="<i8"))
-            merged_vectors.insert(0, np.frombuffer(raw_vectors, dtype="<f4").reshape(-1, vectors.shape[1]))
-            gone.append(segment_id)
-        rows.append(_row(agent, model_id, np.concatenate(merged_ids), np.concatenate(merged_vectors), created))
+        parts = [old.pop(segment_id) for segment_id in reversed(merged[agent])]
+        all_ids = [*(np.frombuffer(raw, dtype="<i8") for raw, _ in parts), ids]
+        all_vectors = [*(np.frombuffer(raw, dtype="<f4").reshape(-1, vectors.shape[1]) for _, raw in parts), vectors]
+        rows.append(_row(agent, model_id, np.concatenate(all_ids), np.concatenate(all_vectors), created))
     conn.executemany("DELETE FROM segments WHERE id = ?", [(segment_id,) for segment_id in gone])
     conn.executemany(
         "INSERT INTO segments (agent_id, model_id, count, dim, first_memory_id, last_memory_id, memory_ids, vectors,"
@@ -134,12 +163,8 @@ def append_segments(
     return gone
 
 
-def _to_merge(conn: sqlite3.Connection, agent: str, model_id: str, rows: int) -> list[int]:
-    """The newest segments that the next one of `rows` rows should take in, newest first."""
-    newest_first = conn.execute(
-        "SELECT id, count FROM segments WHERE agent_id = ? AND model_id = ? ORDER BY last_memory_id DESC",
-        (agent, model_id),
-    ).fetchall()
+def _to_merge(newest_first: Sequence[tuple[int, int]], rows: int) -> list[int]:
+    """Of an agent's segments (id, count) those that the next one of `rows` rows should take in, newest first."""
     taken = 0
     while True:
         level = _level(rows)
