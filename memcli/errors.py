@@ -4,14 +4,18 @@ from __future__ import annotations
 
 
 class MemcliError(Exception):
-    """An error that is shown to the user as `message`, then what to do about it as `hint`."""
+    """An error that is shown to the user as `message`, then what to do about it as `hint`.
+
+    `excerpt` is a text that the user wrote and the index in it of what is wrong; None where there is no such text.
+    """
 
     exit_code = 1
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", excerpt: tuple[str, int] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.excerpt = excerpt
 
 
 class UsageError(MemcliError):

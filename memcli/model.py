@@ -157,16 +157,6 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What dedup says of one new memory. `winner` is the memory it merges into (exact, near)."""
-
-    decision: Decision
-    winner: int | None = None
-    cosine: float | None = None
-    judgement: Judgement | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Cursor:
     """Up to where a file has been read, and what proves that it is still that file.
 

@@ -48,7 +48,9 @@ class Extractor(Protocol):
     """One extraction tier. State is kept per (window, tier, version)."""
 
     tier: str
-    version: str
+
+    def version_for(self, agent: str) -> str:
+        """Give the version of what the tier does with windows of `agent`."""
 
     def extract(self, window: Window) -> Extraction:
         """Take the statements worth remembering from one window."""

@@ -6,8 +6,6 @@ import re
 import string
 from typing import NamedTuple
 
-REDACTION_VERSION = "1"
-
 # How much of a rejected line is looked at.
 _HEAD_BYTES = 16_384
 _KEY_CHARACTERS = string.ascii_letters + string.digits + "_.+/=-"

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from memcli.config import data_dir
 from memcli.embed.models import ModelFiles, default_model, find_model, keep_model
 from memcli.errors import MismatchError
-from memcli.extract.rules import RuleExtractor, starter_rules
+from memcli.extract.rule_files import rule_of
+from memcli.extract.rules import Rule, RuleExtractor, starter_rules
 from memcli.extract.verbatim import VerbatimExtractor
 from memcli.ingest.feed import MAP_STATE
-from memcli.model import Cursor
+from memcli.model import Cursor, Extraction, Window
 from memcli.protocols import Embedder, Extractor, Reader
 from memcli.readers import detect, make_reader, parse_map
+from memcli.store import rules as rule_rows
 from memcli.store.db import Store
 
 if TYPE_CHECKING:
@@ -40,6 +43,34 @@ class LazyEmbedder:
 
             self._embedder = OnnxEmbedder(self._files, self._batch_size)
         return self._embedder.embed(texts)
+
+
+class LazyRuleExtractor:
+    """The rules tier of a database, which compiles its rules at the first window: thousands of them take a second."""
+
+    tier = RuleExtractor.tier
+
+    def __init__(self, store: Store, *, with_starter_rules: bool, note: Callable[[str], None]) -> None:
+        self._store = store
+        self._with_starter_rules = with_starter_rules
+        self._note = note
+        self._extractor: RuleExtractor | None = None
+
+    def version_for(self, agent: str) -> str:
+        """See Extractor."""
+        return self._compiled().version_for(agent)
+
+    def extract(self, window: Window) -> Extraction:
+        """See Extractor."""
+        return self._compiled().extract(window)
+
+    def _compiled(self) -> RuleExtractor:
+        if self._extractor is None:
+            rules, problems = rules_of(self._store, with_starter_rules=self._with_starter_rules)
+            self._extractor = RuleExtractor(rules)
+            for problem in (*problems, *self._extractor.problems):
+                self._note(problem)
+        return self._extractor
 
 
 def model_of(store: Store, environ: Mapping[str, str]) -> ModelFiles:
@@ -69,14 +100,45 @@ def adopt_model(store: Store, files: ModelFiles, environ: Mapping[str, str]) -> 
     store.set_model(files.model_id)
 
 
-def extractors(tiers: Sequence[str], *, with_starter_rules: bool) -> list[Extractor]:
-    """The extractors of the named tiers, cheapest first, whatever order they are named in."""
+def extractors(
+    tiers: Sequence[str], store: Store, *, with_starter_rules: bool, note: Callable[[str], None]
+) -> list[Extractor]:
+    """The extractors of the named tiers, cheapest first, whatever order they are named in.
+
+    `note` is told of rules that are left out because they cannot be used.
+    """
     made: list[Extractor] = []
     if "rules" in tiers:
-        made.append(RuleExtractor(starter_rules() if with_starter_rules else ()))
+        made.append(LazyRuleExtractor(store, with_starter_rules=with_starter_rules, note=note))
     if "verbatim" in tiers:
         made.append(VerbatimExtractor())
     return made
+
+
+def stored_rules(store: Store) -> tuple[list[Rule], list[str]]:
+    """The user's rules in the order they were added, and what is wrong with those that cannot be read."""
+    rules: list[Rule] = []
+    problems: list[str] = []
+    for table in rule_rows.load(store):
+        try:
+            rules.append(rule_of(table))
+        except ValueError as error:
+            problems.append(f'rule "{table["name"]}" ({table["id"]}) is left out: {error}')
+    return rules, problems
+
+
+def rules_of(store: Store, *, with_starter_rules: bool) -> tuple[list[Rule], list[str]]:
+    """All rules, and what is wrong with those that cannot be read.
+
+    Of equally important ones the first decides, so what is more of the user's own comes first: an agent's rules, those
+    for all agents, the built-in ones.
+    """
+    rules, problems = stored_rules(store)
+    rules.sort(key=lambda rule: rule.agent is None)
+    if with_starter_rules:
+        disabled = rule_rows.disabled_starters(store)
+        rules.extend(replace(rule, active=rule.id not in disabled) for rule in starter_rules())
+    return rules, problems
 
 
 def reader_chooser(

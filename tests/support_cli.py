@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import importlib
 import json
 import os
 import pty
@@ -22,10 +23,14 @@ import sys
 import termios
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+import memcli
+from memcli.bench.corpus import generate
 
 ROOT = Path(__file__).resolve().parents[1]
 FIXTURES = ROOT / "fixtures" / "transcripts"
@@ -144,8 +149,6 @@ def write_jsonl(path: Path, records: object) -> Path:
 
 def some_chat(count: int, seed: int = 3) -> Iterator[dict[str, object]]:
     """Generated messages, every third one without an id and a time: those are told apart by occurrence numbers."""
-    from memcli.bench.corpus import generate
-
     for number, message in enumerate(generate(count, seed)):
         if number % 3 == 0:
             del message["id"], message["timestamp"]
@@ -188,9 +191,12 @@ class Nursery:
         if after:
             time.sleep(after)
             os.kill(pid, signal.SIGKILL)  # a zombie at worst: the nursery waits for it only after the next line
+        overdue = threading.Timer(PATIENCE, os.kill, (pid, signal.SIGKILL))
+        overdue.start()
         self._process.stdin.write("wait\n")
         self._process.stdin.flush()
         code = int(self._process.stdout.readline())
+        overdue.cancel()
         return Done(code, *((home.folder / name).read_bytes().decode() for name in ("stdout", "stderr")))
 
 
@@ -198,11 +204,8 @@ class Nursery:
 
 
 def _serve() -> None:
-    import memcli.cli
-    import memcli.commands.ingest
-    import memcli.commands.search
-    import memcli.embed.onnx
-    import memcli.render  # noqa: F401 - so that no child imports it
+    for name in ("cli", "commands.ingest", "commands.rule_trials", "commands.search", "commands.config", "embed.onnx", "render"):
+        importlib.import_module(f"memcli.{name}")
 
     while line := sys.stdin.readline():
         request = json.loads(line)
@@ -219,23 +222,24 @@ def _answer(number: int) -> None:
 
 
 def _run(request: dict) -> None:
-    """Become memcli, in the forked process."""
-    from memcli.cli import main
-
-    os.chdir(request["cwd"])
-    os.environ.clear()
-    os.environ.update(request["env"])
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    for descriptor, name in enumerate(("stdout", "stderr"), 1):
-        os.dup2(os.open(name, flags), descriptor)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.argv = ["memcli", *request["args"]]
-    passed = _arm(request["moment"]) if request["moment"] or request["trace"] else {}
+    """Become memcli, in the forked process; it ends here, whatever happens."""
     code = 1
+    passed = {}
     try:
-        main()
+        os.chdir(request["cwd"])
+        os.environ.clear()
+        os.environ.update(request["env"])
+        for descriptor, name in enumerate(("stdout", "stderr"), 1):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        sys.argv = ["memcli", *request["args"]]
+        if request["moment"] or request["trace"]:
+            passed = _arm(request["moment"])
+        memcli.cli.main()
     except SystemExit as end:
         code = end.code
+    except BaseException:  # noqa: BLE001 - memcli should have caught it: the test sees the trace
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -272,8 +276,7 @@ def _arm(moment: str) -> dict[str, list[str]]:
 
 
 def _arm_stages(passes: Callable[[str, str], None]) -> None:
-    from memcli.ingest.feed import Feed
-    from memcli.render import ConsoleProgress
+    feed, render = memcli.ingest.feed.Feed, memcli.render.ConsoleProgress
 
     def before(owner: type, method: str, label: str) -> None:
         original = getattr(owner, method)
@@ -286,9 +289,9 @@ def _arm_stages(passes: Callable[[str, str], None]) -> None:
         setattr(owner, method, patched)
 
     for method in ("start", "advance", "finish"):
-        before(ConsoleProgress, method, method)
-    before(ConsoleProgress, "stage", "")
-    before(Feed, "_cut", "stage read")
+        before(render, method, method)
+    before(render, "stage", "")
+    before(feed, "_cut", "stage read")
 
 
 def _connection_class(passes: Callable[[str, str], None]) -> type[sqlite3.Connection]:

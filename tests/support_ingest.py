@@ -18,7 +18,7 @@ from memcli.commands.ingest import Request, ingest
 from memcli.config import Config
 from memcli.embed.onnx import OnnxEmbedder
 
-REQUEST = {"format", "map", "since", "limit", "time_budget", "flush", "dry_run"}
+REQUEST = {"format", "map", "since", "limit", "time_budget", "flush", "reextract", "dry_run"}
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 
 
@@ -59,6 +59,11 @@ def _embedder(files, batch_size):
     return OnnxEmbedder(files, batch_size)
 
 
+def quick_model():
+    """While this is entered, the embedding model is loaded once per process and not once per run."""
+    return patch("memcli.embed.onnx.OnnxEmbedder", _embedder)
+
+
 def environ():
     return {"MEMCLI_DATA_DIR": _data_folder()}
 
@@ -67,7 +72,7 @@ def run(db, *paths, progress=None, **options):
     """Ingest `paths` into `db`; the options are those of Request and of Config. The report."""
     request = {name: options.pop(name) for name in REQUEST & options.keys()}
     config = Config(db=Path(db), **options)
-    with patch("memcli.embed.onnx.OnnxEmbedder", _embedder):
+    with quick_model():
         return ingest(config, Request([str(path) for path in paths], **request), progress or Quiet(), environ())
 
 

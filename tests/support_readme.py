@@ -14,10 +14,12 @@ from pathlib import Path
 
 from memcli.config import PROFILES
 from memcli.errors import EXIT_CODES
+from memcli.readers import FORMATS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-COMMANDS = ("ingest", "search", "config show", "bench ingest")
+RULES = [f"rules {each}" for each in "add list show edit test enable disable remove import export coverage".split()]
+COMMANDS = ("ingest", "search", "stats", "formats", "config show", "bench ingest", *RULES)
 TABLES = {
     "runs": "invocation of a command that wrote; every other row leads back to one",
     "batches": "committed batch: messages in, kept, filtered, memories, time per stage",
@@ -36,6 +38,8 @@ TABLES = {
     "memory_tags": "environment tag of a memory's source session, with its relevance",
     "merges": "link from a duplicate to the memory it went into, with the evidence",
     "review_pairs": "pair of similar memories whose evidence disagrees",
+    "rules": "rule of the user: pattern, what it keeps, for which agent and roles",
+    "disabled_starter_rules": "built-in rule that is switched off",
     "segments": "block of the vector matrix: memory ids, float32 vectors, checksum",
     "memories_fts": "keyword index entry (FTS5)",
     "meta": "setting of the database: embedding model, corpus generation",
@@ -62,6 +66,11 @@ def profiles():
     return "\n".join(rows)
 
 
+def formats():
+    rows = [f"| `{each.name}` | {each.agent} | {each.where} | {', '.join(each.suffixes)} |" for each in FORMATS]
+    return "\n".join(["| format | agent | where | files |", "| --- | --- | --- | --- |", *rows])
+
+
 def tables():
     return "\n".join(
         ["| table | one row per |", "| --- | --- |", *(f"| `{n}` | {what} |" for n, what in TABLES.items())]
@@ -81,7 +90,7 @@ def commands():
     return "\n\n".join(blocks)
 
 
-GENERATED = {"profiles": profiles, "tables": tables, "exit codes": exit_codes, "commands": commands}
+GENERATED = {"profiles": profiles, "formats": formats, "tables": tables, "exit codes": exit_codes, "commands": commands}
 
 
 def run(command, folder):

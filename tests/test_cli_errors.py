@@ -190,7 +190,7 @@ def test_a_file_of_no_known_format_is_named_and_the_rest_is_done(home, tea, tmp_
     done = home.run("ingest", other, tea, "--json")
     assert done.code == 3
     assert f"{other}: no known format; name it with --format" in done.err
-    assert done.json["files"] == {"seen": 2, "read": 1, "unchanged": 0, "failed": 1}
+    assert [done.json["files"][name] for name in ("seen", "read", "unchanged", "failed")] == [2, 1, 0, 1]
     assert done.json["messages"]["new"] == 1
     assert "Traceback" not in done.err
 
@@ -353,4 +353,4 @@ def test_after_a_fault_the_next_run_does_it_all(home):
     assert home.python(FAULT, "ingest", FIXTURES).code == 1
     done = home.run("ingest", FIXTURES, "--json")
     assert done.code == 0
-    assert done.json["files"]["read"] == 5
+    assert done.json["files"]["read"] == done.json["files"]["seen"] >= 5

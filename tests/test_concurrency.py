@@ -36,9 +36,10 @@ def folders(tmp_path_factory):
     """Four folders; neighbours share a transcript, byte for byte."""
     top = tmp_path_factory.mktemp("input")
     for number in range(4):
-        own = ({**message, "session_id": f"own-{number}"} for message in some_chat(60, seed=number))
-        write_jsonl(top / str(number) / "own.jsonl", own)
-        write_jsonl(top / str(number) / f"shared-{number}.jsonl", some_chat(80, seed=10 + number))
+        for name, count in (("own", 60), ("shared", 80)):
+            # Each with sessions of its own: of two messages with one identity, the first that comes is kept.
+            records = ({**message, "session_id": f"{name}-{number}"} for message in some_chat(count, seed=number))
+            write_jsonl(top / str(number) / f"{name}-{number}.jsonl", records)
     for number in range(4):
         shared = f"shared-{number}.jsonl"
         (top / str((number + 1) % 4) / shared).write_bytes((top / str(number) / shared).read_bytes())

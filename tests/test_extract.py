@@ -229,9 +229,9 @@ def test_a_bad_pattern_is_told_and_the_others_go_on():
 
 def test_rules_that_are_too_large_for_one_set_all_work(monkeypatch):
     monkeypatch.setattr("memcli.extract.rules._MIN_MEMORY", 1 << 17)
-    monkeypatch.setattr("memcli.extract.rules._MEMORY_PER_RULE", 0)
+    monkeypatch.setattr("memcli.extract.rules._SETS_MEMORY", 1 << 17)
     rules = [rule(rf"[a-z]{{100,200}}{number}\b", name=str(number)) for number in range(40)]
-    one_set = re2.Set.SearchSet(_options(1))
+    one_set = re2.Set.SearchSet(_options(1 << 17))
     for each in rules:
         one_set.Add(each.pattern)
     with pytest.raises(re2.error, match="failed to compile"):
@@ -247,7 +247,7 @@ def test_three_hundred_rules_find_the_one_that_hits():
 
 def test_the_version_is_that_of_the_active_rules():
     def version(*rules):
-        return RuleExtractor(rules).version
+        return RuleExtractor(rules).version_for("anna")
 
     base = version(rule("a"), rule("b"))
     assert base == version(rule("a"), rule("b"), rule("c", active=False))
@@ -311,6 +311,18 @@ def test_the_four_required_examples_are_in_the_starter_set(pattern, memory_type,
         ("the bug was in the date parser", "problem and fix"),
         ("I'll send you the report by Friday.", "commitment or deadline"),
         ("The invoice is due on 3 May.", "commitment or deadline"),
+        ("We are moving the office next month.", "commitment or deadline"),
+        ("I plan to rewrite the parser.", "commitment or deadline"),
+        ("I’ll see the dentist on Friday.", "commitment or deadline"),
+        ("I'm a big fan of small functions.", "preference"),
+        ("Usually not, but I never work on Sundays.", "preference"),
+        ("I have been learning Welsh for two years.", "fact about the user"),
+        ("I just got promoted!", "fact about the user"),
+        ("My goal is to run a marathon.", "fact about the user"),
+        ("An old file must never be deleted.", "instruction to the agent"),
+        ("The tests are failing because the port is taken.", "problem and fix"),
+        ("- **Fixed the import order**", "problem and fix"),
+        ("The issue is that nobody closes the file.", "problem and fix"),
         ("My login shows an error since Monday.", "account problem"),
         ("We need an export feature.", "feature request"),
         ("I feel so excited about this.", "emotional state"),
@@ -335,6 +347,12 @@ def test_the_starter_set_finds_what_is_worth_remembering(text, name):
         "These photos remind me of home.",
         "It was due to the rain.",
         "call me when you are there",
+        "I love how it shows that.",
+        "They're the reason why I never give up.",
+        "I have been there.",
+        "I will tell you about it.",
+        "That should never happen.",
+        "Fixed!",
         "Can you explain the code?",
     ],
 )

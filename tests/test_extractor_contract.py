@@ -101,4 +101,4 @@ def test_lone_surrogates_do_not_stop_an_extractor(extractor):
 
 def test_a_tier_has_a_name_and_a_version(extractor):
     assert extractor.tier in {"rules", "verbatim"}
-    assert extractor.version
+    assert extractor.version_for("anna") == extractor.version_for("anna") != ""

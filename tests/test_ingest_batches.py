@@ -28,6 +28,11 @@ from memcli.store import db as store_db
 
 INPUTS = (FIXTURES / "transcripts", FIXTURES / "nasty")
 SIZES = (1, 7, 64, 1024)
+# Every message closes a window of its own.
+SINGLE = {
+    "profile": "single",
+    "profiles": {"single": Profile("single", max_messages=1, min_messages=1, tiers=("rules", "verbatim"))},
+}
 
 POOL = [
     "The deploy window is on Tuesday morning.",
@@ -162,11 +167,8 @@ def talk(messages, sessions, agents=1, run="x"):
 def spent(counting, db, *records):
     """Calls of a run with one batch, in which every message closes a window, so that no stage is ever without work."""
     append(db.with_suffix(".jsonl"), *records)
-    profiles = {"single": Profile("single", max_messages=1, min_messages=1, tiers=("rules", "verbatim"))}
     counting.reset()
-    report = run(
-        db, db.with_suffix(".jsonl"), near_threshold=0.7, batch_size=10_000, profile="single", profiles=profiles
-    )
+    report = run(db, db.with_suffix(".jsonl"), near_threshold=0.7, batch_size=10_000, **SINGLE)
     assert (report.messages_new, report.batches) == (len(records), 1)
     return dict(counting.calls)
 
@@ -221,22 +223,41 @@ def test_a_run_that_finds_nothing_begins_no_transaction(counting, db):
 
 
 @pytest.mark.parametrize("size", [1, 7, 1024])
-@pytest.mark.parametrize("limit", [1, 5, 60, 173, 186, 10_000])
+@pytest.mark.parametrize("limit", [1, 5, 60, "all but one", "all", "more"])
 def test_a_limit_stops_cleanly_and_later_runs_complete_the_work(tmp_path, limit, size):
-    run(tmp_path / "whole.db", *INPUTS)
+    messages = run(tmp_path / "whole.db", *INPUTS).messages_read
+    limit = {"all but one": messages - 1, "all": messages, "more": messages + 1}.get(limit, limit)
     report = run(tmp_path / "parts.db", *INPUTS, limit=limit, batch_size=size)
-    assert report.messages_read == min(limit, 186)
-    assert report.stopped == (None if limit == 10_000 else "limit")
-    assert query(tmp_path / "parts.db", "SELECT status FROM runs") == [("done",) if limit > 186 else ("interrupted",)]
-    while report.stopped is not None:
-        report = run(tmp_path / "parts.db", *INPUTS, limit=limit * 3, batch_size=size)
+    # A limit ends with a line, and one line may hold a whole conversation.
+    assert min(limit, messages) <= report.messages_read < min(limit, messages) + 20
+    assert report.stopped == (None if limit > messages else "limit")
+    status = "done" if limit > messages else "interrupted"
+    assert query(tmp_path / "parts.db", "SELECT status FROM runs") == [(status,)]
+    for _ in range(messages // 40):
+        if report.stopped is not None:
+            report = run(tmp_path / "parts.db", *INPUTS, limit=80, batch_size=size)
+    assert report.stopped is None
+    assert_same(tmp_path / "whole.db", tmp_path / "parts.db")
+
+
+@pytest.mark.parametrize("limit", [1, 5, 40])
+def test_a_limit_is_exact_where_a_line_holds_one_message(db, limit):
+    assert run(db, INPUTS[0] / "agents", INPUTS[0] / "claude-code", limit=limit).messages_read == limit
+
+
+@pytest.mark.parametrize("folder", sorted(path.name for path in INPUTS[0].iterdir()))
+def test_a_limit_gets_on_in_every_format(tmp_path, folder):
+    messages = run(tmp_path / "whole.db", INPUTS[0] / folder).messages_read
+    for _ in range(messages + 10):
+        if run(tmp_path / "parts.db", INPUTS[0] / folder, limit=1).stopped is None:
+            break
     assert_same(tmp_path / "whole.db", tmp_path / "parts.db")
 
 
 @pytest.mark.parametrize("size", [20, 64, 1024])
 def test_a_time_budget_of_nought_does_one_batch_and_later_runs_complete_the_work(tmp_path, size):
     run(tmp_path / "whole.db", *INPUTS)
-    for _ in range(30):
+    for _ in range(60):
         report = run(tmp_path / "parts.db", *INPUTS, time_budget=0, batch_size=size)
         assert report.batches <= 1
         if report.stopped is None:
@@ -251,10 +272,11 @@ def test_a_time_budget_of_nought_does_one_batch_and_later_runs_complete_the_work
 def test_memories_of_a_stopped_run_are_not_taken_for_recalled_ones_when_it_goes_on(tmp_path):
     notes = "Notes:\n- The deploy window is on Tuesday morning."
     file = write(tmp_path / "a.jsonl", flat(notes[9:]), flat(notes), flat("What shall we do now, then?"))
-    run(tmp_path / "whole.db", file)
+    run(tmp_path / "whole.db", file, **SINGLE)
     for limit in (1, 1, None):
-        run(tmp_path / "parts.db", file, limit=limit)
+        run(tmp_path / "parts.db", file, **SINGLE, limit=limit)
     assert_same(tmp_path / "whole.db", tmp_path / "parts.db")
+    assert len(query(tmp_path / "parts.db", "SELECT id FROM runs")) == 3
 
 
 def test_a_generous_time_budget_stops_nothing(db):

@@ -304,7 +304,7 @@ def test_an_unknown_format_is_reported_and_nothing_of_it_is_stored(db, folder):
 
 
 def test_folders_are_walked_by_name_and_only_transcripts_are_taken(db, folder):
-    for number, name in enumerate(["b/x.jsonl", "a/z.jsonl", "a/b/y.JSONL", "c.ndjson", "c.json", "notes.txt"]):
+    for number, name in enumerate(["b/x.jsonl", "a/z.jsonl", "a/b/y.JSONL", "c.ndjson", "notes.txt", "c.jsonl.bak"]):
         write(folder / name, *records(number, number + 1))
     run(db, folder)
     assert [path.removeprefix(f"{folder}/") for (path,) in query(db, "SELECT path FROM files ORDER BY id")] == [

@@ -364,6 +364,13 @@ def test_a_repeated_system_prompt_is_known_though_its_lines_have_become_memories
     assert (report.filtered, report.windows_processed) == ({"system_prompt": 3}, 0)
 
 
+@pytest.mark.parametrize("batch_size", [1, 1024])
+def test_a_system_prompt_that_is_all_recalled_is_recalled_each_time(db, file, batch_size):
+    run(db, write(file, flat(DEPLOY, id=1)), roles=ROLES)
+    append(file, *(flat(DEPLOY, role="system", id=n, session_id=str(n)) for n in range(2, 5)))
+    assert run(db, file, roles=ROLES, batch_size=batch_size).filtered == {"recalled": 3}
+
+
 def test_without_the_role_a_system_prompt_is_not_kept(db, file):
     assert run(db, write(file, flat(DEPLOY, role="system"), flat(TEA))).filtered == {"role": 1}
     assert texts(db) == ["", TEA]

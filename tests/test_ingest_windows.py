@@ -149,6 +149,16 @@ def test_several_runs_cut_the_windows_of_one_run(tmp_path_factory, stream, cuts,
         assert one[name] == several[name]
 
 
+def test_partial_windows_close_in_the_order_they_began_to_wait_in_batches_of_any_size(tmp_path, file):
+    """The first session of the stream is the last whose rest begins to wait."""
+    sessions = "b" + "a" * 9 + "bb"
+    write(file, *(message(number, session_id=session) for number, session in enumerate(sessions)))
+    for size in (1, 5, 1024):
+        run(tmp_path / f"{size}.db", file, **waiting(max_messages=2), batch_size=size, flush=True)
+        assert [window[2] for window in logical(tmp_path / f"{size}.db")["windows"]] == list("aaaabab")
+        assert_same(tmp_path / "1.db", tmp_path / f"{size}.db")
+
+
 # --- rate and profiles -----------------------------------------------------------------------------------------------
 
 

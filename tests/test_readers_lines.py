@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tracemalloc
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,8 @@ from memcli.model import Line, Position, Rejected, Skipped
 from memcli.protocols import Source
 from memcli.readers import lines
 from memcli.readers.lines import HEAD_BYTES, MAX_LINE_BYTES, cut_record, parse, read_lines
+
+NASTY = Path(__file__).resolve().parents[1] / "fixtures" / "nasty"
 
 
 def read(raw, *, position=None, final=False, state=None, limit=MAX_LINE_BYTES):
@@ -28,6 +31,23 @@ def parsed(raw):
 def test_lines_end_at_newline_bytes_only():
     raw = b'{"a":"x\xe2\x80\xa8y\xe2\x80\xa9z\xc2\x85"}\n{"b":"\x0b\x0c\x1c\r"}\n'
     assert [item.raw for item in read(raw)] == raw.split(b"\n")[:-1]
+
+
+def test_a_file_of_all_nasty_bytes_keeps_its_good_lines():
+    items = [parse(item) if isinstance(item, Line) else item for item in read((NASTY / "bytes.jsonl").read_bytes())]
+    assert [item["id"] for item in items if isinstance(item, dict)] == ["one", "two", "five"]
+    assert [item.reason for item in items if isinstance(item, Rejected)] == [
+        "invalid UTF-8 at byte 35",
+        "not JSON: Invalid control character at column 21",
+    ]
+    assert len([item for item in items if isinstance(item, Skipped)]) == 4
+
+
+def test_a_file_that_is_still_being_written_waits_for_its_last_line():
+    raw = (NASTY / "unfinished.jsonl").read_bytes()
+    (whole,) = read(raw)
+    assert raw[whole.end :].startswith(b'{"role"')
+    assert [type(item) for item in read(raw, final=True)] == [Line, Rejected]
 
 
 def test_numbers_and_offsets_go_on_from_the_position():

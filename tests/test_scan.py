@@ -125,19 +125,18 @@ def test_a_pair_that_float32_rounds_below_the_threshold_is_found():
 def test_no_product_of_codes_is_further_off_than_the_bound_allows(kind, monkeypatch):
     monkeypatch.undo()
     vectors = kind(np.random.default_rng(4), 300)
-    block = make_block(np.arange(150), vectors[150:])
+    (tile,) = make_block(np.arange(150), vectors[150:]).tiles
     left = scan._Left.of(vectors[:150], 0)
     codes = left.codes.astype(np.int64) - 128
-    estimates = left.scale * block.scale * (codes @ block.codes.astype(np.int64))
-    bound = left.error * block.length + (left.length + left.error) * block.error
+    estimates = left.scale * tile.scale * (codes @ tile.codes.astype(np.int64))
     errors = np.abs(estimates - vectors[:150].astype(np.float64) @ vectors[150:].astype(np.float64).T)
-    assert errors.max() <= bound + 1e-12
+    assert errors.max() <= scan._bound(left, tile)
 
 
 def test_codes_leave_room_for_processors_that_add_two_products_in_16_bits():
     vectors = random_vectors(np.random.default_rng(5), 50)
     left, block = scan._Left.of(vectors, 0), make_block(np.arange(50), vectors)
-    assert 2 * 255 * int(np.abs(block.codes).max()) < 2**15
+    assert all(2 * 255 * int(np.abs(tile.codes.astype(int)).max()) < 2**15 for tile in block.tiles)
     assert left.codes.dtype == np.uint8
 
 

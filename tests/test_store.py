@@ -14,7 +14,7 @@ from support_ingest import FIXTURES, append, assert_same, assistant, flat, logic
 
 from memcli.errors import DamagedError, LockedError, MismatchError, NoDatabaseError, UsageError
 from memcli.ingest import run as ingest_run
-from memcli.store import files, memories, messages, runs
+from memcli.store import files, memories, messages, runs, schema
 from memcli.store.db import Store, run_lock
 from memcli.store.vectors import Vectors, append_segments
 from memcli.text import digest
@@ -41,7 +41,9 @@ def test_a_new_database_is_private_and_records_its_migrations(db):
     with Store.create(db):
         pass
     assert db.stat().st_mode & 0o777 == 0o600
-    assert query(db, "SELECT migration_set, name FROM _sqlite_migrations") == [("memcli", "m001_ingest")]
+    recorded = query(db, "SELECT migration_set, name FROM _sqlite_migrations ORDER BY id")
+    assert recorded[0] == ("memcli", "m001_ingest")
+    assert [name for _, name in recorded] == sorted(name for name in vars(schema) if name.startswith("m0"))
     assert query(db, "PRAGMA journal_mode") == [("wal",)]
     assert query(db, "PRAGMA application_id") == [(int.from_bytes(b"memc", "big"),)]
 
@@ -64,10 +66,12 @@ def test_any_file_name_will_do(tmp_path, name):
 
 
 def test_opening_twice_migrates_once(db):
+    recorded = []
     for _ in range(2):
         with Store.create(db):
             pass
-    assert query(db, "SELECT count(*) FROM _sqlite_migrations") == [(1,)]
+        recorded.append(query(db, "SELECT * FROM _sqlite_migrations"))
+    assert recorded[0] == recorded[1]
 
 
 @pytest.mark.parametrize("opened", [Store.create, Store.open])
@@ -237,7 +241,8 @@ def test_the_list_of_writes_is_complete():
     source = Path(ingest_run.__file__).read_text(encoding="utf-8")
     commit = source[source.index("def _commit") : source.index("def _count(")]
     called = {name for name in commit.replace("(", " ").replace(".", " ").split() if name.startswith("write_")}
-    assert called | {"append_segments"} == {name for _, name in WRITES}
+    # What --reextract writes in place of new windows has tests of its own.
+    assert (called | {"append_segments"}) - {"write_revisited"} == {name for _, name in WRITES}
 
 
 # --- look-ups by many keys -------------------------------------------------------------------------------------------

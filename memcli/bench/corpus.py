@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 
 EXACT_SHARE = 0.10
 REFORMATTED_SHARE = 0.05
+TRAP_SHARE = 0.05
 NOISE_SHARE = 0.10
 SESSION_LENGTH = 40
 
 _NOISE = ("ok", "thanks!", "yes please", "sounds good", "hello", "great, go ahead", "hm", "👍")
+_NUMBER = re.compile(r"\d+")
 _SUBJECTS = (
     "the billing service|our staging cluster|the payments team|Maria from support|the nightly import|my laptop|the API"
     " gateway|the mobile app|the search index|our biggest customer|the onboarding guide|the release branch|the cache"
@@ -43,8 +46,9 @@ _OPENINGS = (
 def generate(count: int, seed: int) -> Iterator[dict[str, object]]:
     """Yield `count` messages in flat form, the same ones for the same seed.
 
-    About EXACT_SHARE of them repeat an earlier text, REFORMATTED_SHARE repeat one in other formatting, and
-    NOISE_SHARE are greetings and confirmations.
+    About EXACT_SHARE of them repeat an earlier text, REFORMATTED_SHARE repeat one in other formatting, TRAP_SHARE
+    repeat one but for a number (near duplicates that must not be merged), and NOISE_SHARE are greetings and
+    confirmations.
     """
     draw = random.Random(seed)  # noqa: S311 - a benchmark's corpus, not a secret
     said: list[str] = []
@@ -67,6 +71,8 @@ def _text(draw: random.Random, said: list[str]) -> str:
         return draw.choice(said)
     if said and kind < EXACT_SHARE + REFORMATTED_SHARE:
         return f"- **{draw.choice(said)}**"
+    if said and kind < EXACT_SHARE + REFORMATTED_SHARE + TRAP_SHARE:
+        return _NUMBER.sub(lambda match: str(int(match[0]) + 1 + draw.randrange(500)), draw.choice(said), count=1)
     text = _statement(draw)
     if draw.random() < 0.5:  # noqa: PLR2004 - every other message says two things
         text = f"{text} {_statement(draw)}"

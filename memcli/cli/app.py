@@ -12,8 +12,11 @@ import typer
 from memcli import __version__
 from memcli.cli.bench import bench_app
 from memcli.cli.config import config_app
+from memcli.cli.formats import formats
 from memcli.cli.ingest import ingest
+from memcli.cli.rules import rules_app
 from memcli.cli.search import search
+from memcli.cli.stats import stats
 from memcli.errors import EXIT_CODES, InterruptedRunError, MemcliError
 
 # Typer runs the paragraphs of an epilog together unless each line is one of its own.
@@ -30,6 +33,9 @@ app = typer.Typer(
 )
 app.command()(ingest)
 app.command()(search)
+app.command()(stats)
+app.command()(formats)
+app.add_typer(rules_app, name="rules")
 app.add_typer(config_app, name="config")
 app.add_typer(bench_app, name="bench")
 
@@ -53,8 +59,7 @@ def main() -> NoReturn:
 
 def _interrupt(number: int, _frame: object) -> NoReturn:
     raise InterruptedRunError(
-        f"interrupted ({signal.Signals(number).name}); every committed batch is kept",
-        "run the same command again to go on",
+        f"interrupted ({signal.Signals(number).name}); what was committed is kept", "run it again to go on"
     )
 
 

@@ -12,6 +12,7 @@ from memcli.cli.options import (
     ConfigOption,
     DbOption,
     JsonOption,
+    MaxMemoryOption,
     QuietOption,
     SinceOption,
     VerboseOption,
@@ -23,10 +24,10 @@ from memcli.errors import InputRejectedError
 
 def ingest(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="Transcripts, folders of them, or - for stdin.")
-    ],
+        list[str] | None, typer.Argument(metavar="PATH...", help="Transcripts, folders of them, or - for stdin.")
+    ] = None,
     format_name: Annotated[
-        str | None, typer.Option("--format", help="claude-code or flat, instead of sniffing.")
+        str | None, typer.Option("--format", help="The format, instead of sniffing; see memcli formats.")
     ] = None,
     mapping: Annotated[
         str | None, typer.Option("--map", metavar="role=author,...", help="Names of the fields in flat JSONL.")
@@ -36,16 +37,23 @@ def ingest(
     starter_rules: Annotated[
         bool | None, typer.Option("--starter-rules/--no-starter-rules", help="Use the built-in rules.")
     ] = None,
-    roles: Annotated[str | None, typer.Option(metavar="ROLES", help="Roles to keep [user,assistant].")] = None,
+    roles: Annotated[
+        str | None,
+        typer.Option(metavar="ROLES", help="Roles to keep [user,assistant]; others are passed over for good."),
+    ] = None,
     agent: AgentOption = None,
     since: SinceOption = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many messages.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many messages, at the end of a line.")] = None,
     time_budget: Annotated[
         float | None, typer.Option(min=0, metavar="SECONDS", help="Stop after the batch that passes this time.")
     ] = None,
     flush: Annotated[bool, typer.Option("--flush", help="Close all partial windows at the end.")] = False,
+    reextract: Annotated[
+        bool, typer.Option("--reextract", help="Also bring new rules and tiers to stored messages; needs no PATH.")
+    ] = False,
     batch_size: Annotated[int | None, typer.Option(help="Messages per transaction [1024].")] = None,
     embed_batch_size: Annotated[int | None, typer.Option(help="Texts per run of the embedding model [64].")] = None,
+    max_memory: MaxMemoryOption = None,
     wait: Annotated[float | None, typer.Option(metavar="SECONDS", help="Wait for another run to end [0].")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do it on a copy that is deleted; same report.")] = False,
     db: DbOption = None,
@@ -67,6 +75,7 @@ def ingest(
         "roles": roles,
         "batch_size": batch_size,
         "embed_batch_size": embed_batch_size,
+        "max_memory": max_memory,
         "wait": wait,
     }
     settings, _ = load_settings(config, flags)
@@ -75,7 +84,15 @@ def ingest(
     from memcli.commands import ingest as command  # noqa: PLC0415 - as above: numpy
 
     request = command.Request(
-        paths, format_name, mapping, request_since, limit, time_budget, flush=flush, dry_run=dry_run
+        paths or [],
+        format_name,
+        mapping,
+        request_since,
+        limit,
+        time_budget,
+        flush=flush,
+        reextract=reextract,
+        dry_run=dry_run,
     )
     progress = render.ConsoleProgress(quiet=quiet, verbose=verbose)
     try:

@@ -24,6 +24,9 @@ ConfigOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no warnings.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="A timing line per batch and stage; traces of bugs.")]
+MaxMemoryOption = Annotated[
+    str | None, typer.Option("--max-memory", metavar="SIZE", help="Cap of the vectors held in memory [1GB].")
+]
 AgentOption = Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Whose memory it is.")]
 SinceOption = Annotated[
     str | None, typer.Option("--since", metavar="DATE", help="Nothing older (2026-03-05, or a full time; UTC).")

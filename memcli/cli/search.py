@@ -12,6 +12,7 @@ from memcli.cli.options import (
     ConfigOption,
     DbOption,
     JsonOption,
+    MaxMemoryOption,
     QuietOption,
     SinceOption,
     VerboseOption,
@@ -35,6 +36,7 @@ def search(
         str | None, typer.Option(metavar="KIND:VALUE", help="An environment tag, as in project:api.")
     ] = None,
     since: SinceOption = None,
+    max_memory: MaxMemoryOption = None,
     db: DbOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -47,7 +49,7 @@ def search(
     """
     if type_name is not None and type_name not in {"semantic", "episodic", "procedural"}:
         raise UsageError(f"no such memory type: {type_name}", "it is one of semantic, episodic, procedural")
-    settings, _ = load_settings(config, {"db": db})
+    settings, _ = load_settings(config, {"db": db, "max_memory": max_memory})
     passed_since = parse_time(since)
     from memcli import render  # noqa: PLC0415 - keeps --help fast
     from memcli.commands import search as command  # noqa: PLC0415 - as above: numpy

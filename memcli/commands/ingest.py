@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from memcli import wiring
+from memcli.commands.database import writable_database
 from memcli.config import Config
 from memcli.errors import UsageError
 from memcli.ingest.feed import Feed
@@ -18,7 +16,7 @@ from memcli.ingest.report import IngestReport
 from memcli.ingest.run import Ingest, Options
 from memcli.protocols import Progress
 from memcli.readers import make_reader, parse_map
-from memcli.store.db import Store, copy_database, run_lock
+from memcli.store.db import Store
 from memcli.store.files import load_cursors
 from memcli.store.vectors import Vectors
 
@@ -34,11 +32,14 @@ class Request:
     limit: int | None = None
     time_budget: float | None = None
     flush: bool = False
+    reextract: bool = False
     dry_run: bool = False
 
 
 def ingest(config: Config, request: Request, progress: Progress, environ: Mapping[str, str]) -> IngestReport:
     """Ingest the transcripts of `request`. What a file is, and what is wrong with the call, is found out first."""
+    if not request.paths and not request.reextract:
+        raise UsageError("no transcript is named", "name transcripts, folders of them, or - for stdin")
     mapping = parse_map(request.map) if request.map is not None else None
     if mapping and request.format not in {None, "flat"}:
         raise UsageError(f"--map is for the format flat, not {request.format}", "drop one of them")
@@ -48,13 +49,13 @@ def ingest(config: Config, request: Request, progress: Progress, environ: Mappin
     options = _options(config, request, progress)
     tiers = _tiers(config, options, progress)
     found, failed = discover(request.paths)
-    with _database(config, dry_run=request.dry_run) as path, Store.create(path) as store:
+    with writable_database(config, "ingest", dry_run=request.dry_run) as path, Store.create(path) as store:
         files = wiring.model_of(store, environ)
         if not request.dry_run:
             wiring.adopt_model(store, files, environ)
         run = Ingest(
             store,
-            wiring.extractors(tiers, with_starter_rules=config.starter_rules),
+            wiring.extractors(tiers, store, with_starter_rules=config.starter_rules, note=progress.note),
             wiring.LazyEmbedder(files, config.embed_batch_size),
             Vectors(store, files.model_id, config.max_memory),
             files.near_threshold if config.near_threshold is None else config.near_threshold,
@@ -63,7 +64,7 @@ def ingest(config: Config, request: Request, progress: Progress, environ: Mappin
         )
         feed = Feed(
             found,
-            CursorIndex(load_cursors(store)),
+            CursorIndex(load_cursors(store), found),
             wiring.reader_chooser(format_name, mapping),
             batch_size=config.batch_size,
             next_file_id=store.next_id("files"),
@@ -80,25 +81,20 @@ def ingest(config: Config, request: Request, progress: Progress, environ: Mappin
     return report
 
 
-@contextmanager
-def _database(config: Config, *, dry_run: bool) -> Iterator[Path]:
-    """The file to work on, its run lock held; for a dry run a private copy that is deleted afterwards."""
-    if not dry_run:
-        with run_lock(config.db, config.wait, "ingest"):
-            yield config.db
-        return
-    with tempfile.TemporaryDirectory(prefix="memcli-dry-run-") as folder:
-        copy = Path(folder) / "copy.db"
-        copy_database(config.db, copy)
-        yield copy
-
-
 def _options(config: Config, request: Request, progress: Progress) -> Options:
     profile, warning = config.active_profile()
     if warning is not None:
         progress.note(warning)
     intake = Intake(frozenset(config.roles), profile.min_chars, profile.filters, request.since)
-    return Options(profile, config.rate_applies_to, intake, config.batch_size, request.flush, request.time_budget)
+    return Options(
+        profile,
+        config.rate_applies_to,
+        intake,
+        config.batch_size,
+        request.flush,
+        request.time_budget,
+        request.reextract,
+    )
 
 
 def _tiers(config: Config, options: Options, progress: Progress) -> Sequence[str]:

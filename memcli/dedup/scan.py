@@ -56,15 +56,14 @@ class Pairs:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """Stored vectors made ready to be searched: `ids` int64 (n,) and `vectors` float32 (n, dim), and their codes.
+class Tile:
+    """Codes of up to _ROWS_AT_ONCE stored vectors, from row `start` of their block on.
 
-    `codes` is int8 (dim, n), `shifts` int32 (n,) what the unsigned left codes add to a column, `scale` what one step of
+    `codes` is int8 (dim, m), `shifts` int32 (m,) what the unsigned left codes add to a column, `scale` what one step of
     a code stands for, `error` and `length` the largest norm of a residual and of a vector.
     """
 
-    ids: NDArray[np.int64]
-    vectors: NDArray[np.float32]
+    start: int
     codes: NDArray[np.int8]
     shifts: NDArray[np.int32]
     scale: float
@@ -72,14 +71,25 @@ class Block:
     length: float
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Stored vectors made ready to be searched: `ids` int64 (n,), `vectors` float32 (n, dim), and their codes."""
+
+    ids: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+    tiles: tuple[Tile, ...]
+
+
 def make_block(ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> Block:
-    """Quantise vectors, float32 (n, dim), for any number of searches."""
-    codes, scale = _quantised(vectors, _RIGHT_RANGE)
+    """Quantise vectors, float32 (n, dim), for any number of searches; tile by tile, so that little memory is needed."""
+    return Block(ids, vectors, tuple(_tile(vectors, start) for start in range(0, len(vectors), _ROWS_AT_ONCE)))
+
+
+def _tile(vectors: NDArray[np.float32], start: int) -> Tile:
+    rows = vectors[start : start + _ROWS_AT_ONCE]
+    codes, scale, error = _quantised(rows, _RIGHT_RANGE)
     shifts = _SHIFT * codes.sum(axis=1, dtype=np.int32)
-    error, length = _norm(vectors - codes * np.float32(scale)), _norm(vectors)
-    # The float32 product above rounds once more than the proof does.
-    error += length * 2.0**-22
-    return Block(ids, vectors, np.ascontiguousarray(codes.T), shifts, scale, error, length)
+    return Tile(start, np.ascontiguousarray(codes.T), shifts, scale, error, _norm(rows))
 
 
 def pairs_above(queries: NDArray[np.float32], blocks: Iterable[Block], threshold: float) -> Pairs:
@@ -127,17 +137,19 @@ class _Left:
     @classmethod
     def of(cls, queries: NDArray[np.float32], first: int) -> _Left:
         vectors = queries[first : first + _QUERIES_AT_ONCE]
-        codes, scale = _quantised(vectors, _LEFT_RANGE)
-        error = _norm(vectors - codes * np.float32(scale)) + _norm(vectors) * 2.0**-22
+        codes, scale, error = _quantised(vectors, _LEFT_RANGE)
         unsigned = (codes.astype(np.int16) + _SHIFT).astype(np.uint8)
         return cls(first, vectors, unsigned, scale, error, _norm(vectors))
 
 
-def _quantised(vectors: NDArray[np.float32], limit: int) -> tuple[NDArray[np.int8], float]:
-    """Codes within +-limit, int8 (n, dim), and the float32 value that one step stands for."""
+def _quantised(vectors: NDArray[np.float32], limit: int) -> tuple[NDArray[np.int8], float, float]:
+    """Codes within +-limit, int8 (n, dim), what one step stands for, and the largest norm of what codes leave over."""
     largest = float(np.abs(vectors).max(initial=0.0))
-    scale = float(np.float32(largest / limit)) or 1.0
-    return np.clip(np.rint(vectors / np.float32(scale)), -limit, limit).astype(np.int8), scale
+    scale = np.float32(largest / limit) or np.float32(1)
+    codes = np.clip(np.rint(vectors / scale), -limit, limit)
+    # The float32 product and difference round once more than the proof does: by far less than this.
+    error = _norm(vectors - codes * scale) + _norm(vectors) * 2.0**-22
+    return codes.astype(np.int8), float(scale), error
 
 
 def _norm(vectors: NDArray[np.float32]) -> float:
@@ -147,26 +159,54 @@ def _norm(vectors: NDArray[np.float32]) -> float:
 
 def _search(left: _Left, block: Block, threshold: float) -> Iterator[_Found]:
     """Yield (query, row, score) arrays of the pairs, tile by tile."""
-    bound = left.error * block.length + (left.length + left.error) * block.error + _SLACK
-    floor = math.floor((threshold - bound) / (left.scale * block.scale)) - 1
-    # Sums of codes are far below this; a floor outside of it lets all or nothing pass.
-    floor = max(min(floor, 2**30), -(2**30))
-    for start in range(0, len(block.ids), _ROWS_AT_ONCE):
-        end = min(start + _ROWS_AT_ONCE, len(block.ids))
-        (product,) = _session().run(None, {"left": left.codes, "right": block.codes[:, start:end]})
-        candidates = np.flatnonzero(product >= block.shifts[start:end] + np.int32(floor))
+    for tile in block.tiles:
+        product = _product(left.codes, tile.codes)
+        candidates = np.flatnonzero(product >= tile.shifts + _floor(left, tile, threshold))
         for begin in range(0, len(candidates), _SCORED_AT_ONCE):
-            query, row = np.divmod(candidates[begin : begin + _SCORED_AT_ONCE], end - start)
-            score = _scores(left.vectors[query], block.vectors[start + row])
+            query, row = np.divmod(candidates[begin : begin + _SCORED_AT_ONCE], len(tile.shifts))
+            score = _scores(left.vectors[query], block.vectors[tile.start + row])
             kept = score >= threshold
             if kept.any():
-                yield query[kept] + left.first, row[kept] + start, score[kept]
+                yield query[kept] + left.first, row[kept] + tile.start, score[kept]
+
+
+def _bound(left: _Left, tile: Tile) -> float:
+    """How far the product of codes may be off (see the proof above)."""
+    return left.error * tile.length + (left.length + left.error) * tile.error + _SLACK
+
+
+def _floor(left: _Left, tile: Tile, threshold: float) -> np.int32:
+    """The least product of codes that a pair at the threshold can have."""
+    floor = math.floor((threshold - _bound(left, tile)) / (left.scale * tile.scale)) - 1
+    # Sums of codes are far below this; a floor outside of it lets all or nothing pass.
+    return np.int32(max(min(floor, 2**30), -(2**30)))
+
+
+def _product(left: NDArray[np.uint8], right: NDArray[np.int8]) -> NDArray[np.int32]:
+    """The product of codes, int32 (len(left), columns of right); valid until the next one is asked for.
+
+    All products are written into one buffer: fresh ones of 8 MB each leave the heap in pieces, and twice the size.
+    """
+    shape = (left.shape[0], right.shape[1])
+    product = _buffer(max(_QUERIES_AT_ONCE * _ROWS_AT_ONCE, shape[0] * shape[1]))[: shape[0] * shape[1]].reshape(shape)
+    binding = _session().io_binding()
+    binding.bind_cpu_input("left", left)
+    binding.bind_cpu_input("right", right)
+    binding.bind_output("product", "cpu", 0, np.int32, shape, product.ctypes.data)
+    _session().run_with_iobinding(binding)
+    return product
+
+
+@lru_cache(maxsize=1)
+def _buffer(size: int) -> NDArray[np.int32]:
+    return np.empty(size, dtype=np.int32)
 
 
 @lru_cache(maxsize=1)
 def _session() -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
+    options.enable_cpu_mem_arena = False
     # Waiting threads would spin and take the processor from whoever works between two products.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(str(_GRAPH), options, providers=["CPUExecutionProvider"])

@@ -12,7 +12,10 @@ class VerbatimExtractor:
     """Makes every part of a window an episodic memory, long ones several."""
 
     tier = "verbatim"
-    version = "1"
+
+    def version_for(self, agent: str) -> str:  # noqa: ARG002 - the same for all agents
+        """See Extractor."""
+        return "1"
 
     def extract(self, window: Window) -> Extraction:
         """See Extractor."""

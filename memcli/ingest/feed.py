@@ -9,24 +9,36 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, cast
 
-from memcli.ingest.inputs import STDIN, CursorIndex, Found, proof, storable_path
+from memcli.errors import UsageError
+from memcli.ingest.inputs import STDIN, ZIP, CursorIndex, Found, proof, storable_path
 from memcli.model import Cursor, Item, Message, Position, Rejected, Skipped
 from memcli.protocols import Reader, Source
-from memcli.readers import MAX_LINE_BYTES
+from memcli.readers import is_array
+from memcli.readers.archives import ArchiveError, open_stream, skip, zip_members
+from memcli.readers.arrays import Unread
+from memcli.readers.fields import SESSION_STATE
+from memcli.readers.flat import KEPT_SESSION_STATE
 
-SNIFFED_BYTES = 1 << 18
-# Where a cursor keeps the field names that its file was read with.
+SNIFFED_BYTES = 1 << 16
+# Where a cursor keeps the field names that its file was read with, and the agent that the user named for it.
 MAP_STATE = "map"
+AGENT_STATE = "agent"
 
 
 @dataclass(slots=True)
 class Files:
-    """What happened to the files of a run. `failed` holds (path, why)."""
+    """What happened to the files of a run.
+
+    `failed` holds (path, why), `unknown` the files of folders that are no transcripts, `formats` what files were taken
+    for.
+    """
 
     seen: int = 0
     read: int = 0
     unchanged: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    formats: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +76,13 @@ class ReadBatch:
 
 @dataclass(slots=True)
 class _Open:
-    """The transcript that is being read."""
+    """The transcript that is being read. `plain` says that positions in it are bytes of the file itself."""
 
     cursor: Cursor
     source: Source
     agent: str
     status: os.stat_result | None
+    plain: bool
     position: Position
     counted: Position
 
@@ -117,6 +130,8 @@ class Feed:
         self._agent = agent
         self._note = note
         self._format = format_name
+        named = {MAP_STATE: mapping, AGENT_STATE: agent}
+        self._named = {key: value for key, value in named.items() if value is not None}
         self._mapping = mapping
         self._batch = ReadBatch()
 
@@ -136,8 +151,13 @@ class Feed:
                     self._batch.cursors[unchanged.file_id] = replace(unchanged, path=storable_path(found.path))
                 continue
             try:
-                with _stream(found) as stream:
-                    yield from self._read(found, stream)
+                if found.stat is not None and found.path.lower().endswith(ZIP):
+                    yield from self._zip(found)
+                else:
+                    with _stream(found) as stream:
+                        yield from self._read(found, stream, found.stat and os.fstat(stream.fileno()))
+            except (ArchiveError, UsageError) as error:
+                self.files.failed.append((found.path, error.message))
             except OSError as error:
                 self.files.failed.append((found.path, error.strerror or str(error)))
             if self._left == 0:
@@ -146,72 +166,124 @@ class Feed:
         if not self._batch.empty:
             yield self._cut()
 
+    def _zip(self, found: Found) -> Iterator[ReadBatch]:
+        """Read the transcripts in a zip: each has a cursor, and the zip one that says that it was read to its end."""
+        read = self.files.read
+        for name, stream in zip_members(found.path):
+            member = Found(f"{found.path}/{name}", None)
+            known = self._cursors.rewritten(member)
+            if known and found.stat and (known.size, known.mtime_ns) == (found.stat.st_size, found.stat.st_mtime_ns):
+                continue
+            yield from self._read(member, stream, found.stat)
+            if self._left == 0:
+                return
+        self.files.read = read + 1
+        status, known = found.stat, self._cursors.rewritten(found)
+        if status is not None:
+            cursor = Cursor(
+                known.file_id if known else self._new_file_id(),
+                storable_path(found.path),
+                ZIP.removeprefix("."),
+                status.st_ino,
+                status.st_size,
+                status.st_mtime_ns,
+            )
+            self._batch.cursors[cursor.file_id] = cursor
+            self._batch.bytes += status.st_size
+
     def _cut(self) -> ReadBatch:
         batch, self._batch = self._batch, ReadBatch()
         return batch
 
-    def _read(self, found: Found, stream: BinaryIO) -> Iterator[ReadBatch]:
-        opened, reader = self._start(found, stream)
+    def _read(self, found: Found, stream: BinaryIO, status: os.stat_result | None) -> Iterator[ReadBatch]:
+        opened, reader = self._start(found, stream, status)
         if opened is None or reader is None:
             return
         self.files.read += 1
+        self.files.formats[reader.name] += 1
         for item in reader.read(opened.source):
             self._take(opened, item)
             if isinstance(item, Skipped):
                 continue
-            if self._batch.size >= self._batch_size or self._left == 0:
+            # A limit never ends within a line: the next run would read its first messages again and get no further.
+            whole = not (isinstance(item, Message) and item.more)
+            stops = whole and self._left is not None and self._left <= 0
+            if self._batch.size >= self._batch_size or stops:
                 self._mark(opened, done=False)
                 yield self._cut()
-                if self._left == 0:
+                if stops:
+                    self._left = 0
                     return
         self._mark(opened, done=True)
 
-    def _start(self, found: Found, stream: BinaryIO) -> tuple[_Open | None, Reader | None]:
-        """Find out where to begin and with which reader."""
-        status = None if found.stat is None else os.fstat(stream.fileno())
+    def _start(
+        self, found: Found, stream: BinaryIO, status: os.stat_result | None
+    ) -> tuple[_Open | None, Reader | None]:
+        """Find out where to begin and with which reader. `status` is of the file on disk, None for a pipe."""
         head = _head(stream)
         if not head:
             self.files.read += 1
             return None, None
-        resumed = None if status is None else self._cursors.resumable(found, stream.fileno())
+        plain = found.stat is not None and stream.seekable()
+        resumed = self._cursors.resumable(found, stream.fileno()) if plain else None
+        interrupted = self._interrupted(found, status)
         if resumed is not None and not self._is_as_named(resumed):
             resumed = None
         reader = self._choose_reader(resumed, head)
         if reader is None:
             self._unknown(found, head)
             return None, None
+        array = is_array(reader.name, head)
+        if array or not plain:
+            # Such a file is written as a whole: what stands where in it may be something else each time.
+            plain = False
+            resumed = interrupted if interrupted and interrupted.format == reader.name else None
         again = None if resumed else self._cursors.rewritten(found)
         known = resumed or again
         cursor = Cursor(
             known.file_id if known else self._new_file_id(),
             storable_path(found.path),
             reader.name,
-            inode=status.st_ino if status else None,
+            inode=found.stat.st_ino if found.stat else None,
         )
         if again:
             self._batch.restarted.add(cursor.file_id)
-        if again and status is not None:
+        if again and again.head_hash and status is not None:
             how = "is shorter than" if status.st_size < again.position.offset else "is not any more"
             self._note(f"{found.path} {how} what was read of it before; it is read again from its start")
         position = resumed.position if resumed else Position()
-        if status is None:
-            stream = cast("BinaryIO", _Unread(head, stream))
-        else:
+        final = not (plain or array)
+        if plain:
             stream.seek(position.offset)
-        source = Source(stream, position, final=status is None, state=dict(resumed.state) if resumed else {})
+        else:
+            stream = cast("BinaryIO", Unread(head, stream))
+            # An array's reader passes over the elements that were read; their bytes mean nothing.
+            skip(stream, 0 if array else position.offset)
+        source = Source(stream, position, final=final, state=_state(resumed, again))
         # A stream has no cursor, but its messages and rejected lines name it as their source.
         self._batch.cursors[cursor.file_id] = replace(cursor, position=position, state=dict(source.state))
-        return _Open(cursor, source, reader.agent, status, position, position), reader
+        return _Open(cursor, source, reader.agent, status, plain, position, position), reader
+
+    def _interrupted(self, found: Found, status: os.stat_result | None) -> Cursor | None:
+        """The cursor of a file, or a member of a zip, that a run was stopped in and that has not changed since."""
+        cursor = self._cursors.rewritten(found)
+        if cursor is None or status is None or not self._is_as_named(cursor):
+            return None
+        return cursor if cursor.size < 0 and cursor.mtime_ns == status.st_mtime_ns else None
 
     def _is_as_named(self, cursor: Cursor) -> bool:
         """Whether a file was read in the way that the user asks for now."""
         if self._format is not None and cursor.format != self._format:
             return False
+        if self._agent is not None and cursor.state.get(AGENT_STATE) != self._agent:
+            return False
         return self._mapping is None or cursor.state.get(MAP_STATE) == self._mapping
 
     def _unknown(self, found: Found, head: bytes) -> None:
         """A file of no known format is reported; one without any complete line yet waits for the next run."""
-        if found.stat is not None and not any(line.strip() for line in head.split(b"\n")[:-1]):
+        if not found.named:
+            self.files.unknown.append(found.path)
+        elif found.stat is not None and not any(line.strip() for line in head.split(b"\n")[:-1]):
             self.files.read += 1
         else:
             self.files.failed.append((found.path, "no known format; name it with --format"))
@@ -221,7 +293,7 @@ class Feed:
         return self._next_file_id - 1
 
     def _take(self, opened: _Open, item: Item) -> None:
-        if item.end > opened.position.offset:
+        if item.end > opened.position.offset and not (isinstance(item, Message) and item.more):
             opened.position = Position(item.end, item.line)
         batch = self._batch
         file_id = opened.cursor.file_id
@@ -240,12 +312,17 @@ class Feed:
         """Put into the batch how far the file has been consumed."""
         position, counted, status = opened.position, opened.counted, opened.status
         self._batch.lines += position.line - counted.line
-        self._batch.bytes += position.offset - counted.offset
+        if opened.plain:
+            self._batch.bytes += position.offset - counted.offset
+        elif status is not None and done:
+            self._batch.bytes += status.st_size
         opened.counted = position
         if status is None:
             self._batch.cursors[opened.cursor.file_id] = replace(opened.cursor, position=position)
             return
-        head_hash, tail_hash = proof(opened.source.stream.fileno(), position.offset)
+        head_hash, tail_hash = b"", b""
+        if opened.plain:
+            head_hash, tail_hash = proof(opened.source.stream.fileno(), position.offset)
         self._batch.cursors[opened.cursor.file_id] = replace(
             opened.cursor,
             # The size seen before reading: what is appended meanwhile makes the next run look again.
@@ -254,31 +331,25 @@ class Feed:
             position=position,
             head_hash=head_hash,
             tail_hash=tail_hash,
-            state=opened.source.state | ({MAP_STATE: self._mapping} if self._mapping is not None else {}),
+            state=opened.source.state | self._named,
         )
 
 
+def _state(resumed: Cursor | None, again: Cursor | None) -> dict[str, str]:
+    """What a reader should know of a file before it begins."""
+    if resumed is not None:
+        return dict(resumed.state)
+    if again is not None and SESSION_STATE in again.state:
+        return {KEPT_SESSION_STATE: again.state[SESSION_STATE]}
+    return {}
+
+
 def _head(stream: BinaryIO) -> bytes:
-    """The first bytes of a transcript, up to the end of a line where there is one: formats are told by whole lines."""
-    head = stream.read(SNIFFED_BYTES)
-    while head and b"\n" not in head and len(head) < MAX_LINE_BYTES and (more := stream.read(SNIFFED_BYTES)):
+    """The first bytes of a transcript; a pipe gives them bit by bit."""
+    head = b""
+    while len(head) < SNIFFED_BYTES and (more := stream.read(SNIFFED_BYTES - len(head))):
         head += more
     return head
-
-
-class _Unread:
-    """A stream that cannot seek, with what was read from it to look at put back in front."""
-
-    def __init__(self, head: bytes, stream: BinaryIO) -> None:
-        self._head = head
-        self._stream = stream
-
-    def read(self, size: int = -1) -> bytes:
-        if not self._head:
-            return self._stream.read(size)
-        taken = self._head if size < 0 else self._head[:size]
-        self._head = self._head[len(taken) :]
-        return taken + self._stream.read() if size < 0 else taken
 
 
 @contextmanager
@@ -288,5 +359,5 @@ def _stream(found: Found) -> Iterator[BinaryIO]:
         with open(0, "rb", buffering=0, closefd=False) as stream:
             yield stream
         return
-    with open(found.path, "rb") as stream:  # noqa: PTH123 - a name that is no UTF-8 stays str
+    with open_stream(found.path) as stream:
         yield stream

@@ -238,30 +238,36 @@ def _screen(each: _Fresh, intake: Intake, rules: FilterRules, result: Identified
 
 def _drop_known(store: Store, fresh: list[_Fresh], intake: Intake, result: Identified) -> None:
     """Drop repeated system prompts, and memories of the agent that come back through a prompt."""
-    _drop_prompts(store, fresh)
-    statements = {content_hash(statement) for each in fresh for _, _, statement in each.recall if each.reason is None}
+    statements = {content_hash(statement) for each in fresh for _, _, statement in each.recall}
     recalled = memory_rows.recalled(store, statements)
-    for each in fresh if recalled else ():
+    left = [_without_recalled(each, recalled, intake.min_chars) for each in fresh]
+    is_prompt = [each.reason is None and each.incoming.message.role == "system" for each in fresh]
+    prompts = [
+        digest(text)
+        for each, (remaining, _), prompt in zip(fresh, left, is_prompt, strict=True)
+        if prompt
+        for text in (each.text, remaining)
+    ]
+    known = message_rows.known_system_prompts(store, dict.fromkeys(prompts))
+    for each, (text, reason), prompt in zip(fresh, left, is_prompt, strict=True):
         agent = clean(each.incoming.agent)
-        spans = [(start, end) for start, end, said in each.recall if (agent, content_hash(said)) in recalled]
-        if spans and each.reason is None:
-            each.text, each.reason = strip_recalled(each.text, spans, intake.min_chars)
-    # Once more: what is left of a prompt may be what was left, and stored, the last time.
-    _drop_prompts(store, [each for each in fresh if each.recall])
-    for each in fresh:
+        if prompt and (agent, digest(each.text)) in known:
+            each.reason = SYSTEM_PROMPT
+        elif each.reason is None:
+            each.text, each.reason = text, reason
+            if prompt and reason is None and (agent, digest(text)) in known:
+                each.reason = SYSTEM_PROMPT
+            elif prompt and reason is None:
+                known.add((agent, digest(text)))
         if each.reason is not None:
             result.filtered[each.reason] += 1
 
 
-def _drop_prompts(store: Store, fresh: list[_Fresh]) -> None:
-    """Drop the system prompts that are stored already or came before."""
-    prompts = [each for each in fresh if each.reason is None and each.incoming.message.role == "system"]
-    known_prompts = message_rows.known_system_prompts(store, {digest(each.text) for each in prompts})
-    for each in prompts:
-        prompt = (clean(each.incoming.agent), digest(each.text))
-        if prompt in known_prompts:
-            each.reason = SYSTEM_PROMPT
-        known_prompts.add(prompt)
+def _without_recalled(each: _Fresh, recalled: set[tuple[str, bytes]], min_chars: int) -> tuple[str, str | None]:
+    """What is left of a text without the lines that are memories of its agent, and the reason to drop it, if any."""
+    agent = clean(each.incoming.agent)
+    spans = [(start, end) for start, end, said in each.recall if (agent, content_hash(said)) in recalled]
+    return strip_recalled(each.text, spans, min_chars) if spans else (each.text, None)
 
 
 def _place(store: Store, fresh: list[_Fresh], result: Identified) -> None:

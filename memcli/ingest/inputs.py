@@ -10,18 +10,28 @@ from dataclasses import dataclass
 
 from memcli.errors import UsageError
 from memcli.model import Cursor
+from memcli.readers import SUFFIXES
+from memcli.readers.archives import COMPRESSED
 
-SUFFIXES = (".jsonl", ".ndjson")
 STDIN = "-"
+ZIP = ".zip"
+# Lines may be appended to these; the other formats are written as a whole.
+_LINES = (".jsonl", ".ndjson")
+_WALKED = (*SUFFIXES, *(suffix + packed for suffix in SUFFIXES if suffix != ZIP for packed in COMPRESSED))
 HASHED_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A transcript to read. `stat` is None for a stream: standard input, or a pipe that was named."""
+    """A transcript to read. `stat` is None for a stream: standard input, a pipe that was named, a member of a zip.
+
+    `named` says that the user named this file or that its name is that of a transcript: then it should be one. A
+    `.json` file in a folder may be anything.
+    """
 
     path: str
     stat: os.stat_result | None
+    named: bool = True
 
 
 def discover(paths: Sequence[str]) -> tuple[list[Found], list[tuple[str, str]]]:
@@ -57,7 +67,7 @@ def discover(paths: Sequence[str]) -> tuple[list[Found], list[tuple[str, str]]]:
                 failed.append((candidate, "not a regular file"))
             elif (status.st_dev, status.st_ino) not in taken:
                 taken.add((status.st_dev, status.st_ino))
-                found.append(Found(candidate, status))
+                found.append(Found(candidate, status, candidate == path or candidate.lower().endswith(_LINES)))
     return found, failed
 
 
@@ -68,7 +78,7 @@ def _walk(folder: str, failed: list[tuple[str, str]]) -> Iterator[str]:
     for parent, folders, names in os.walk(folder, onerror=unreadable):
         folders.sort()
         for name in sorted(names):
-            if name.lower().endswith(SUFFIXES):
+            if name.lower().endswith(_WALKED):
                 yield os.path.join(parent, name)  # noqa: PTH118 - as above
 
 
@@ -80,7 +90,8 @@ def storable_path(path: str) -> str:
 class CursorIndex:
     """Finds the cursor that belongs to a file, whatever happened to the file's name since."""
 
-    def __init__(self, cursors: Sequence[Cursor]) -> None:
+    def __init__(self, cursors: Sequence[Cursor], found: Sequence[Found]) -> None:
+        self._present = {each.stat.st_ino for each in found if each.stat is not None}
         self._by_path: dict[str, list[Cursor]] = {}
         self._by_inode: dict[int, list[Cursor]] = {}
         for cursor in cursors:
@@ -118,15 +129,17 @@ class CursorIndex:
         return None
 
     def rewritten(self, found: Found) -> Cursor | None:
-        """The cursor of a file that was truncated or rewritten in place: same name, same inode.
+        """The cursor of a file that was truncated, rewritten in place, or replaced by another version of itself.
 
-        A new file under an old name (rotation) gets a cursor of its own: the old one is its renamed predecessor's. So
-        does a new file that was given the inode of a deleted one.
+        A new file under an old name (rotation) gets a cursor of its own where the old one's file is still among those
+        found, under a new name. So does a new file that was given the inode of a deleted one.
         """
         named = self._by_path.get(storable_path(found.path), [])
         if found.stat is None:
             return next(iter(named), None)
-        return next((cursor for cursor in named if cursor.inode == found.stat.st_ino), None)
+        inode = found.stat.st_ino
+        same = (cursor for cursor in named if cursor.inode == inode or cursor.inode not in self._present)
+        return next(iter(sorted(same, key=lambda cursor: cursor.inode != inode)), None)
 
     def unread_bytes(self, found: Found) -> int:
         """How much there probably is to read, as far as sizes and cursors tell."""

@@ -19,11 +19,11 @@ VERBATIM = "verbatim"
 MAX_REVIEW_PAIRS = 5
 _SAME_TEXT = ("content",)
 
-_signature = lru_cache(maxsize=1 << 16)(signature)
+_signature = lru_cache(maxsize=1 << 13)(signature)
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Verdict:
     """The verdict on a new memory; `review_pairs` counts all pairs that failed, `reviews` holds the strongest."""
 
     decision: Decision
@@ -87,7 +87,7 @@ class Judge:
         pairs: Sequence[tuple[int, float]],
         *,
         exact: bool,
-    ) -> Judged:
+    ) -> Verdict:
         """Judge a new memory.
 
         Args:
@@ -105,16 +105,16 @@ class Judge:
         self._add(memory)
         if exact:
             self._link(self._to_same_text(memory, same))
-            return Judged("exact")
+            return Verdict("exact")
         replaced = [] if memory.verbatim else [each for each in same if self._is_subordinate(each)]
         # They are about to follow this memory: none of them may win it.
         apart = {each.id for each in replaced}
         star = self._compare(memory, [pair for pair in pairs if pair[0] not in apart] if apart else pairs)
-        judged = Judged("new")
+        judged = Verdict("new")
         # The memory that takes over the star of a verbatim one stays a centre: its losers know no other.
         if star.winner is not None and not any(self._followers[each.id] for each in replaced):
             self._link(star.winner)
-            judged = Judged("near")
+            judged = Verdict("near")
         elif star.failed:
             judged = self._for_review(memory, star.failed)
         for each in replaced:
@@ -191,10 +191,10 @@ class Judge:
             star.failed.append((cosine, other))
         return star
 
-    def _for_review(self, memory: _Memory, failed: list[tuple[float, _Memory]]) -> Judged:
+    def _for_review(self, memory: _Memory, failed: list[tuple[float, _Memory]]) -> Verdict:
         strongest = sorted(failed, key=lambda pair: (-pair[0], pair[1].id))[:MAX_REVIEW_PAIRS]
         reviews = []
         for cosine, other in strongest:
             judgement: Judgement = judge(memory.content, other.content, cosine, self._threshold)
             reviews.append(NewReview(memory.id, other.id, cosine, judgement))
-        return Judged("review", tuple(reviews), len(failed))
+        return Verdict("review", tuple(reviews), len(failed))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from memcli.ingest.feed import Files
 
 STAGES = ("read", "filter", "extract", "embed", "dedup", "commit")
-SHOWN_REJECTIONS = 10
+SHOWN_REJECTIONS = 50
 
 
 @dataclass(slots=True)
@@ -57,6 +57,8 @@ class IngestReport:
                 "read": self.files.read,
                 "unchanged": self.files.unchanged,
                 "failed": len(self.files.failed),
+                "unknown": len(self.files.unknown),
+                "formats": dict(self.files.formats),
             },
             "lines": {"read": self.lines_read, "skipped": dict(self.skipped), "rejected": self.rejected},
             "messages": {

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 
 from memcli.dedup.gates import GATE_VERSION
 from memcli.dedup.scan import Block, Pairs, make_block, pairs_above, pairs_within
-from memcli.ingest.judge import VERBATIM, Judge, Judged
+from memcli.ingest.judge import VERBATIM, Judge, Verdict
 from memcli.model import Candidate
 from memcli.protocols import Embedder
 from memcli.store import memories as memory_rows
@@ -147,8 +149,8 @@ class Resolver:
         places = _by_agent(plan)
         ids = {agent: np.array(mine, dtype=np.int64) + plan.first_id for agent, mine in places.items()}
         queries = {agent: np.stack([vectors[plan.hashes[place]] for place in mine]) for agent, mine in places.items()}
-        for agent, segment in self._vectors.segments(list(places)):
-            stored = pairs_above(queries[agent], [self._block(segment)], self._threshold)
+        for agent, listed in groupby(self._vectors.segments(list(places)), key=itemgetter(0)):
+            stored = pairs_above(queries[agent], (self._block(segment) for _, segment in listed), self._threshold)
             add(ids[agent], stored, stored.id)
         for agent, mine in ids.items():
             within = pairs_within(queries[agent], self._threshold)
@@ -191,7 +193,7 @@ def _may_be_replaced(plan: Plan) -> list[int]:
     return [each.id for each in plan.known if each.method == VERBATIM and (each.agent, each.content_hash) in spoken]
 
 
-def _row(item: Extracted, memory_id: int, plan: Plan, place: int, judged: Judged) -> NewMemory:
+def _row(item: Extracted, memory_id: int, plan: Plan, place: int, judged: Verdict) -> NewMemory:
     return NewMemory(
         id=memory_id,
         agent=item.agent,

@@ -14,6 +14,7 @@ from memcli.config import Profile, RateScope
 from memcli.ingest.ahead import Ahead
 from memcli.ingest.feed import Feed, ReadBatch
 from memcli.ingest.identify import Identified, Intake, identify
+from memcli.ingest.reextract import Undone, undone, without_known
 from memcli.ingest.report import SHOWN_REJECTIONS, STAGES, IngestReport
 from memcli.ingest.resolve import Extracted, Resolved, Resolver
 from memcli.ingest.windows import Cut, cut_all, cut_full, is_due, is_sampled
@@ -24,6 +25,7 @@ from memcli.store import files as file_rows
 from memcli.store import memories as memory_rows
 from memcli.store import messages as message_rows
 from memcli.store import runs as run_rows
+from memcli.store import windows as window_rows
 from memcli.store.db import Store, now
 from memcli.store.runs import BatchRow, WindowRow
 from memcli.store.vectors import Vectors, append_segments
@@ -33,7 +35,10 @@ FREE_TIERS = frozenset({"rules", "verbatim"})
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a run goes about its work; `time_budget` is in seconds, `flush` closes every partial window at the end."""
+    """How a run goes about its work; `time_budget` is in seconds, `flush` closes every partial window at the end.
+
+    `reextract` runs over stored windows as well, where a tier or its present version has not seen them.
+    """
 
     profile: Profile
     rate_applies_to: RateScope
@@ -41,11 +46,12 @@ class Options:
     batch_size: int
     flush: bool = False
     time_budget: float | None = None
+    reextract: bool = False
 
 
 @dataclass(slots=True)
 class _Batch:
-    """Everything that one transaction writes."""
+    """Everything that one transaction writes; `revisited` says that its windows are stored already."""
 
     started_at: str
     generation: int
@@ -56,6 +62,7 @@ class _Batch:
     extracted: list[Extracted] = field(default_factory=list)
     resolved: Resolved = field(default_factory=Resolved)
     timings: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    revisited: bool = False
 
 
 class Ingest:
@@ -79,11 +86,14 @@ class Ingest:
         self._progress = progress
         self._run_id = store.next_id("runs")
         self._started_at = now()
+        self._command = "ingest"
         self.report = IngestReport(db=str(store.path))
 
     def run(self, feed: Feed) -> IngestReport:
         """Ingest all that `feed` gives, close the windows that are due, and settle the run."""
         report, started = self.report, time.perf_counter()
+        if self._options.reextract and not feed.files.seen:
+            self._command = "reextract"
         report.files = feed.files
         self._progress.start(feed.total_bytes())
         batches = Ahead(feed.batches())
@@ -96,6 +106,8 @@ class Ingest:
             batches.close()
         if feed.exhausted and report.stopped is None:
             self._close_due_windows(started)
+            if self._options.reextract and report.stopped is None:
+                self._revisit_windows(started)
         elif report.stopped is None:
             report.stopped = "limit"
         report.pending = message_rows.pending_count(self._store)
@@ -169,9 +181,32 @@ class Ingest:
             total += parts
         return group
 
+    def _revisit_windows(self, started: float) -> None:
+        for group in undone(self._store, self._extractors, self._options.batch_size):
+            batch = _Batch(now(), self._store.generation(), ReadBatch(), Identified(), Cut((), (), ()), revisited=True)
+            with self._stage(batch, "read"):
+                parts = window_rows.window_parts(self._store, [each.window.id for each in group])
+                sessions = list(dict.fromkeys(each.window.session_id for each in group))
+                batch.identified.tags.update(message_rows.session_tags(self._store, sessions))
+            with self._stage(batch, "extract"):
+                self._revisit(batch, group, parts)
+            self._resolve(batch)
+            if self._is_out_of_time(started):
+                return
+
+    def _revisit(self, batch: _Batch, group: Sequence[Undone], parts: dict[int, list[Part]]) -> None:
+        for each in group:
+            stored = each.window
+            window = Window(stored.id, stored.session_id, stored.agent, tuple(parts[stored.id]))
+            self._run_tiers(batch, window, each.extractors)
+        batch.extracted = without_known(self._store, batch.extracted)
+
     def _process(self, batch: _Batch) -> None:
         with self._stage(batch, "extract"):
             self._extract(batch)
+        self._resolve(batch)
+
+    def _resolve(self, batch: _Batch) -> None:
         with self._stage(batch, "embed"):
             plan = self._resolver.plan(batch.extracted)
             vectors, embedded = self._resolver.embed(plan)
@@ -181,7 +216,8 @@ class Ingest:
         with self._stage(batch, "commit"):
             self._commit(batch)
         self._count(batch)
-        self._progress.advance(batch.read.bytes, len(batch.read.messages))
+        messages = sum(len(window.parts) for window in batch.windows) if batch.revisited else len(batch.read.messages)
+        self._progress.advance(batch.read.bytes, messages)
 
     @contextmanager
     def _stage(self, batch: _Batch, name: str) -> Iterator[None]:
@@ -194,27 +230,31 @@ class Ingest:
         next_id = self._store.next_id("windows")
         for number, (session_id, parts) in enumerate(batch.cut.closed):
             agent = batch.identified.sessions[session_id][0]
-            row = _window_row(next_id + number, session_id, parts)
-            window = Window(row.id, session_id, agent, parts)
-            sampled = is_sampled(agent, session_id, parts, self._options.profile.rate)
-            times = {part.message_id: part.timestamp for part in parts}
-            began = time.perf_counter()
-            for extractor in self._extractors:
-                is_rated = self._options.rate_applies_to == "all" or extractor.tier not in FREE_TIERS
-                if is_rated and not sampled:
-                    row.tiers.append((extractor.tier, extractor.version, "skipped_by_rate"))
-                    continue
-                extraction = extractor.extract(window)
-                row.tiers.append((extractor.tier, extractor.version, "done"))
-                row.methods.append(extractor.tier)
-                row.tokens += extraction.tokens
-                row.cost_usd += extraction.cost_usd
-                batch.extracted.extend(
-                    Extracted(candidate, row.id, session_id, agent, times[candidate.sources[0].message_id])
-                    for candidate in extraction.candidates
-                )
-            row.seconds = time.perf_counter() - began
-            batch.windows.append(row)
+            self._run_tiers(batch, Window(next_id + number, session_id, agent, parts), self._extractors)
+
+    def _run_tiers(self, batch: _Batch, window: Window, extractors: Sequence[Extractor]) -> None:
+        row = _window_row(window)
+        agent, parts = window.agent, window.parts
+        sampled = is_sampled(agent, window.session_id, parts, self._options.profile.rate)
+        times = {part.message_id: part.timestamp for part in parts}
+        began = time.perf_counter()
+        for extractor in extractors:
+            version = extractor.version_for(agent)
+            is_rated = self._options.rate_applies_to == "all" or extractor.tier not in FREE_TIERS
+            if is_rated and not sampled:
+                row.tiers.append((extractor.tier, version, "skipped_by_rate"))
+                continue
+            extraction = extractor.extract(window)
+            row.tiers.append((extractor.tier, version, "done"))
+            row.methods.append(extractor.tier)
+            row.tokens += extraction.tokens
+            row.cost_usd += extraction.cost_usd
+            batch.extracted.extend(
+                Extracted(candidate, row.id, row.session_id, agent, times[candidate.sources[0].message_id])
+                for candidate in extraction.candidates
+            )
+        row.seconds = time.perf_counter() - began
+        batch.windows.append(row)
 
     def _commit(self, batch: _Batch) -> None:
         began = time.perf_counter()
@@ -222,7 +262,7 @@ class Ingest:
         _count_per_window(batch)
         with self._store.transaction(batch.generation) as conn:
             row = _batch_row(batch, self._store.next_id("batches"))
-            run_rows.write_run(conn, self._run_id, "ingest", __version__, self._started_at)
+            run_rows.write_run(conn, self._run_id, self._command, __version__, self._started_at)
             file_rows.write_cursors(conn, read.cursors.values())
             file_rows.write_rejected(conn, _rejected_rows(read), self._run_id)
             run_rows.write_batch(conn, row, self._run_id)
@@ -231,7 +271,10 @@ class Ingest:
             message_rows.write_grown(conn, identified.grown)
             message_rows.write_identities(conn, identified.records, identified.counts, read.restarted)
             message_rows.write_pending(conn, batch.cut.windowed, batch.cut.waiting)
-            run_rows.write_windows(conn, batch.windows, row.id)
+            if batch.revisited:
+                run_rows.write_revisited(conn, batch.windows)
+            else:
+                run_rows.write_windows(conn, batch.windows, row.id)
             tags = [
                 (memory.id, tag)
                 for memory in resolved.memories
@@ -279,20 +322,25 @@ class Ingest:
     def _settle(self) -> None:
         """Close the run, unless it found nothing to do: then nothing is written at all."""
         report = self.report
-        if report.run_id is None and (report.stopped is not None or not run_rows.unfinished(self._store)):
+        if report.run_id is None and (
+            report.stopped is not None or not run_rows.unfinished(self._store, self._command)
+        ):
             return
         report.run_id = self._run_id
+        complete = report.stopped is None
+        # Of the transcripts that an interrupted run left unread, a run that reads none knows nothing.
+        settles = complete and (self._command == "ingest" or not run_rows.unfinished(self._store, "ingest"))
         with self._store.transaction(self._store.generation()) as conn:
-            run_rows.write_run(conn, self._run_id, "ingest", __version__, self._started_at)
-            run_rows.finish_run(conn, self._run_id, report.to_json(), complete=report.stopped is None)
+            run_rows.write_run(conn, self._run_id, self._command, __version__, self._started_at)
+            run_rows.finish_run(conn, self._run_id, report.to_json(), complete=complete, settles=settles)
 
 
-def _window_row(window_id: int, session_id: int, parts: Sequence[Part]) -> WindowRow:
-    times = [part.timestamp for part in parts if part.timestamp is not None]
+def _window_row(window: Window) -> WindowRow:
+    times = [part.timestamp for part in window.parts if part.timestamp is not None]
     return WindowRow(
-        window_id,
-        session_id,
-        [(part.message_id, part.start, part.start + len(part.text)) for part in parts],
+        window.id,
+        window.session_id,
+        [(part.message_id, part.start, part.start + len(part.text)) for part in window.parts],
         min(times, default=None),
         max(times, default=None),
     )

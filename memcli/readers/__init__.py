@@ -21,7 +21,17 @@ from memcli.readers.openai_messages import OpenAIMessagesReader
 from memcli.readers.pi import PiReader
 from memcli.readers.sharegpt import ShareGPTReader
 
-__all__ = ["FORMATS", "MAX_LINE_BYTES", "READERS", "SUFFIXES", "FormatInfo", "detect", "make_reader", "parse_map"]
+__all__ = [
+    "FORMATS",
+    "MAX_LINE_BYTES",
+    "READERS",
+    "SUFFIXES",
+    "FormatInfo",
+    "detect",
+    "is_array",
+    "make_reader",
+    "parse_map",
+]
 
 _LINES = (".jsonl", ".ndjson")
 _LINES_OR_ARRAY = (*_LINES, ".json")
@@ -79,7 +89,7 @@ def detect(head: bytes, mapping: Mapping[str, str] | None = None) -> Reader | No
     `head` is the beginning of a file, 64 KB of it or more. At most 50 records, lines or elements of an array, are
     looked at; when not even one ends within it, what can be seen of that one decides.
     """
-    kind = array_kind(head[:HEAD_SIZE], wrapped=b'"mapping"' in head)
+    kind = array_kind(head[:HEAD_SIZE], wrapped=True)
     if kind is None:
         return _claiming(_first_lines(head), READERS, mapping)
     records = first_elements(head, kind, _MAX_RECORDS)
@@ -88,6 +98,14 @@ def detect(head: bytes, mapping: Mapping[str, str] | None = None) -> Reader | No
         records = [seen] if seen else []
     names = [format_info.name for format_info in FORMATS if format_info.may_be_array]
     return _claiming(records, ["chatgpt"] if kind == WRAPPED_ARRAY else names, mapping)
+
+
+def is_array(name: str, head: bytes) -> bool:
+    """Whether the file that starts with `head` is one JSON array for the reader of that name: it counts elements."""
+    by_name = {format_info.name: format_info for format_info in FORMATS}
+    if not by_name[name].may_be_array:
+        return False
+    return array_kind(head[:HEAD_SIZE], wrapped=name == ChatGPTReader.name) is not None
 
 
 def _claiming(records: Sequence[object], names: Sequence[str], mapping: Mapping[str, str] | None) -> Reader | None:

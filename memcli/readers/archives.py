@@ -1,4 +1,4 @@
-"""Compressed transcripts and export zips as streams. Nothing is ever extracted to disk; what looks hostile is refused."""
+"""Compressed transcripts and export zips as streams. Nothing is extracted to disk; what looks hostile is refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from memcli.errors import InputRejectedError, UsageError
@@ -29,6 +31,9 @@ BOMB_BYTES = 100 << 20
 _WANTED = re.compile(r"(?:conversations(?:-\d+)?\.json|(?!\._).*\.jsonl)", re.DOTALL)
 _DRIVE = re.compile(r"[A-Za-z]:")
 _ENCRYPTED = 0x1
+_SKIPPED_BYTES = 1 << 20
+# Three bytes of zstd can stand for 128 KB: this much becomes 11 MB at most.
+_ZSTD_CHUNK_BYTES = 256
 # What the standard library's decompressors raise for damaged data, some of it beyond their documentation.
 _DAMAGE = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile, NotImplementedError, ValueError)
 
@@ -48,7 +53,8 @@ class RefusedArchiveError(ArchiveError):
 def open_stream(path: str) -> BinaryIO:
     """Open a file for reading from its start; `.gz` and `.zst` (by their names) are decompressed on the way.
 
-    A stream that decompresses cannot seek, and `read` may give less than was asked for before the end.
+    A stream that decompresses cannot seek, and `read` may give less than was asked for before the end. Its `fileno` is
+    that of the compressed file.
 
     Raises:
         OSError: the file cannot be opened.
@@ -66,7 +72,15 @@ def open_stream(path: str) -> BinaryIO:
     except BaseException:
         raw.close()
         raise
-    return _stream(path, read, lambda: raw.count, raw.close)
+    return cast("BinaryIO", _Decompressed(path, read, lambda: raw.count, raw))
+
+
+def skip(stream: BinaryIO, size: int) -> int:
+    """Read over up to `size` bytes of a stream that cannot seek; give how many there were."""
+    left = size
+    while left and (found := stream.read(min(left, _SKIPPED_BYTES))):
+        left -= len(found)
+    return size - left
 
 
 def zip_members(path: str) -> Iterator[tuple[str, BinaryIO]]:
@@ -76,7 +90,7 @@ def zip_members(path: str) -> Iterator[tuple[str, BinaryIO]]:
 
     Raises:
         OSError: the file cannot be opened.
-        DamagedArchiveError: it is no zip; or by a stream's `read`: a member is damaged or of another size than declared.
+        DamagedArchiveError: it is no zip; by a stream's `read`: a member is damaged or of another size than declared.
         RefusedArchiveError: a member is encrypted, is a link, has a path that leads out of the archive, or is a bomb.
             All members are checked before the first one is yielded.
     """
@@ -92,12 +106,13 @@ def zip_members(path: str) -> Iterator[tuple[str, BinaryIO]]:
             for member in wanted:
                 name = f"{path}/{member.filename}"
                 try:
-                    opened = archive.open(member)
+                    opened = cast("zipfile.ZipExtFile", archive.open(member))
                 except (*_DAMAGE, RuntimeError) as error:
                     raise _damaged(name, error) from error
                 with opened:
                     # zipfile gives no byte beyond the declared size, and compares the checksum there.
-                    yield member.filename, _stream(name, opened.read1, lambda size=member.compress_size: size)
+                    stream = _Decompressed(name, opened.read1, partial(int, member.compress_size), None)
+                    yield member.filename, cast("BinaryIO", stream)
 
 
 def _check(path: str, members: list[zipfile.ZipInfo], wanted: list[zipfile.ZipInfo]) -> None:
@@ -136,36 +151,32 @@ class _Counted(io.FileIO):
         self.count += len(found)
         return found
 
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        size = super().readinto(buffer) or 0
-        self.count += size
-        return size
-
 
 class _Decompressed(io.RawIOBase):
-    """The decompressed bytes, with every fault under one name; `packed` gives the compressed bytes they came from."""
+    """Decompressed bytes, with every fault under one name; `packed` gives how many compressed bytes they came from."""
 
     def __init__(
-        self, name: str, read: Callable[[int], bytes], packed: Callable[[], int], close: Callable[[], None] | None
+        self, name: str, read: Callable[[int], bytes], packed: Callable[[], int], file: io.FileIO | None
     ) -> None:
         super().__init__()
         self._name = name
         self._read = read
         self._packed = packed
-        self._close = close
+        self._file = file
         self._size = 0
 
     def readable(self) -> bool:
         return True
+
+    def fileno(self) -> int:
+        return super().fileno() if self._file is None else self._file.fileno()
 
     def read(self, size: int = -1, /) -> bytes:
         if size < 0:
             return self.readall()
         try:
             found = self._read(size) if size else b""
-        except OSError:
-            raise
-        except Exception as error:
+        except _DAMAGE as error:
             raise _damaged(self._name, error) from error
         self._size += len(found)
         if _is_bomb(self._size, self._packed()):
@@ -179,15 +190,9 @@ class _Decompressed(io.RawIOBase):
         return len(found)
 
     def close(self) -> None:
-        if not self.closed and self._close is not None:
-            self._close()
+        if self._file is not None:
+            self._file.close()
         super().close()
-
-
-def _stream(
-    name: str, read: Callable[[int], bytes], packed: Callable[[], int], close: Callable[[], None] | None = None
-) -> BinaryIO:
-    return cast("BinaryIO", _Decompressed(name, read, packed, close))
 
 
 def _gzip(raw: _Counted) -> Callable[[int], bytes]:
@@ -200,14 +205,43 @@ def _zstd(raw: _Counted) -> Callable[[int], bytes]:
         zstandard = importlib.import_module("zstandard")
     except ImportError:
         raise UsageError(
-            f"{raw.name}: reading .zst files needs a package that is not installed",
-            'install it with: pip install "memcli[zstd]"',
+            f"{raw.name}: a package is missing that reads .zst files", 'install it with: pip install "memcli[zstd]"'
         ) from None
-    ...
+    chunks = _zstd_chunks(raw, zstandard)
+    left = memoryview(b"")
+
+    def read(size: int) -> bytes:
+        nonlocal left
+        left = left or memoryview(next(chunks, b""))
+        taken, left = left[:size], left[size:]
+        return taken.tobytes()
+
+    return read
+
+
+def _zstd_chunks(raw: _Counted, zstandard: ModuleType) -> Iterator[bytes]:
+    """Decompress frame by frame; the package's own stream takes a file that was cut off for a whole one."""
+    decompressor = zstandard.ZstdDecompressor()
+    packed = raw.read(_ZSTD_CHUNK_BYTES)
+    while packed:
+        frame = decompressor.decompressobj()
+        while not frame.eof:
+            if not packed:
+                raise EOFError("the compressed data ends early")
+            try:
+                found = frame.decompress(packed)
+            except zstandard.ZstdError as error:
+                raise ValueError(str(error)) from error
+            if found:
+                yield found
+            packed = frame.unused_data if frame.eof else raw.read(_ZSTD_CHUNK_BYTES)
+        packed = packed or raw.read(_ZSTD_CHUNK_BYTES)
 
 
 def _damaged(name: str, error: Exception) -> DamagedArchiveError:
-    return DamagedArchiveError(f"{name}: damaged: {str(error) or type(error).__name__}", "")
+    return DamagedArchiveError(
+        f"{name}: damaged: {str(error) or type(error).__name__}", "what could be read of it was taken"
+    )
 
 
 def _refused(name: str, why: str, hint: str = "") -> RefusedArchiveError:

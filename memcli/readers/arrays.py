@@ -24,6 +24,7 @@ MAX_DEPTH = 200
 _KEPT = b'[]{}"'
 _DROPPED = bytes(byte for byte in range(256) if byte not in _KEPT)
 _STRING = re.compile(rb'"[^"]*"')
+_WRAPPING = re.compile(rb'"conversations"\s*:\s*\[')
 _REASON_LENGTH = 60
 
 
@@ -69,16 +70,17 @@ def read_head(stream: Readable, *, wrapped: bool = False) -> bytes:
 def array_kind(head: bytes, *, wrapped: bool = False) -> str | None:
     """Tell from the first 64 KB of a file (or all of it) where its array is, `ARRAY` or `WRAPPED_ARRAY`; None: lines.
 
-    Only with `wrapped` an object is taken for the wrapping of an array: where "conversations" is the name of a list of
-    turns, it is one conversation.
+    Only with `wrapped` an object that holds ChatGPT's conversations is taken for the wrapping of an array.
     """
     text = _text(head)
     if text.startswith(b"["):
         first, newline, rest = text.partition(b"\n")
-        return None if newline and rest.strip(FILL) and _is_json(first) else ARRAY
+        # Lines may begin with one that is a list; behind a whole array comes nothing, or another array by mistake.
+        behind = rest.lstrip(FILL)
+        return None if newline and behind and not behind.startswith(b"[") and _is_json(first) else ARRAY
     if wrapped and text.startswith(b"{"):
-        found, inner = text.find(b'"conversations"'), text.find(b'"mapping"')
-        if found >= 0 and (inner < 0 or found < inner):
+        found = _WRAPPING.search(text)
+        if found and text.find(b'"mapping"') > found.start():
             return WRAPPED_ARRAY
     return None
 

@@ -78,21 +78,25 @@ class _Rollout:
         kind, payload = record.get("type"), record.get("payload")
         self._timestamp = normalise_timestamp(record.get("timestamp"))
         if isinstance(payload, dict):
-            if kind == "response_item":
-                return self._response_item(payload)
-            if kind == "event_msg":
-                return self._event(payload)
-            if kind == "session_meta":
-                self._remember_header(payload)
-            elif kind == "turn_context":
-                self._remember_turn(payload)
-            return self._skipped(kind_name(kind, absent="untyped"))
+            return self._enveloped(kind, payload)
         if _is_header(record):
-            self._remember_header(record)
-            return self._skipped("session_meta")
+            return self._enveloped("session_meta", record)
+        if isinstance(kind, str) and kind in _ENVELOPES:
+            return self._skipped(kind)
         if kind is None and "role" not in record:
             return self._skipped(kind_name(record.get("record_type"), absent="untyped"))
         return self._response_item(record)
+
+    def _enveloped(self, kind: object, payload: dict[str, object]) -> Message | Skipped:
+        if kind == "response_item":
+            return self._response_item(payload)
+        if kind == "event_msg":
+            return self._event(payload)
+        if kind == "session_meta":
+            self._remember_header(payload)
+        elif kind == "turn_context":
+            self._remember_turn(payload)
+        return self._skipped(kind_name(kind, absent="untyped"))
 
     def _remember_header(self, meta: dict[str, object]) -> None:
         # A fork repeats its parent's records, header and all, behind its own: the first one is the file's.

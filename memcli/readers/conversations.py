@@ -110,7 +110,7 @@ def _elements(source: Source, kind: str) -> Iterator[Entry | Rejected]:
         yield Rejected(count, count, count + 1, f"behind {count} conversations: {error}", b"")
     else:
         if count == 0 and kind == WRAPPED_ARRAY:
-            yield Rejected(0, 0, 1, "no conversations in it", b"")
+            yield Rejected(0, 0, 1, "no array of conversations in it", b"")
 
 
 def messages_of(

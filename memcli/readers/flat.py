@@ -37,6 +37,9 @@ _FOREIGN = ("messages", "conversations", "payload")
 
 _ABSENT = object()
 
+# Under this a source brings the session of a file that was rewritten.
+KEPT_SESSION_STATE = "kept-session"
+
 
 class FlatReader:
     """Reads one message per line; `mapping` gives target -> source name, dots reaching into nested objects.
@@ -58,8 +61,13 @@ class FlatReader:
         return bool(records) and 2 * sum(map(self._claims, records)) >= len(records)
 
     def read(self, source: Source) -> Iterator[Item]:
-        """Yield one item per line, in file order. `source.state["session"]` is set once, by the file's first record."""
+        """Yield one item per line, in file order.
+
+        `source.state["session"]` is set once, by the file's first record, or to what `KEPT_SESSION_STATE` says: a file
+        that lost its first lines goes on with the session it had, so that the lines that stayed are known again.
+        """
         state = source.state
+        kept = state.get(KEPT_SESSION_STATE)
         for line in read_lines(source):
             if not isinstance(line, Line):
                 yield line
@@ -68,6 +76,8 @@ class FlatReader:
             if isinstance(record, Rejected):
                 yield record
                 continue
+            if kept is not None:
+                state.setdefault(SESSION_STATE, kept)
             remember_first(state, line)
             yield self._item(line, record, state[SESSION_STATE])
 

@@ -23,6 +23,8 @@ def show_ingest(report: IngestReport) -> None:
     table.add_column(style="dim")
     files = report.files
     table.add_row("files", f"{files.seen:,}", f"{files.read:,} read, {files.unchanged:,} unchanged{_failed(report)}")
+    if files.formats:
+        table.add_row("  taken for", "", counted(files.formats))
     if report.run_id is not None or report.lines_read:
         _add_work(table, report)
     show([table, Text(_closing(report), style="dim")])
@@ -55,6 +57,10 @@ def _add_work(table: Table, report: IngestReport) -> None:
 def _closing(report: IngestReport) -> str:
     if report.dry_run:
         return f"Dry run: {safe(report.db)} was not touched."
+    if report.run_id is None and not report.files.seen:
+        return "No transcript found."
+    if report.run_id is None and report.files.failed:
+        return f"Nothing was taken into {safe(report.db)}."
     if report.run_id is None:
         return f"Nothing new; {safe(report.db)} is up to date."
     stopped = f" Stopped by {report.stopped}; run it again to go on." if report.stopped else ""
@@ -62,7 +68,8 @@ def _closing(report: IngestReport) -> str:
 
 
 def _failed(report: IngestReport) -> str:
-    return f", {len(report.files.failed):,} failed" if report.files.failed else ""
+    failed, unknown = len(report.files.failed), len(report.files.unknown)
+    return (f", {failed:,} failed" if failed else "") + (f", {unknown:,} no transcripts" if unknown else "")
 
 
 def _lines(report: IngestReport) -> str:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from memcli.errors import MemcliError
 
 _UNWRAPPED = 100_000
+_EXCERPT = 60
 # Controls (a terminal would act on them) and bidirectional marks (text would be shown in another order than it has).
 _DANGEROUS = "\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029\ufeff\ud800-\udfff"
 _UNSAFE = re.compile(f"[\x00-\x1f{_DANGEROUS}]")
@@ -63,9 +65,20 @@ def show(renderables: Iterable[object]) -> None:
     write("".join(f"{line.rstrip()}\n" for line in capture.get().split("\n")[:-1]))
 
 
+def _pointed(text: str, place: int) -> tuple[str, str]:
+    """The surroundings of `place` in `text`, and a line with a caret to go below."""
+    first = max(0, place - _EXCERPT // 2)
+    before = ("…" if first else "") + safe(text[first:place])
+    after = safe(text[place : first + _EXCERPT]) + ("…" if len(text) > first + _EXCERPT else "")
+    return before + after, " " * cell_len(before) + "^"
+
+
 def print_error(error: MemcliError) -> None:
     """Write an error and what to do about it to stderr."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(Text.assemble(("memcli: ", "bold red"), safe(error.message)))
+    if error.excerpt is not None:
+        for line in _pointed(*error.excerpt):
+            console.print(Text(f"          {line}"))
     if error.hint:
         console.print(Text.assemble(("        ", ""), safe(error.hint)))

@@ -186,8 +186,10 @@ def _named(path: Path, error: sqlite3.Error) -> BaseException:
         return LockedError(f"{path} is locked by another program", "close it, or try again later")
     if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}:
         return UsageError(f"cannot read or write {path}: {error}", "check the disk and the permissions")
-    # A damaged page of a virtual table shows as an error of its constructor or as "SQL logic error".
-    damaged = code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB} or "vtable" in str(error)
+    if code == sqlite3.SQLITE_NOTADB:
+        return DamagedError(f"{path} is damaged, or no database at all", "restore a backup, or name another with --db")
+    # A damaged page of a virtual table shows as an error of its constructor.
+    damaged = code == sqlite3.SQLITE_CORRUPT or "vtable" in str(error)
     return DamagedError(f"{path} is damaged: {error}", "restore a backup") if damaged else error
 
 

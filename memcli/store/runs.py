@@ -57,18 +57,29 @@ def write_run(conn: sqlite3.Connection, run_id: int, command: str, version: str,
     )
 
 
-def unfinished(store: Store) -> bool:
-    """Whether an earlier run was killed or interrupted and no later one has completed its work."""
+def unfinished(store: Store, command: str) -> bool:
+    """Whether an earlier run of the command was killed or interrupted and no later one has completed its work."""
     return bool(
         store.conn.execute(
-            "SELECT EXISTS (SELECT 1 FROM runs"
-            " WHERE id > (SELECT coalesce(max(id), 0) FROM runs WHERE status = 'done'))"
+            "SELECT EXISTS (SELECT 1 FROM runs WHERE command = ?1"
+            " AND id > (SELECT coalesce(max(id), 0) FROM runs WHERE command = ?1 AND status = 'done'))",
+            (command,),
         ).fetchone()[0]
     )
 
 
-def finish_run(conn: sqlite3.Connection, run_id: int, report: Mapping[str, object], *, complete: bool) -> None:
-    """Close a run; `complete` says that all its input was read, which settles what earlier runs left open.
+def record_run(conn: sqlite3.Connection, run_id: int, command: str, version: str, report: Mapping[str, object]) -> None:
+    """Record a run that is one transaction: begun and done."""
+    at = now()
+    conn.execute(
+        "INSERT INTO runs VALUES (?, ?, ?, 'done', ?, ?, ?)", (run_id, command, version, at, at, json.dumps(report))
+    )
+
+
+def finish_run(
+    conn: sqlite3.Connection, run_id: int, report: Mapping[str, object], *, complete: bool, settles: bool
+) -> None:
+    """Close a run; `complete` says that it did all its work, `settles` that this settles what earlier runs left open.
 
     From then on the memories made so far count as known when they come back through a prompt. Drawing the line
     here, rather than at each batch, keeps the result independent of batch sizes and of where a run was killed.
@@ -78,12 +89,12 @@ def finish_run(conn: sqlite3.Connection, run_id: int, report: Mapping[str, objec
         "UPDATE runs SET status = ?, finished_at = ?, report = ? WHERE id = ?",
         ("done" if complete else "interrupted", now(), json.dumps(report), run_id),
     )
-    if complete:
+    if settles:
         conn.execute("UPDATE meta SET value = (SELECT coalesce(max(id), 0) FROM memories) WHERE key = 'recall_horizon'")
 
 
 def write_batch(conn: sqlite3.Connection, batch: BatchRow, run_id: int) -> None:
-    """Insert a batch; its commit time is filled in by `write_commit_time` once it is known."""
+    """Insert a batch; its commit time is filled in by `write_batch_timings` once it is known."""
     conn.execute(
         "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)",
         (
@@ -127,6 +138,35 @@ def write_windows(conn: sqlite3.Connection, windows: Sequence[WindowRow], batch_
         f" {dropped}, :created, :merged, :methods, :tokens, :cost, NULL, :timings)",
         [_window_values(window, batch_id) for window in windows],
     )
+    _write_tiers(conn, windows)
+
+
+def write_revisited(conn: sqlite3.Connection, windows: Sequence[WindowRow]) -> None:
+    """Add to stored windows what further tiers, or other versions of them, made of them."""
+    conn.executemany(
+        "UPDATE windows SET memories_created = memories_created + :created,"
+        " memories_merged = memories_merged + :merged, tokens = tokens + :tokens, cost_usd = cost_usd + :cost,"
+        " methods = (SELECT replace(json_group_array(value), ',', ', ') FROM"
+        " (SELECT value FROM json_each(methods) UNION SELECT value FROM json_each(:methods))),"
+        " timings = json_set(timings, '$.extract', coalesce(json_extract(timings, '$.extract'), 0) + :seconds)"
+        " WHERE id = :id",
+        [
+            {
+                "id": window.id,
+                "created": window.memories_created,
+                "merged": window.memories_merged,
+                "tokens": window.tokens,
+                "cost": window.cost_usd,
+                "methods": json.dumps(window.methods),
+                "seconds": window.seconds,
+            }
+            for window in windows
+        ],
+    )
+    _write_tiers(conn, windows)
+
+
+def _write_tiers(conn: sqlite3.Connection, windows: Sequence[WindowRow]) -> None:
     conn.executemany(
         "INSERT INTO window_tiers VALUES (?, ?, ?, ?, 1, NULL)",
         [(window.id, *tier) for window in windows for tier in window.tiers],

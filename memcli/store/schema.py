@@ -312,3 +312,38 @@ def m001_ingest(db: Database) -> None:
             if statement.strip():
                 db.conn.execute(statement)
     db.conn.execute("INSERT INTO meta VALUES ('generation', 0), ('recall_horizon', 0)")
+
+
+_RULE_TABLES = """
+CREATE TABLE rules (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    agent_id TEXT,
+    name TEXT NOT NULL,
+    pattern TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('regex', 'simple')),
+    keep TEXT NOT NULL CHECK (keep IN ('match', 'sentence', 'message')),
+    type TEXT NOT NULL CHECK (type IN ('semantic', 'episodic', 'procedural')),
+    importance REAL NOT NULL CHECK (importance BETWEEN 0 AND 1),
+    keywords TEXT NOT NULL DEFAULT '[]',
+    roles TEXT NOT NULL CHECK (roles IN ('user', 'assistant', 'both')),
+    case_sensitive INTEGER NOT NULL DEFAULT 0,
+    active INTEGER NOT NULL DEFAULT 1,
+    run_id INTEGER NOT NULL REFERENCES runs (id),
+    changed_at TEXT NOT NULL
+);
+CREATE UNIQUE INDEX rules_name ON rules (coalesce(agent_id, ''), name);
+
+CREATE TABLE disabled_starter_rules (
+    id TEXT PRIMARY KEY,
+    run_id INTEGER NOT NULL REFERENCES runs (id)
+) WITHOUT ROWID;
+"""
+
+
+@migrations()
+def m002_rules(db: Database) -> None:
+    """The user's rules, and which of the built-in ones are switched off."""
+    for statement in _RULE_TABLES.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)

@@ -28,7 +28,7 @@ class Filters:
 class Details:
     """A star as it is shown: the winner's text with what its members add up to.
 
-    `members` are (memory id, session id of the database); `tags` (tag, session id) pairs.
+    `sessions` are those of its members (ids of the database), `tags` the sessions that carry each tag.
     """
 
     memory_id: int

@@ -17,8 +17,9 @@ from memcli.store.db import Store, now
 
 FANOUT = 4
 _ID_BYTES, _FLOAT_BYTES = 8, 4
-# Merging holds the rows in memory several times over: larger segments would decide the peak of a run.
-MAX_MERGED_ROWS = 1 << 14
+# Merging holds the rows in memory several times over, and the heap keeps room for the largest block it has seen: larger
+# segments would decide the peak of a run.
+MAX_MERGED_ROWS = 1 << 12
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -124,9 +125,10 @@ def append_segments(
 ) -> list[int]:
     """Append one block (ids ascending, vectors) per agent, merging small neighbours; part of a batch's transaction.
 
-    Segments grow as the levels of a log-structured store: once the last FANOUT segments of an agent are of one
-    level (rows within a factor FANOUT) or below, they become one, so that n batches leave O(log n) segments and each
-    row is rewritten O(log n) times (O'Neil et al., The Log-Structured Merge-Tree, 1996).
+    Segments grow as the levels of a log-structured store: once the last FANOUT segments of an agent are of one level
+    (rows within a factor FANOUT) or below, they become one. So n batches leave O(log n) segments below MAX_MERGED_ROWS,
+    where each row is rewritten O(log n) times; larger segments are left alone (O'Neil et al., The Log-Structured
+    Merge-Tree, 1996).
 
     Returns:
         The ids of the segments that went into larger ones.

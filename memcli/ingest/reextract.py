@@ -1,0 +1,65 @@
+"""Stored windows that a tier, or its present version, has not seen: a new rule or tier reaches old transcripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from memcli.ingest.resolve import Extracted
+from memcli.protocols import Extractor
+from memcli.store import windows as window_rows
+from memcli.store.db import Store
+from memcli.store.windows import KnownStatement, StoredWindow
+from memcli.text import content_hash
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """A stored window with the tiers that it still lacks."""
+
+    window: StoredWindow
+    extractors: tuple[Extractor, ...]
+
+
+def undone(store: Store, extractors: Sequence[Extractor], batch_size: int) -> Iterator[list[Undone]]:
+    """Yield groups of windows that lack one of the tiers in its present version, of about `batch_size` messages each.
+
+    A tier that was tried counts as done, whatever came of it: failures are tried again by the runs that read.
+    """
+    group: list[Undone] = []
+    messages = 0
+    for window in window_rows.stored_windows(store):
+        missing = tuple(
+            extractor
+            for extractor in extractors
+            if (extractor.tier, extractor.version_for(window.agent)) not in window.tiers
+        )
+        if not missing:
+            continue
+        group.append(Undone(window, missing))
+        messages += window.messages
+        if messages >= batch_size:
+            yield group
+            group, messages = [], 0
+    if group:
+        yield group
+
+
+def without_known(store: Store, extracted: Sequence[Extracted]) -> list[Extracted]:
+    """Leave out what the same tier took from the same place before: its provenance would say nothing new."""
+    known = window_rows.known_statements(store, _message_ids(extracted))
+    return [each for each in extracted if _statement(each) not in known]
+
+
+def _message_ids(extracted: Iterable[Extracted]) -> list[int]:
+    return list({source.message_id: None for each in extracted for source in each.candidate.sources})
+
+
+def _statement(extracted: Extracted) -> KnownStatement:
+    candidate = extracted.candidate
+    return KnownStatement(
+        candidate.method.partition(":")[0],
+        candidate.type,
+        content_hash(candidate.content),
+        tuple(sorted((source.message_id, source.start, source.end) for source in candidate.sources)),
+    )
