@@ -204,7 +204,8 @@ class Nursery:
 
 
 def _serve() -> None:
-    for name in ("cli", "commands.ingest", "commands.rule_trials", "commands.search", "commands.config", "embed.onnx", "render"):
+    commands = ("commands.ingest", "commands.rule_trials", "commands.search", "commands.config")
+    for name in ("cli", *commands, "embed.onnx", "render"):
         importlib.import_module(f"memcli.{name}")
 
     while line := sys.stdin.readline():

@@ -15,7 +15,10 @@ import memcli
 from memcli.errors import EXIT_CODES
 
 HEAVY = ("numpy", "onnxruntime", "tokenizers", "sqlite_utils")
-COMMANDS = (("ingest",), ("search",), ("config", "show"), ("bench", "ingest"))
+COMMANDS = tuple(
+    tuple(name.split())
+    for name in ("ingest", "search", "stats", "formats", "config show", "bench ingest", "rules list")
+)
 STAGES = ("read", "filter", "extract", "embed", "dedup", "commit")
 REPORT = {
     "run_id": None,

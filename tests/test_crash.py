@@ -205,7 +205,7 @@ def test_interrupted_it_says_so_keeps_the_progress_and_goes_on_later(nursery, ho
     stopped = nursery.run(home, *command, moment=f"{name}:{moment}")
     assert stopped.code == 130
     assert f"interrupted (SIG{name})" in stopped.err
-    assert "run the same command again" in stopped.err
+    assert "run it again" in stopped.err
     assert "Traceback" not in stopped.err
     assert stopped.out == ""
     kept = home.rows("SELECT count(*) FROM sqlite_master WHERE name = 'batches'")[0][0] and home.rows(

@@ -1,7 +1,5 @@
 """Files that change under their cursor: messages without ids or session ids are neither skipped nor repeated."""
 
-import os
-
 from support_ingest import query, run, write
 
 
@@ -29,7 +27,7 @@ def test_a_log_that_was_replaced_by_a_new_version_of_itself_goes_on_where_it_was
     write(log, *said(*range(10)))
     run(db, log)
     write(tmp_path / "new", *said(*range(5, 15)))
-    os.replace(tmp_path / "new", log)
+    (tmp_path / "new").replace(log)
     assert run(db, log).messages_new == 5
     assert numbers(db) == list(range(15))
 
