@@ -345,10 +345,12 @@ def _state(resumed: Cursor | None, again: Cursor | None) -> dict[str, str]:
 
 
 def _head(stream: BinaryIO) -> bytes:
-    """The first bytes of a transcript; a pipe gives them bit by bit."""
+    """The first bytes of a transcript. A pipe gives them bit by bit: a whole line of an object is enough of it."""
     head = b""
     while len(head) < SNIFFED_BYTES and (more := stream.read(SNIFFED_BYTES - len(head))):
         head += more
+        if b"\n" in head and head.lstrip().startswith(b"{"):
+            break
     return head
 
 
