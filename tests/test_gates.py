@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from memcli.dedup.gates import GATE_VERSION, GATES, judge, signature
+from memcli.dedup.gates import GATE_VERSION, GATES, judge, merge_key, signature
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -360,3 +360,18 @@ def test_the_gates_with_the_shipped_model_and_threshold_merge_nothing_falsely():
         found += near and pair["label"] == "duplicate"
     assert false == []
     assert found / sum(pair["label"] == "duplicate" for pair in pairs) > 0.3
+
+
+WORDS = st.sampled_from("I the user likes like Likes not 3 3, tea Tea and also a my coffee. of PR #260 `x`".split())
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(WORDS, max_size=7).map(" ".join), st.lists(WORDS, max_size=7).map(" ".join))
+def test_texts_that_may_merge_have_one_merge_key(first, second):
+    for other in (first, second, f"- **{first}**", first.capitalize()):
+        if not judge(first, other, 1.0, 0.9).failed:
+            assert merge_key(first) == merge_key(other)
+
+
+def test_another_number_is_another_merge_key():
+    assert merge_key("job 7 is done") != merge_key("job 8 is done")

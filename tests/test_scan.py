@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memcli.dedup import scan
-from memcli.dedup.scan import make_block, pairs_above, pairs_within
+from memcli.dedup.scan import Flood, make_block, pairs_above, pairs_within
 
 DIM = 32
 
@@ -171,3 +171,26 @@ def test_nothing_to_search_gives_nothing():
     ):
         assert (len(found.query), len(found.id), len(found.score)) == (0, 0, 0)
         assert (found.query.dtype, found.id.dtype, found.score.dtype) == (np.int64, np.int64, np.float64)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.integers(2, 12), st.integers(0, 30))
+def test_in_a_flood_every_pair_of_one_key_is_found_and_all_others_are_counted(seed, queries, count):
+    rng = np.random.default_rng(seed)
+    vectors = np.repeat(unit(rng.normal(size=(1, DIM))), queries + count, axis=0)
+    keys = rng.integers(0, 3, queries + count)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan, "FLOOD_PAIRS", 0)
+        patch.setattr(scan, "STRONGEST", 2)
+        flood = Flood(keys[:queries], lambda ids: keys[ids], np.zeros(queries, dtype=np.int64))
+        block = make_block(np.arange(queries, queries + count), vectors[queries:])
+        found = listed(pairs_above(vectors[:queries], [block], 0.9, flood))
+        own = Flood(keys[:queries], keys[:queries].__getitem__, np.zeros(queries, dtype=np.int64))
+        within = listed(pairs_within(vectors[:queries], 0.9, own))
+    expected = naive(vectors[:queries], range(queries, queries + count), vectors[queries:], 0.9)
+    assert set(found) <= set(expected)
+    assert {pair for pair in expected if keys[pair[0]] == keys[pair[1]]} <= set(found)
+    assert len(found) + flood.left_out.sum() == len(expected)
+    once = [pair for pair in naive(vectors[:queries], range(queries), vectors[:queries], 0.9) if pair[1] < pair[0]]
+    assert {pair for pair in once if keys[pair[0]] == keys[pair[1]]} <= set(within) <= set(once)
+    assert len(within) + own.left_out.sum() == len(once)

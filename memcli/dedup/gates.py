@@ -182,6 +182,12 @@ def judge(a: str, b: str, cosine: float, threshold: float) -> Judgement:
     )
 
 
+def merge_key(text: str) -> int:
+    """A number (of this process) that two texts have in common wherever `judge` can let them merge."""
+    words = [value.lower() for _, value in _read(text).tokens]
+    return hash(tuple(sorted([word for word in words if word not in _LIGHT])))
+
+
 # The same text is read once for its signature and again for each pair that it is judged in.
 @lru_cache(maxsize=1024)
 def _read(text: str) -> _Reading:

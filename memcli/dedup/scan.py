@@ -24,7 +24,7 @@ import numpy as np
 import onnxruntime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _QUERIES_AT_ONCE = 1024
 _ROWS_AT_ONCE = 2048
 _SCORED_AT_ONCE = 4096
+FLOOD_PAIRS, STRONGEST = 64, 8
 _GRAPH = Path(__file__).with_name("integer_product.onnx")
 # Left codes are shifted to unsigned bytes, right ones keep to 7 bits: on processors without VNNI two products are
 # added up in 16 bits, and 2 * 255 * 63 still fits.
@@ -92,22 +93,38 @@ def _tile(vectors: NDArray[np.float32], start: int) -> Tile:
     return Tile(start, np.ascontiguousarray(codes.T), shifts, scale, error, _norm(rows))
 
 
-def pairs_above(queries: NDArray[np.float32], blocks: Iterable[Block], threshold: float) -> Pairs:
+@dataclass(frozen=True, slots=True)
+class Flood:
+    """What to do where thousands of templated texts are all near one another, and their pairs past counting.
+
+    In a tile with more than FLOOD_PAIRS candidates per query only those are scored that have the query's key, which
+    is all that can matter, and the STRONGEST ones of each query by their codes. `keys` int64 (b,) are those of the
+    queries, `keys_of` gives those of stored ids, and `left_out` int64 (b,) counts up what was left out.
+    """
+
+    keys: NDArray[np.int64]
+    keys_of: Callable[[NDArray[np.int64]], NDArray[np.int64]]
+    left_out: NDArray[np.int64]
+
+
+def pairs_above(
+    queries: NDArray[np.float32], blocks: Iterable[Block], threshold: float, flood: Flood | None = None
+) -> Pairs:
     """Return all pairs of a query and a stored vector with a dot product of at least `threshold`.
 
     `queries` has shape (b, dim). The blocks are read once, in order. How the stored vectors are cut into blocks changes
-    nothing in the result.
+    nothing in the result, except for what `flood` leaves out.
     """
     found: list[_Found] = []
     lefts = [_Left.of(queries, first) for first in range(0, len(queries), _QUERIES_AT_ONCE)]
     for block in blocks:
         for left in lefts:
-            for query, row, score in _search(left, block, threshold):
+            for query, row, score in _search(left, block, threshold, flood):
                 found.append((query, block.ids[row], score))
     return _sorted(found)
 
 
-def pairs_within(vectors: NDArray[np.float32], threshold: float) -> Pairs:
+def pairs_within(vectors: NDArray[np.float32], threshold: float, flood: Flood | None = None) -> Pairs:
     """Return all pairs of rows of `vectors`, shape (b, dim), with a dot product of at least `threshold`.
 
     Each pair comes once: `query` is the later row, `id` the earlier one.
@@ -117,9 +134,8 @@ def pairs_within(vectors: NDArray[np.float32], threshold: float) -> Pairs:
         left = _Left.of(vectors, start)
         earlier = vectors[: start + _QUERIES_AT_ONCE]
         block = make_block(np.arange(len(earlier)), earlier)
-        for query, row, score in _search(left, block, threshold):
-            once = row < query
-            found.append((query[once], row[once], score[once]))
+        for query, row, score in _search(left, block, threshold, flood, within=True):
+            found.append((query, row, score))
     return _sorted(found)
 
 
@@ -157,17 +173,38 @@ def _norm(vectors: NDArray[np.float32]) -> float:
     return float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64).max(initial=0.0)))
 
 
-def _search(left: _Left, block: Block, threshold: float) -> Iterator[_Found]:
-    """Yield (query, row, score) arrays of the pairs, tile by tile."""
+def _search(
+    left: _Left, block: Block, threshold: float, flood: Flood | None, *, within: bool = False
+) -> Iterator[_Found]:
+    """Yield (query, row, score) arrays of the pairs, tile by tile; `within` gives only rows before the query's."""
     for tile in block.tiles:
         product = _product(left.codes, tile.codes)
-        candidates = np.flatnonzero(product >= tile.shifts + _floor(left, tile, threshold))
+        passing = product >= tile.shifts + _floor(left, tile, threshold)
+        if within:
+            rows = tile.start + np.arange(passing.shape[1])
+            passing &= rows < (left.first + np.arange(len(passing)))[:, None]
+        if flood is not None and np.count_nonzero(passing) > FLOOD_PAIRS * len(passing):
+            passing = _dammed(passing, product - tile.shifts, block.ids[tile.start :][: passing.shape[1]], left, flood)
+        candidates = np.flatnonzero(passing)
         for begin in range(0, len(candidates), _SCORED_AT_ONCE):
             query, row = np.divmod(candidates[begin : begin + _SCORED_AT_ONCE], len(tile.shifts))
             score = _scores(left.vectors[query], block.vectors[tile.start + row])
             kept = score >= threshold
             if kept.any():
                 yield query[kept] + left.first, row[kept] + tile.start, score[kept]
+
+
+def _dammed(
+    passing: NDArray[np.bool_], product: NDArray[np.int32], ids: NDArray[np.int64], left: _Left, flood: Flood
+) -> NDArray[np.bool_]:
+    """Of the candidates `passing` (queries, rows) those worth scoring; the others are counted in `flood.left_out`."""
+    mine = slice(left.first, left.first + len(passing))
+    kept: NDArray[np.bool_] = passing & (flood.keys[mine, None] == flood.keys_of(ids)[None, :])
+    strongest = np.argpartition(product, -min(STRONGEST, product.shape[1]), axis=1)[:, -STRONGEST:]
+    queries = np.arange(len(passing))[:, None]
+    kept[queries, strongest] |= passing[queries, strongest]
+    flood.left_out[mine] += np.count_nonzero(passing, axis=1) - np.count_nonzero(kept, axis=1)
+    return kept
 
 
 def _bound(left: _Left, tile: Tile) -> float:

@@ -87,6 +87,7 @@ class Judge:
         pairs: Sequence[tuple[int, float]],
         *,
         exact: bool,
+        left_out: int = 0,
     ) -> Verdict:
         """Judge a new memory.
 
@@ -97,6 +98,7 @@ class Judge:
             content_hash: the hash of its text.
             pairs: earlier memories of the agent at or above the threshold, as (id ascending, cosine).
             exact: an earlier memory has this text in its scope.
+            left_out: how many more are above the threshold, none of which it could merge with.
         """
         memory = _Memory(
             memory_id, agent, candidate.type, candidate.method == VERBATIM, candidate.content, content_hash
@@ -116,7 +118,7 @@ class Judge:
             self._link(star.winner)
             judged = Verdict("near")
         elif star.failed:
-            judged = self._for_review(memory, star.failed)
+            judged = self._for_review(memory, star.failed, left_out)
         for each in replaced:
             self._take_over(memory, each)
         return judged
@@ -191,10 +193,10 @@ class Judge:
             star.failed.append((cosine, other))
         return star
 
-    def _for_review(self, memory: _Memory, failed: list[tuple[float, _Memory]]) -> Verdict:
+    def _for_review(self, memory: _Memory, failed: list[tuple[float, _Memory]], left_out: int) -> Verdict:
         strongest = sorted(failed, key=lambda pair: (-pair[0], pair[1].id))[:MAX_REVIEW_PAIRS]
         reviews = []
         for cosine, other in strongest:
             judgement: Judgement = judge(memory.content, other.content, cosine, self._threshold)
             reviews.append(NewReview(memory.id, other.id, cosine, judgement))
-        return Verdict("review", tuple(reviews), len(failed))
+        return Verdict("review", tuple(reviews), len(failed) + left_out)

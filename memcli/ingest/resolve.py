@@ -16,8 +16,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from memcli.dedup.gates import GATE_VERSION
-from memcli.dedup.scan import Block, Pairs, make_block, pairs_above, pairs_within
+from memcli.dedup.gates import GATE_VERSION, merge_key
+from memcli.dedup.scan import Block, Flood, Pairs, make_block, pairs_above, pairs_within
 from memcli.ingest.judge import VERBATIM, Judge, Verdict
 from memcli.model import Candidate
 from memcli.protocols import Embedder
@@ -78,6 +78,7 @@ class Resolver:
         self._vectors = vectors
         self._threshold = threshold
         self._blocks: WeakKeyDictionary[Segment, Block] = WeakKeyDictionary()
+        self._keys: dict[int, int] = {}
 
     def plan(self, items: Sequence[Extracted]) -> Plan:
         """Look up which texts are known: one query for all content hashes."""
@@ -109,12 +110,13 @@ class Resolver:
         rows = self._vectors.rows(list(stored.values()))
         vectors = {found: rows[memory_id] for found, memory_id in stored.items() if memory_id in rows}
         missing = [found for found in wanted if found not in vectors]
-        vectors.update(zip(missing, self._embedder.embed([wanted[found] for found in missing]), strict=True))
+        if missing:
+            vectors.update(zip(missing, self._embedder.embed([wanted[found] for found in missing]), strict=True))
         return vectors, len(missing)
 
     def decide(self, plan: Plan, vectors: dict[bytes, NDArray[np.float32]]) -> Resolved:
         """Judge all candidates in order."""
-        pairs = self._pairs(plan, vectors)
+        pairs, left_out = self._pairs(plan, vectors)
         stored = {memory_id for found in pairs.values() for memory_id, _ in found if memory_id < plan.first_id}
         known = {each.id: each for each in plan.known}
         known |= {each.id: each for each in memory_rows.by_id(self._store, sorted(stored - known.keys()))}
@@ -130,6 +132,7 @@ class Resolver:
                 plan.hashes[place],
                 pairs.get(memory_id, ()),
                 exact=plan.exact[place],
+                left_out=left_out.get(memory_id, 0),
             )
             result.reviews.extend(judged.reviews)
             result.memories.append(_row(item, memory_id, plan, place, judged))
@@ -137,8 +140,14 @@ class Resolver:
         self._collect_vectors(plan, vectors, result)
         return result
 
-    def _pairs(self, plan: Plan, vectors: dict[bytes, NDArray[np.float32]]) -> dict[int, list[tuple[int, float]]]:
-        """For each future memory id the earlier memories (id ascending, cosine) of its agent above the threshold."""
+    def _pairs(
+        self, plan: Plan, vectors: dict[bytes, NDArray[np.float32]]
+    ) -> tuple[dict[int, list[tuple[int, float]]], dict[int, int]]:
+        """For each future memory id the earlier memories (id ascending, cosine) of its agent above the threshold.
+
+        The second value counts those that were left out, since they cannot be merged and there are too many of them.
+        """
+        left_out: dict[int, int] = {}
         found: dict[int, list[tuple[int, float]]] = defaultdict(list)
 
         def add(ids: NDArray[np.int64], pairs: Pairs, others: NDArray[np.int64]) -> None:
@@ -149,13 +158,30 @@ class Resolver:
         places = _by_agent(plan)
         ids = {agent: np.array(mine, dtype=np.int64) + plan.first_id for agent, mine in places.items()}
         queries = {agent: np.stack([vectors[plan.hashes[place]] for place in mine]) for agent, mine in places.items()}
+        floods = {agent: self._flood(plan, mine) for agent, mine in places.items()}
         for agent, listed in groupby(self._vectors.segments(list(places)), key=itemgetter(0)):
-            stored = pairs_above(queries[agent], (self._block(segment) for _, segment in listed), self._threshold)
+            blocks = (self._block(segment) for _, segment in listed)
+            stored = pairs_above(queries[agent], blocks, self._threshold, floods[agent])
             add(ids[agent], stored, stored.id)
         for agent, mine in ids.items():
-            within = pairs_within(queries[agent], self._threshold)
+            own = floods[agent]
+            flood = Flood(own.keys, own.keys.__getitem__, own.left_out)
+            within = pairs_within(queries[agent], self._threshold, flood)
             add(mine, within, mine[within.id])
-        return found
+            left_out.update(zip(mine.tolist(), own.left_out.tolist(), strict=True))
+        return found, left_out
+
+    def _flood(self, plan: Plan, places: Sequence[int]) -> Flood:
+        """The merge keys of new memories, and of stored ones where they are asked for."""
+        keys = [merge_key(plan.items[place].candidate.content) for place in places]
+
+        def keys_of(ids: NDArray[np.int64]) -> NDArray[np.int64]:
+            missing = [memory_id for memory_id in ids.tolist() if memory_id not in self._keys]
+            for each in memory_rows.by_id(self._store, missing):
+                self._keys[each.id] = merge_key(each.content)
+            return np.array([self._keys[memory_id] for memory_id in ids.tolist()], dtype=np.int64)
+
+        return Flood(np.array(keys, dtype=np.int64), keys_of, np.zeros(len(places), dtype=np.int64))
 
     def _block(self, segment: Segment) -> Block:
         """A segment made ready to be searched, once while it stays in memory."""
