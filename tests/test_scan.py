@@ -182,10 +182,10 @@ def test_in_a_flood_every_pair_of_one_key_is_found_and_all_others_are_counted(se
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scan, "FLOOD_PAIRS", 0)
         patch.setattr(scan, "STRONGEST", 2)
-        flood = Flood(keys[:queries], lambda ids: keys[ids], np.zeros(queries, dtype=np.int64))
+        flood = Flood(lambda: keys[:queries], lambda ids: keys[ids], np.zeros(queries, dtype=np.int64))
         block = make_block(np.arange(queries, queries + count), vectors[queries:])
         found = listed(pairs_above(vectors[:queries], [block], 0.9, flood))
-        own = Flood(keys[:queries], keys[:queries].__getitem__, np.zeros(queries, dtype=np.int64))
+        own = Flood(lambda: keys[:queries], keys[:queries].__getitem__, np.zeros(queries, dtype=np.int64))
         within = listed(pairs_within(vectors[:queries], 0.9, own))
     expected = naive(vectors[:queries], range(queries, queries + count), vectors[queries:], 0.9)
     assert set(found) <= set(expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -74,6 +75,8 @@ def ingest(config: Config, request: Request, progress: Progress, environ: Mappin
             format_name=format_name,
             mapping=request.map,
         )
+        # What was imported lives as long as the process: the collector need not look at it again and again (5 % of a run).
+        gc.freeze()
         feed.files.seen += len(failed)
         feed.files.failed.extend(failed)
         report = run.run(feed)

@@ -15,6 +15,7 @@ MatMulInteger), 0.6 ms to look at it, against 4.1 ms for the float32 product.
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -98,11 +99,12 @@ class Flood:
     """What to do where thousands of templated texts are all near one another, and their pairs past counting.
 
     In a tile with more than FLOOD_PAIRS candidates per query only those are scored that have the query's key, which
-    is all that can matter, and the STRONGEST ones of each query by their codes. `keys` int64 (b,) are those of the
-    queries, `keys_of` gives those of stored ids, and `left_out` int64 (b,) counts up what was left out.
+    is all that can matter, and the STRONGEST ones of each query by their codes. `keys` gives those of the queries,
+    int64 (b,), and `keys_of` those of stored ids; both are asked only in a flood. `left_out` int64 (b,) counts what was
+    left out.
     """
 
-    keys: NDArray[np.int64]
+    keys: Callable[[], NDArray[np.int64]]
     keys_of: Callable[[NDArray[np.int64]], NDArray[np.int64]]
     left_out: NDArray[np.int64]
 
@@ -199,7 +201,7 @@ def _dammed(
 ) -> NDArray[np.bool_]:
     """Of the candidates `passing` (queries, rows) those worth scoring; the others are counted in `flood.left_out`."""
     mine = slice(left.first, left.first + len(passing))
-    kept: NDArray[np.bool_] = passing & (flood.keys[mine, None] == flood.keys_of(ids)[None, :])
+    kept: NDArray[np.bool_] = passing & (flood.keys()[mine, None] == flood.keys_of(ids)[None, :])
     strongest = np.argpartition(product, -min(STRONGEST, product.shape[1]), axis=1)[:, -STRONGEST:]
     queries = np.arange(len(passing))[:, None]
     kept[queries, strongest] |= passing[queries, strongest]
@@ -244,6 +246,8 @@ def _session() -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.enable_cpu_mem_arena = False
+    # By default onnxruntime counts physical cores; two threads of one core are still faster than one here.
+    options.intra_op_num_threads = os.cpu_count() or 1
     # Waiting threads would spin and take the processor from whoever works between two products.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(str(_GRAPH), options, providers=["CPUExecutionProvider"])

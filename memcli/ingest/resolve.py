@@ -7,8 +7,9 @@ the same batch; so the result does not depend on how the stream is cut into batc
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from itertools import groupby
 from operator import itemgetter
 from weakref import WeakKeyDictionary
@@ -165,7 +166,7 @@ class Resolver:
             add(ids[agent], stored, stored.id)
         for agent, mine in ids.items():
             own = floods[agent]
-            flood = Flood(own.keys, own.keys.__getitem__, own.left_out)
+            flood = Flood(own.keys, partial(_taken, own.keys), own.left_out)
             within = pairs_within(queries[agent], self._threshold, flood)
             add(mine, within, mine[within.id])
             left_out.update(zip(mine.tolist(), own.left_out.tolist(), strict=True))
@@ -173,7 +174,10 @@ class Resolver:
 
     def _flood(self, plan: Plan, places: Sequence[int]) -> Flood:
         """The merge keys of new memories, and of stored ones where they are asked for."""
-        keys = [merge_key(plan.items[place].candidate.content) for place in places]
+
+        @cache
+        def keys() -> NDArray[np.int64]:
+            return np.array([merge_key(plan.items[place].candidate.content) for place in places], dtype=np.int64)
 
         def keys_of(ids: NDArray[np.int64]) -> NDArray[np.int64]:
             missing = [memory_id for memory_id in ids.tolist() if memory_id not in self._keys]
@@ -181,7 +185,7 @@ class Resolver:
                 self._keys[each.id] = merge_key(each.content)
             return np.array([self._keys[memory_id] for memory_id in ids.tolist()], dtype=np.int64)
 
-        return Flood(np.array(keys, dtype=np.int64), keys_of, np.zeros(len(places), dtype=np.int64))
+        return Flood(keys, keys_of, np.zeros(len(places), dtype=np.int64))
 
     def _block(self, segment: Segment) -> Block:
         """A segment made ready to be searched, once while it stays in memory."""
@@ -194,6 +198,10 @@ class Resolver:
         for agent, places in _by_agent(plan).items():
             ids = np.array(places, dtype=np.int64) + plan.first_id
             result.blocks[agent] = (ids, np.stack([vectors[plan.hashes[place]] for place in places]))
+
+
+def _taken(keys: Callable[[], NDArray[np.int64]], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    return keys()[rows]
 
 
 def _scope(agent: str, kind: str, method: str, found: bytes) -> tuple[str, str, bool, bytes]:
