@@ -22,6 +22,9 @@ from memcli.store.files import load_cursors
 from memcli.store.vectors import Vectors
 
 
+_OBJECTS_BETWEEN_COLLECTIONS = 500_000
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What the user asked of one ingest, beside the configuration."""
@@ -75,8 +78,8 @@ def ingest(config: Config, request: Request, progress: Progress, environ: Mappin
             format_name=format_name,
             mapping=request.map,
         )
-        # What was imported lives as long as the process: the collector need not look at it again and again (5 % of a run).
-        gc.freeze()
+        # A batch makes hundreds of thousands of objects and no cycles: looking for some so often is 5 % of a run.
+        gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
         feed.files.seen += len(failed)
         feed.files.failed.extend(failed)
         report = run.run(feed)
