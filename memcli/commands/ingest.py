@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,9 +19,6 @@ from memcli.readers import make_reader, parse_map
 from memcli.store.db import Store
 from memcli.store.files import load_cursors
 from memcli.store.vectors import Vectors
-
-
-_OBJECTS_BETWEEN_COLLECTIONS = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +74,6 @@ def ingest(config: Config, request: Request, progress: Progress, environ: Mappin
             format_name=format_name,
             mapping=request.map,
         )
-        # A batch makes hundreds of thousands of objects and no cycles: looking for some so often is 5 % of a run.
-        gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
         feed.files.seen += len(failed)
         feed.files.failed.extend(failed)
         report = run.run(feed)
