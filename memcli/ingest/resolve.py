@@ -7,7 +7,7 @@ the same batch; so the result does not depend on how the stream is cut into batc
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import groupby
@@ -17,8 +17,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from memcli.dedup.flood import Flood
 from memcli.dedup.gates import GATE_VERSION, merge_key
-from memcli.dedup.scan import Block, Flood, Pairs, make_block, pairs_above, pairs_within
+from memcli.dedup.scan import Block, Pairs, make_block, pairs_above, pairs_within
 from memcli.ingest.judge import VERBATIM, Judge, Verdict
 from memcli.model import Candidate
 from memcli.protocols import Embedder
@@ -166,8 +167,7 @@ class Resolver:
             add(ids[agent], stored, stored.id)
         for agent, mine in ids.items():
             own = floods[agent]
-            flood = Flood(own.keys, partial(_taken, own.keys), own.left_out)
-            within = pairs_within(queries[agent], self._threshold, flood)
+            within = pairs_within(queries[agent], self._threshold, own)
             add(mine, within, mine[within.id])
             left_out.update(zip(mine.tolist(), own.left_out.tolist(), strict=True))
         return found, left_out
@@ -179,29 +179,26 @@ class Resolver:
         def keys() -> NDArray[np.int64]:
             return np.array([merge_key(plan.items[place].candidate.content) for place in places], dtype=np.int64)
 
-        def keys_of(ids: NDArray[np.int64]) -> NDArray[np.int64]:
-            missing = [memory_id for memory_id in ids.tolist() if memory_id not in self._keys]
-            for each in memory_rows.by_id(self._store, missing):
-                self._keys[each.id] = merge_key(each.content)
-            return np.array([self._keys[memory_id] for memory_id in ids.tolist()], dtype=np.int64)
-
-        return Flood(keys, keys_of, np.zeros(len(places), dtype=np.int64))
+        return Flood(keys, np.zeros(len(places), dtype=np.int64))
 
     def _block(self, segment: Segment) -> Block:
         """A segment made ready to be searched, once while it stays in memory."""
         block = self._blocks.get(segment)
         if block is None:
-            block = self._blocks[segment] = make_block(segment.memory_ids, segment.vectors)
+            keys = partial(self._keys_of, segment.memory_ids)
+            block = self._blocks[segment] = make_block(segment.memory_ids, segment.vectors, keys)
         return block
+
+    def _keys_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        missing = [memory_id for memory_id in ids.tolist() if memory_id not in self._keys]
+        for each in memory_rows.by_id(self._store, missing):
+            self._keys[each.id] = merge_key(each.content)
+        return np.array([self._keys[memory_id] for memory_id in ids.tolist()], dtype=np.int64)
 
     def _collect_vectors(self, plan: Plan, vectors: dict[bytes, NDArray[np.float32]], result: Resolved) -> None:
         for agent, places in _by_agent(plan).items():
             ids = np.array(places, dtype=np.int64) + plan.first_id
             result.blocks[agent] = (ids, np.stack([vectors[plan.hashes[place]] for place in places]))
-
-
-def _taken(keys: Callable[[], NDArray[np.int64]], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    return keys()[rows]
 
 
 def _scope(agent: str, kind: str, method: str, found: bytes) -> tuple[str, str, bool, bytes]:
