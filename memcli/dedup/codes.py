@@ -1,34 +1,18 @@
-"""Int8 codes of vectors: a quarter of their size, with norms that say how far a product of codes can be off."""
+"""How vectors become int8 codes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
+
+from memcli.model import Codes
 
 # Stored codes are unsigned, shifted by this, as the integer product takes them. Those of queries keep to 7 bits: on
 # processors without VNNI two products are added up in 16 bits, and 2 * 255 * 63 still fits.
 SHIFT = 128
 _STORED_RANGE, QUERY_RANGE = 127, 63
+# Columns of Codes.scales.
 STEP, ERROR, LENGTH = range(3)
-
-
-@dataclass(frozen=True, slots=True)
-class Codes:
-    """Codes of n vectors.
-
-    `values` uint8 (n, dim): row i stands for x' = step * (values - SHIFT). `scales` float32 (n, 3): step, norm of the
-    error x - x' and norm of x, by STEP, ERROR and LENGTH; the norms are rounded up.
-    """
-
-    values: NDArray[np.uint8]
-    scales: NDArray[np.float32]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held in memory."""
-        return self.values.nbytes + self.scales.nbytes
 
 
 def encode(vectors: NDArray[np.float32]) -> Codes:

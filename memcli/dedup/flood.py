@@ -14,17 +14,25 @@ FLOOD_PAIRS, SAME_KEY, STRONGEST = 64, 64, 8
 Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Flood:
     """What a search does in a flood, and what it left out.
 
     Once a thousand queries have more than FLOOD_PAIRS pairs each, on average, a query gets of what follows only its
-    SAME_KEY strongest pairs with its own merge key, since others cannot merge, and its STRONGEST other ones. `keys`
-    gives the keys of the queries, int64 (b,), and is asked only in a flood; `left_out` int64 (b,) counts the rest.
+    SAME_KEY strongest pairs with its own merge key, since others cannot merge, and its STRONGEST other ones.
+    `make_keys` gives the keys of the queries, int64 (b,), and is called at most once, in a flood; `left_out` int64 (b,)
+    counts the rest.
     """
 
-    keys: Callable[[], NDArray[np.int64]]
+    make_keys: Callable[[], NDArray[np.int64]]
     left_out: NDArray[np.int64]
+    made_keys: NDArray[np.int64] | None = None
+
+    def keys(self) -> NDArray[np.int64]:
+        """The merge keys of the queries."""
+        if self.made_keys is None:
+            self.made_keys = self.make_keys()
+        return self.made_keys
 
 
 @dataclass(frozen=True, slots=True)

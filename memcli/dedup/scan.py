@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime
 
-from memcli.dedup.codes import ERROR, LENGTH, QUERY_RANGE, STEP, Codes, encode, largest, norms, quantise
+from memcli.dedup.codes import ERROR, LENGTH, QUERY_RANGE, STEP, encode, largest, norms, quantise
 from memcli.dedup.flood import SAME_KEY, STRONGEST, Dam, Flood, Found, Kept, top
+from memcli.model import Codes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -88,12 +89,26 @@ class Block:
     codes: Codes
     keys: Callable[[], NDArray[np.int64]] | None = None
 
+    def up_to(self, end: int) -> Block:
+        """The first `end` rows."""
+        keys = self.keys
+        return Block(
+            self.ids[:end],
+            self.vectors[:end],
+            Codes(self.codes.values[:end], self.codes.scales[:end]),
+            None if keys is None else lambda: keys()[:end],
+        )
+
 
 def make_block(
-    ids: NDArray[np.int64], vectors: NDArray[np.float32], keys: Callable[[], NDArray[np.int64]] | None = None
+    ids: NDArray[np.int64],
+    vectors: NDArray[np.float32],
+    keys: Callable[[], NDArray[np.int64]] | None = None,
+    *,
+    codes: Codes | None = None,
 ) -> Block:
-    """Make vectors, float32 (n, dim), ready for any number of searches."""
-    return Block(ids, vectors, encode(vectors), keys)
+    """Make vectors, float32 (n, dim), ready for any number of searches; codes are made where there are none."""
+    return Block(ids, vectors, codes or encode(vectors), keys)
 
 
 def pairs_above(
@@ -337,7 +352,8 @@ def _floors(queries: _Queries, scales: NDArray[np.float32], threshold: float) ->
     steps = scales[:, STEP].astype(np.float64) * queries.step
     # Sums of codes are far below the limits; a floor outside of them lets all or nothing pass.
     floors = np.clip(np.floor((threshold - _bounds(queries, scales)) / steps) - 1, -(2.0**30), 2.0**30)
-    return floors.astype(np.int32)
+    whole: NDArray[np.int32] = floors.astype(np.int32)
+    return whole
 
 
 def _verified(
@@ -345,7 +361,7 @@ def _verified(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Float32 scores of rows and queries (h, b), and which of `passing` are pairs: float64 decides the close ones."""
     queries, block = task.queries, task.block
-    scores = block.vectors[rows] @ queries.vectors.T
+    scores: NDArray[np.float32] = block.vectors[rows] @ queries.vectors.T
     # What n roundings of float32 can do (Higham, Accuracy and Stability of Numerical Algorithms, 3.5), twice over.
     lengths = float(block.codes.scales[rows, LENGTH].max()) * queries.length
     off = _SLACK + 1e-6 + 2.0**-22 * len(queries.codes) * lengths
