@@ -40,7 +40,7 @@ TABLES = {
     "review_pairs": "pair of similar memories whose evidence disagrees",
     "rules": "rule of the user: pattern, what it keeps, for which agent and roles",
     "disabled_starter_rules": "built-in rule that is switched off",
-    "segments": "block of the vector matrix: memory ids, float32 vectors, checksum",
+    "segments": "block of the vector matrix: memory ids, float32 vectors, int8 codes, merge keys, checksum",
     "memories_fts": "keyword index entry (FTS5)",
     "meta": "setting of the database: embedding model, corpus generation",
 }
