@@ -1,0 +1,232 @@
+"""The same clauses and phrases in another order, and the passive for the active: what keeps every role.
+
+A text is cut into sentences, these into clauses, these into pieces that begin at a preposition or a time. Then only
+three things are harmless: a subordinate clause before or behind its one main clause, one run of pieces moved within
+its clause as a whole, and "A is managed by B" for "B manages A". Anything else may exchange who does what to whom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import pairwise, product
+
+from memcli.dedup.gates.align import Context, aligned
+from memcli.dedup.gates.lexicon import readings
+from memcli.dedup.gates.tokens import IDENTIFIER, NUMBER, WORD, Token
+from memcli.dedup.gates.words import MODALS, PLAIN_WEEKDAYS
+
+Piece = tuple[Token, ...]
+Clause = tuple[Piece, ...]
+
+_SUBORDINATE = frozenset("unless if because since when while although though before after until once whenever".split())
+_COORDINATE = frozenset("and but or nor".split())
+# Not "of": what it leads belongs to the noun before it.
+_PREPOSITIONS = frozenset(
+    """in on at by for with from to into under over above below between among through during against about without
+    within along across behind beyond near via toward upon instead""".split()
+)
+_BE = {"be": "vs", "was": "vd"}
+_ADVERBS = frozenset("always usually often never not still currently now also already".split())
+_MOST_PIECES = 10
+_LONGEST_APPOSITION = 3
+
+
+def reordered(first: Sequence[Token], second: Sequence[Token], context: Context) -> bool:
+    """Whether two texts say the same, sentence by sentence, in another order of clauses and pieces."""
+    mine, others = _sentences(first), _sentences(second)
+    return len(mine) == len(others) and all(
+        aligned(one, other, context) or _same_sentence(one, other, context)
+        for one, other in zip(mine, others, strict=True)
+    )
+
+
+def _sentences(tokens: Sequence[Token]) -> list[tuple[Token, ...]]:
+    found: list[list[Token]] = [[]]
+    for token in tokens:
+        found[-1].append(token._replace(stop="") if token.stop in (".", ";") else token)
+        if token.stop in (".", ";"):
+            found.append([])
+    return [tuple(sentence) for sentence in found if sentence]
+
+
+def _same_sentence(one: tuple[Token, ...], other: tuple[Token, ...], context: Context) -> bool:
+    return any(
+        _same_clauses(mine, theirs, context) for mine, theirs in product(_variants(one), _variants(other))
+    )
+
+
+@lru_cache(maxsize=1 << 11)
+def _variants(sentence: tuple[Token, ...]) -> tuple[tuple[Clause, ...], ...]:
+    """Return the clauses of a sentence as they stand, and with each passive that names its agent made active."""
+    clauses = tuple(_pieces(clause) for clause in _clauses(sentence))
+    active = tuple(_active(clause) or clause for clause in clauses)
+    joined = tuple(_apposed(clause) or clause for clause in _clauses(sentence))
+    return tuple(dict.fromkeys((clauses, active, tuple(_pieces(clause) for clause in joined))))
+
+
+def _apposed(clause: tuple[Token, ...]) -> tuple[Token, ...] | None:
+    """Return "the customer Acme paid" for "Acme, the customer, paid", None where nothing stands in apposition."""
+    stops = [at for at, token in enumerate(clause) if token.stop == ","]
+    if len(stops) < 2 or not 1 <= stops[1] - stops[0] <= _LONGEST_APPOSITION or stops[0] >= _LONGEST_APPOSITION:  # noqa: PLR2004 - a comma on either side
+        return None
+    name, role = clause[: stops[0] + 1], clause[stops[0] + 1 : stops[1] + 1]
+    if role[0].key in _PREPOSITIONS or stops[1] + 1 == len(clause):
+        return None
+    return tuple(token._replace(stop="") for token in (*role, *name)) + clause[stops[1] + 1 :]
+
+
+def _clauses(sentence: tuple[Token, ...]) -> Iterator[tuple[Token, ...]]:
+    """Cut a sentence before its conjunctions, and behind the comma that ends a subordinate clause."""
+    clause: list[Token] = []
+    for token in sentence:
+        if token.kind is WORD and token.key in _SUBORDINATE | _COORDINATE and clause:
+            yield tuple(clause)
+            clause = []
+        clause.append(token)
+        if token.stop == "," and clause[0].key in _SUBORDINATE:
+            yield tuple(clause)
+            clause = []
+    if clause:
+        yield tuple(clause)
+
+
+def _pieces(clause: tuple[Token, ...]) -> Clause:
+    pieces: list[list[Token]] = [[]]
+    for at, token in enumerate(clause):
+        before = clause[at - 1] if at else None
+        if before is not None and (
+            before.stop
+            or _is_time(before)
+            or (_is_time(token) and before.key != "every" and before.key not in _PREPOSITIONS)
+            or (token.kind is WORD and token.key in _PREPOSITIONS)
+            or (token.key == "every" and _is_period(clause, at + 1))
+        ):
+            pieces.append([])
+        pieces[-1].append(token._replace(stop=""))
+    return tuple(tuple(piece) for piece in pieces)
+
+
+def _is_time(token: Token) -> bool:
+    if token.kind is NUMBER:
+        return token.key.endswith("o'clock") or token.key.count("-") > 1
+    return token.kind is WORD and token.key in PLAIN_WEEKDAYS
+
+
+def _is_period(clause: tuple[Token, ...], at: int) -> bool:
+    periods = ("morning", "evening", "afternoon", "night", "day", "week", "month", "year", "hour", "minute")
+    return at < len(clause) and (clause[at].key in periods or clause[at].key in PLAIN_WEEKDAYS)
+
+
+def _same_clauses(mine: tuple[Clause, ...], theirs: tuple[Clause, ...], context: Context) -> bool:
+    if len(mine) != len(theirs):
+        return False
+    if len(mine) > 1:
+        straight = all(_same_clause(one, other, context) for one, other in zip(mine, theirs, strict=True))
+        return straight or _turned(mine, theirs, context)
+    return _same_clause(mine[0], theirs[0], context)
+
+
+def _turned(mine: tuple[Clause, ...], theirs: tuple[Clause, ...], context: Context) -> bool:
+    """Whether a subordinate clause stands before its main clause on one side and behind it on the other."""
+    if len(mine) != 2:  # noqa: PLR2004 - one main clause and one that depends on it
+        return False
+    depends = [clause[0][0].key in _SUBORDINATE for clause in (*mine, *theirs)]
+    if depends not in ([True, False, False, True], [False, True, True, False]):
+        return False
+    return _same_clause(mine[0], theirs[1], context) and _same_clause(mine[1], theirs[0], context)
+
+
+def _same_clause(one: Clause, other: Clause, context: Context) -> bool:
+    if aligned(_joined(one), _joined(other), context):
+        return True
+    if not 1 < len(one) == len(other) <= _MOST_PIECES:
+        return False
+    order = _matched(one, other, context)
+    return order is not None and _one_moved(order) and _keeps_prepositions(one, order)
+
+
+def _joined(clause: Clause) -> tuple[Token, ...]:
+    return tuple(token for piece in clause for token in piece)
+
+
+def _matched(one: Clause, other: Clause, context: Context) -> list[int] | None:
+    """Return for each piece of one clause its place in the other, None when a piece has no counterpart."""
+    order: list[int] = []
+    for piece in one:
+        place = next(
+            (at for at, theirs in enumerate(other) if at not in order and aligned(piece, theirs, context)), None
+        )
+        if place is None:
+            return None
+        order.append(place)
+    return order
+
+
+def _one_moved(order: list[int]) -> bool:
+    """Whether an order comes from the natural one by moving a single run: 0 3 4 1 2 does."""
+    breaks = [at for at, (one, next_one) in enumerate(pairwise([-1, *order, len(order)])) if next_one != one + 1]
+    return len(breaks) <= 3 and all(  # noqa: PLR2004 - before, between and behind two runs that change places
+        one < other for begin, end in pairwise([0, *breaks, len(order)]) for one, other in pairwise(order[begin:end])
+    )
+
+
+def _keeps_prepositions(clause: Clause, order: list[int]) -> bool:
+    """Whether pieces that begin alike keep their order: "from Rome" and "from Oslo" belong to what is before them."""
+    heads = [(piece[0].key if piece[0].key in _PREPOSITIONS else "", place) for piece, place in zip(clause, order, strict=True)]
+    return all(
+        one < other or not head or head != next_head
+        for at, (head, one) in enumerate(heads)
+        for next_head, other in heads[at + 1 :]
+    )
+
+
+def _active(clause: Clause) -> Clause | None:
+    """Return "B manages A" for "A is managed by B", None for a clause that is no passive with an agent."""
+    lead = _fronted(clause)
+    agent = next((at for at, piece in enumerate(clause) if at >= lead and _names_agent(piece)), None)
+    if agent is None:
+        return None
+    tokens = [token for piece in clause[lead:agent] for token in piece]
+    verb = next((at for at, token in enumerate(tokens) if at and token.kind is WORD and token.key in _BE), None)
+    if verb is None:
+        return None
+    place = verb + 1
+    while place < len(tokens) and tokens[place].key in _ADVERBS:
+        place += 1
+    if place >= len(tokens) or tokens[place].kind is not WORD:
+        return None
+    lemma = next((lemma for lemma, form in readings(tokens[place].key) if form == "vd"), None)
+    if lemma is None:
+        return None
+    subject, adverbs, rest = tokens[:verb], tokens[verb + 1 : place], tokens[place + 1 :]
+    if "not" in [token.key for token in adverbs]:
+        return None
+    modal = len(subject) > 1 and subject[-1].key in MODALS
+    form = lemma if modal else tokens[place].key if _BE[tokens[verb].key] == "vd" else third_person(lemma)
+    doer = clause[agent][1:]
+    helper = [subject.pop()] if modal else []
+    whole = (*doer, *helper, *adverbs, Token(WORD, form), *subject, *rest)
+    return (*clause[:lead], *_pieces(whole), *clause[agent + 1 :])
+
+
+def _names_agent(piece: Piece) -> bool:
+    """Whether a piece tells who does it: "by Rahul", and "in conf.yaml" for what a file sets."""
+    if len(piece) == 1:
+        return False
+    kind = piece[1].kind
+    return (piece[0].key == "by" and kind is not NUMBER) or (piece[0].key == "in" and kind is IDENTIFIER)
+
+
+def _fronted(clause: Clause) -> int:
+    """Return how many pieces stand before the subject: a preposition and what it leads."""
+    return 1 if len(clause) > 1 and clause[0][0].key in _PREPOSITIONS else 0
+
+
+def third_person(lemma: str) -> str:
+    """Return the form of a verb behind "he": "manages", "tries"."""
+    if lemma.endswith(("s", "x", "z", "ch", "sh", "o")):
+        return lemma + "es"
+    if lemma.endswith("y") and lemma[-2:-1] not in tuple("aeiou"):
+        return lemma[:-1] + "ies"
+    return lemma + "s"

@@ -1,0 +1,357 @@
+"""What a text says, in the one form in which two texts are compared: figures composed, phrases unified, persons told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from memcli.dedup.gates.figures import (
+    CURRENCIES,
+    NUMERALS,
+    ORDINALS,
+    SCALES,
+    SPELLED,
+    added,
+    clock,
+    date,
+    is_clock,
+    name_clock,
+    ranged,
+    scaled,
+    with_unit,
+)
+from memcli.dedup.gates.lexicon import known, mistyped
+from memcli.dedup.gates.tokens import IDENTIFIER, NUMBER, START, WORD, Scanner, Token, prepared, quotes
+from memcli.dedup.gates.words import MONTHS, PHRASES, PLAIN_WEEKDAYS, WEEKDAYS
+
+_SPEAKER = {"<i>": "<speaker>", "<user>": "<speaker>", "<i's>": "<speaker's>", "<user's>": "<speaker's>"}
+_SPEAKER |= {"<i self>": "<speaker self>"}
+_USER = frozenset(("<user>", "<user's>"))
+_FIRST_PERSON = frozenset(("<i>", "<i's>", "<i self>", "we", "us", "our", "ours", "ourselves"))
+_NEGATIONS = frozenset(
+    before + word + after
+    for word in "not no never none nobody nothing nowhere neither nor without need-not".split()
+    for before in ("", ",")
+    for after in ("", ",")
+) | {"no longer"}
+_PERIODS = frozenset("second minute hour day night week month year".split())
+_MEASURABLE = frozenset("minute hour day week month year".split())
+_TIMES = frozenset("once twice times time thrice".split())
+_BEFORE_TIME = frozenset("on at in".split())
+_TELLS_TIME = frozenset("at by from until till before after to since around between than every".split())
+_NO_NUMERAL = frozenset(("no", ",no", "this", "that", "which", "another", "any", "some", "every"))
+_HEDGES = {"about": "about-n", "around": "about-n", "roughly": "about-n", "approximately": "about-n", "approx": "about-n"}
+_HEDGES |= {"over": "over-n", "above": "over-n", "exceeding": "over-n", "under": "under-n", "below": "under-n"}
+_HEDGES |= {"maximum": "at-most", "max": "at-most", "minimum": "at-least", "min": "at-least", "circa": "about-n"}
+_COMPARED = {"more": "over-n", "greater": "over-n", "less": "under-n", "fewer": "under-n"}
+_HALVES = {"hour": "30 min", "day": "12 h", "minute": "30 s", "year": "6 month", "dozen": "6"}
+_CODES = frozenset(("USD", "EUR", "GBP", "JPY"))
+_SHORTEST_SLIP = 5
+_SPAN = ("from", "between", "for", "during")
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The evidence that must be equal, whatever else is: two texts may merge only if their signatures are equal.
+
+    `numbers` and `identifiers` are sorted; `negations` and `questions` are counts, together the gate "negation".
+    """
+
+    numbers: tuple[str, ...]
+    identifiers: tuple[str, ...]
+    negations: int
+    questions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A text as evidence.
+
+    `lowered` says that it has no capitals at all, `view` whether its speaker is "first" or "third" person, "" when
+    there is none or both are there.
+    """
+
+    text: str
+    quoted: tuple[str, ...]
+    tokens: tuple[Token, ...]
+    lowered: bool
+    view: str
+    signature: Signature
+
+
+# The same text is read once for its signature and again for each pair that it is judged in.
+@lru_cache(maxsize=1 << 13)
+def read(text: str) -> Reading:
+    """Return the evidence in a text."""
+    plain = prepared(text)
+    scanner = Scanner(plain)
+    composed = _timed(_composed(_spelled(scanner.tokens)))
+    unified, view = _persons(_phrased(composed))
+    tokens = tuple(_without_articles(unified))
+    return Reading(
+        text=plain,
+        quoted=quotes(plain),
+        tokens=tokens,
+        lowered=plain == plain.lower(),
+        view=view,
+        signature=Signature(
+            numbers=tuple(sorted([token.key for token in tokens if token.kind is NUMBER])),
+            identifiers=tuple(sorted([token.key for token in tokens if token.kind is IDENTIFIER])),
+            negations=len([token for token in tokens if token.kind is WORD and token.key in _NEGATIONS]),
+            questions=scanner.questions,
+        ),
+    )
+
+
+def surface(token: Token) -> str:
+    """Return a token as it was written, except for the capital of a sentence."""
+    return token.case if token.case not in ("", START) else token.key
+
+
+def _spelled(tokens: list[Token]) -> list[Token]:
+    """Mend slips in the words that figures are composed with, next to a figure: "Febuary 20", "ten minuts"."""
+    for at, token in enumerate(tokens):
+        near = [each for each in (*tokens[max(at - 1, 0) : at], *tokens[at + 1 : at + 2])]
+        if (
+            token.kind is WORD
+            and len(token.key) >= _SHORTEST_SLIP
+            and any(each.kind is NUMBER or each.key in NUMERALS for each in near)
+            and not known(token.key)
+            and (mended := _mended(token.key))
+        ):
+            tokens[at] = token._replace(key=mended, case="")
+    return tokens
+
+
+@lru_cache(maxsize=4096)
+def _mended(word: str) -> str:
+    return next((right for right in (*MONTHS, *SPELLED) if len(right) >= _SHORTEST_SLIP and mistyped(right, word)), "")
+
+
+def _composed(tokens: list[Token]) -> list[Token]:
+    """Join numerals, figures, units, dates and ranges: "twenty", "five", "min" is one figure."""
+    composed: list[Token] = []
+    at = 0
+    while at < len(tokens):
+        value, taken = _amount(tokens, at, composed)
+        if not taken:
+            composed += _as_word(tokens[at])
+            at += 1
+            continue
+        stop = tokens[at + taken - 1].stop
+        at += taken
+        while composed and _leads(composed[-1], value):
+            composed.pop()
+        composed.append(Token(NUMBER, value, "", stop))
+    return composed
+
+
+def _leads(token: Token, value: str) -> bool:
+    """Whether a word only leads to the span of time or figures behind it: "from" 9 to 5."""
+    return token.kind is WORD and ".." in value and token.key in _SPAN and not token.stop
+
+
+def _as_word(token: Token) -> list[Token]:
+    """Return a word that is no part of a figure; days of the week by their one name."""
+    key = token.key
+    if token.kind is not WORD:
+        return [token]
+    if key in ORDINALS and key != "second":
+        return [Token(NUMBER, ORDINALS[key], "", token.stop)]
+    written = token.case not in ("", START)
+    if key == "the" and not written:
+        return []
+    if key in WEEKDAYS and (written or key in PLAIN_WEEKDAYS):
+        return [Token(WORD, WEEKDAYS[key], "", token.stop)]
+    if key.endswith("days") and key[:-1] in WEEKDAYS:
+        return [Token(WORD, "every"), Token(WORD, key[:-1], "", token.stop)]
+    if key in ("noon", "midnight"):
+        return [Token(NUMBER, name_clock(12 if key == "noon" else 0, "00"), "", token.stop)]
+    if key in ("twice", "thrice"):
+        return [Token(NUMBER, "2" if key == "twice" else "3"), Token(WORD, "times", "", token.stop)]
+    return [token]
+
+
+def _amount(tokens: list[Token], at: int, before: list[Token]) -> tuple[str, int]:
+    """Return the figure that begins at that token and how many tokens it takes; ("", 0) where there is none."""
+    keys = [token.key for token in tokens[at : at + 4]] + [""] * 3
+    if keys[0] in MONTHS or keys[1] in MONTHS or (keys[1] == "of" and keys[2] in MONTHS):
+        value, taken = _dated(keys)
+        if taken:
+            return _spanned(value, taken, tokens, at)
+    if tokens[at].kind is WORD and keys[0] == "half":
+        skip = 2 if keys[1] == "a" else 1
+        if keys[skip] in _HALVES:
+            return _HALVES[keys[skip]], skip + 1
+    value, taken = _numeral(tokens, at, before)
+    if not taken:
+        return "", 0
+    return _spanned(value, taken, tokens, at, _lead(before))
+
+
+def _lead(before: list[Token]) -> str:
+    return before[-1].key if before else ""
+
+
+def _dated(keys: list[str]) -> tuple[str, int]:
+    if keys[1] == "of" and keys[2] in MONTHS:
+        value, taken = date(keys[0], *keys[2:4])
+        return value, taken + 1 if taken else 0
+    return date(*keys[:3])
+
+
+def _spanned(value: str, taken: int, tokens: list[Token], at: int, lead: str = "") -> tuple[str, int]:
+    """Take the unit behind a number, and the second number of a range: 10 "to" 15 "minutes"."""
+    end = at + taken
+    if end < len(tokens) and not tokens[end - 1].stop:
+        joins = tokens[end].key in ("to", "-", "through") or (tokens[end].key == "and" and lead == "between")
+        if joins and end + 1 < len(tokens):
+            other, more = _single(tokens, end + 1)
+            if more:
+                value, taken = ranged(value, other), taken + 1 + more
+                return _measured(value, taken, tokens, at)
+    return _measured(value, taken, tokens, at, lead)
+
+
+def _single(tokens: list[Token], at: int) -> tuple[str, int]:
+    """Return the number or date at that token without the unit behind it."""
+    keys = [token.key for token in tokens[at : at + 4]] + [""] * 3
+    value, taken = _dated(keys)
+    if taken:
+        return value, taken
+    return _numeral(tokens, at, [])
+
+
+def _numeral(tokens: list[Token], at: int, before: list[Token]) -> tuple[str, int]:
+    """Return the plain number at that token: a figure, or one in words, "two hundred and five"."""
+    token = tokens[at]
+    keys = [each.key for each in tokens[at + 1 : at + 4]] + [""] * 3
+    if token.kind is NUMBER:
+        value = token.key
+        if keys[0] in SCALES and (grown := scaled(value, keys[0])):
+            return grown, 2
+        return value, 1
+    if token.kind is not WORD:
+        return "", 0
+    if token.key == "a" and keys[0] in SCALES:
+        return scaled("1", keys[0]) or "", 2
+    if token.key in CURRENCIES or surface(token) in _CODES:
+        following = tokens[at + 1] if at + 1 < len(tokens) else token
+        named = with_unit(following.key, surface(token)) if following.kind is NUMBER else None
+        return (named, 2) if named else ("", 0)
+    if token.key not in NUMERALS or (before and before[-1].key in _NO_NUMERAL) or token.case not in ("", START):
+        return "", 0
+    value, taken = str(NUMERALS[token.key]), 1
+    while True:
+        rest = [each.key for each in tokens[at + taken : at + taken + 2]] + ["", ""]
+        skip = 1 if rest[0] == "and" else 0
+        if rest[0] in SCALES and (grown := scaled(value, rest[0])):
+            value, taken = grown, taken + 1
+        elif rest[skip] in NUMERALS and (total := added(value, str(NUMERALS[rest[skip]]))):
+            value, taken = total, taken + 1 + skip
+        else:
+            return value, taken
+
+
+def _measured(value: str, taken: int, tokens: list[Token], at: int, lead: str = "") -> tuple[str, int]:
+    """Take the unit behind a number, or read "7:40" behind "at" as a time of day."""
+    end = at + taken
+    if end < len(tokens) and not tokens[end - 1].stop and (value[-1:].isdigit() or value[-1] == "."):
+        named = with_unit(value, surface(tokens[end])) if tokens[end].kind is not NUMBER else None
+        if named:
+            return named, taken + 1
+    if ":" in value and ".." in value:
+        ends = [clock(each) or each for each in value.split("..")]
+        return "..".join(ends), taken
+    if lead in _TELLS_TIME or lead in WEEKDAYS or (value[:1] == "0" and len(value) == len("07:40")):
+        return clock(value) or value, taken
+    return value, taken
+
+
+def _timed(tokens: list[Token]) -> list[Token]:
+    """Unify what leads to times and amounts: "on Fridays", "a minute", "more than 5", "~5"."""
+    result: list[Token] = []
+    at = 0
+    while at < len(tokens):
+        token = tokens[at]
+        following = tokens[at + 1] if at + 1 < len(tokens) else Token("", "")
+        if token.kind is WORD:
+            if token.key in _BEFORE_TIME and _is_time(following) and not token.stop:
+                at += 1
+                continue
+            if token.key == "a" and following.key in _PERIODS and following.kind is WORD:
+                counted = any(each.kind is NUMBER or each.key in _TIMES for each in result[-4:])
+                if counted:
+                    token = Token(WORD, "every")
+                elif following.key in _MEASURABLE:
+                    value = with_unit("1", following.key) or "1"
+                    result.append(Token(NUMBER, value, "", following.stop))
+                    at += 2
+                    continue
+            elif following.kind is NUMBER and token.key in _HEDGES and not token.stop:
+                token = Token(WORD, _HEDGES[token.key])
+            elif token.key == "than" and following.kind is NUMBER and result and result[-1].key in _COMPARED:
+                if len(result) < 2 or result[-2].key not in ("no", "not"):
+                    result[-1] = Token(WORD, _COMPARED[result[-1].key])
+                    at += 1
+                    continue
+        result.append(token)
+        at += 1
+    return result
+
+
+def _is_time(token: Token) -> bool:
+    if token.kind is NUMBER:
+        key = token.key
+        return is_clock(key) or (len(key) >= len("2026-03") and key[:1] in "-12" and key.count("-") >= 1 and " " not in key)
+    return token.kind is WORD and (token.key in PLAIN_WEEKDAYS or token.key == "every")
+
+
+def _phrased(tokens: list[Token]) -> list[Token]:
+    """Replace phrases by what they mean: "in order to" by "to"."""
+    result: list[Token] = []
+    at = 0
+    while at < len(tokens):
+        found = _phrase(tokens, at) if tokens[at].key in PHRASES else None
+        if found is None:
+            result.append(tokens[at])
+            at += 1
+            continue
+        taken, words = found
+        result += [Token(WORD, word) for word in words]
+        if words:
+            result[-1] = result[-1]._replace(stop=tokens[at + taken - 1].stop)
+        at += taken
+    return result
+
+
+def _phrase(tokens: list[Token], at: int) -> tuple[int, tuple[str, ...]] | None:
+    for words, kept in PHRASES[tokens[at].key]:
+        span = tokens[at : at + len(words)]
+        if tuple(token.key for token in span) == words and all(
+            token.kind is WORD and token.case in ("", START) for token in span
+        ) and not any(token.stop for token in span[:-1]):
+            return len(words), kept
+    return None
+
+
+def _persons(tokens: list[Token]) -> tuple[list[Token], str]:
+    """Make "I" and "the user" one, unless the text holds both: then they are two."""
+    keys = {token.key for token in tokens}
+    third, first = not _USER.isdisjoint(keys), not _FIRST_PERSON.isdisjoint(keys)
+    if _SPEAKER.keys().isdisjoint(keys) or (third and first):
+        return tokens, ""
+    unified = [token._replace(key=_SPEAKER.get(token.key, token.key)) for token in tokens]
+    return unified, "third" if third else "first"
+
+
+def _without_articles(tokens: list[Token]) -> Iterator[Token]:
+    """Drop "the" and "a"; "few" is nearly none, "a few" is some."""
+    for at, token in enumerate(tokens):
+        if token.kind is WORD and token.key == "a" and token.case in ("", START):
+            continue
+        if token.key in ("few", "little") and at and tokens[at - 1].key == "a":
+            yield token._replace(key="a-" + token.key)
+        else:
+            yield token
