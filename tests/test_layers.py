@@ -34,8 +34,9 @@ ROOMS = {
     "tokenizers": {"embed"},
     "onnx": {"embed/distill", "dedup/integer_product"},
     "re2": {"extract/rules", "redact", "filters"},
-    "numpy": {"embed", "dedup/scan", "store/vectors", "ingest/resolve", "search", "protocols", "wiring"},
-    "filelock": {"store"},
+    "numpy": {"embed", "dedup/scan", "store/vectors", "ingest/resolve", "search", "protocols", "wiring", "maintain"},
+    "filelock": {"store", "embed/hub"},
+    "huggingface_hub": {"embed/hub"},
     "platformdirs": {"config"},
 }
 MODULES = sorted(ROOT.rglob("*.py"))
