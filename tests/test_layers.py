@@ -44,8 +44,10 @@ ROOMS = {
         "search",
         "protocols",
         "wiring",
+        "maintain",
     },
-    "filelock": {"store"},
+    "filelock": {"store", "embed/hub"},
+    "huggingface_hub": {"embed/hub"},
     "platformdirs": {"config"},
 }
 MODULES = sorted(ROOT.rglob("*.py"))
