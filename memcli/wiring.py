@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memcli.config import data_dir
-from memcli.embed.models import ModelFiles, default_model, find_model, keep_model
-from memcli.errors import MismatchError
+from memcli.embed.models import CARD_FILE, ModelFiles, default_model, find_model, keep_model, load_card
+from memcli.errors import MismatchError, UsageError
 from memcli.extract.rule_files import rule_of
 from memcli.extract.rules import Rule, RuleExtractor, starter_rules
 from memcli.extract.verbatim import VerbatimExtractor
@@ -90,6 +91,30 @@ def model_of(store: Store, environ: Mapping[str, str]) -> ModelFiles:
             f"put the model's files back into {folder / model_id}, or move on with: memcli reindex --model default",
         )
     return files
+
+
+def named_model(name: str | None, environ: Mapping[str, str]) -> ModelFiles:
+    """The model that a user names: "default" or None, a folder, the name or id of one in the data folder.
+
+    Raises:
+        UsageError: there is no such model.
+        DamagedError: the folder does not hold a whole model.
+    """
+    default = default_model()
+    if name in {None, "default", default.name, default.model_id}:
+        return default
+    store_dir = data_dir(environ) / "models"
+    folder = Path(str(name)).expanduser()
+    if folder.is_dir():
+        return load_card(folder)
+    kept = [load_card(path.parent) for path in sorted(store_dir.glob(f"[!.]*/{CARD_FILE}"))]
+    found = next((files for files in kept if name in {files.name, files.model_id}), None)
+    if found is None:
+        known = ", ".join(dict.fromkeys([default.name, *(files.name for files in kept)]))
+        raise UsageError(
+            f"no embedding model {name}: no such folder, none of that name in {store_dir}", f"known: {known}"
+        )
+    return found
 
 
 def adopt_model(store: Store, files: ModelFiles, environ: Mapping[str, str]) -> None:

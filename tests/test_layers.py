@@ -34,7 +34,16 @@ ROOMS = {
     "tokenizers": {"embed"},
     "onnx": {"embed/distill", "dedup/integer_product"},
     "re2": {"extract/rules", "redact", "filters"},
-    "numpy": {"embed", "dedup/scan", "store/vectors", "ingest/resolve", "search", "protocols", "wiring"},
+    "numpy": {
+        "embed",
+        "dedup/scan",
+        "store/vectors",
+        "ingest/resolve",
+        "search",
+        "protocols",
+        "wiring",
+        "bench/quality",
+    },
     "filelock": {"store"},
     "platformdirs": {"config"},
 }

@@ -98,6 +98,11 @@ def compute_model_id(folder: Path) -> str:
     return digest(*parts, *settings).hex()
 
 
+def size_of(files: ModelFiles) -> int:
+    """Bytes on disk of what makes the model."""
+    return sum((files.folder / name).stat().st_size for name in _FILES)
+
+
 def load_card(folder: Path) -> ModelFiles:
     """Read the card of the model in `folder`. Raises DamagedError when a file is missing or the card makes no sense."""
     card = _read_card(folder)
