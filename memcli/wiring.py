@@ -39,11 +39,18 @@ class LazyEmbedder:
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See Embedder."""
+        return self._loaded().embed(texts)
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See Embedder."""
+        return self._loaded().embed_queries(texts)
+
+    def _loaded(self) -> Embedder:
         if self._embedder is None:
             from memcli.embed.onnx import OnnxEmbedder  # noqa: PLC0415 - onnxruntime and tokenizers take 0.2 s
 
             self._embedder = OnnxEmbedder(self._files, self._batch_size)
-        return self._embedder.embed(texts)
+        return self._embedder
 
 
 class LazyRuleExtractor:
