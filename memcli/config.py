@@ -102,6 +102,8 @@ def _default_db() -> Path:
 class Config:
     """Every setting of a run. `max_memory` is in bytes, `wait` in seconds; None leaves the choice to the default.
 
+    `embed_price` is what a provider takes for a million tokens of text to embed, in US dollars.
+
     `extract` None means the tiers of the profile, `near_threshold` None the embedding model's own. `profiles` are the
     built-in ones with the [profiles.NAME] tables of memcli.toml on top.
     """
@@ -113,6 +115,9 @@ class Config:
     roles: tuple[str, ...] = ("user", "assistant")
     batch_size: int = 1024
     embed_batch_size: int = 64
+    model: str | None = None
+    base_url: str | None = None
+    embed_price: float | None = None
     max_memory: int = 1_000_000_000
     near_threshold: float | None = None
     rate_applies_to: RateScope = "paid"
@@ -352,6 +357,9 @@ _SETTINGS: Mapping[str, Setting] = {
     "roles": _some_of(ROLES),
     "batch_size": _COUNT,
     "embed_batch_size": _COUNT,
+    "model": _text,
+    "base_url": _text,
+    "embed_price": _number(0, 1_000_000),
     "max_memory": _bytes,
     "near_threshold": _number(0, 1),
     "rate_applies_to": _one_of(("paid", "all")),

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memcli.config import data_dir
+from memcli.config import Config, data_dir
+from memcli.embed.api import OPENAI_URL, PREFIX, ApiEmbedder, ApiModel, ApiOptions, checked_url, probe
 from memcli.embed.models import CARD_FILE, ModelFiles, default_model, find_model, keep_model, load_card
-from memcli.errors import MismatchError, UsageError
+from memcli.errors import DamagedError, MismatchError, UsageError
 from memcli.extract.rule_files import rule_of
 from memcli.extract.rules import Rule, RuleExtractor, starter_rules
 from memcli.extract.verbatim import VerbatimExtractor
 from memcli.ingest.feed import MAP_STATE
 from memcli.model import Cursor, Extraction, Window
-from memcli.protocols import Embedder, Extractor, Reader
+from memcli.protocols import Embedder, Extractor, Reader, Spending
 from memcli.readers import detect, make_reader, parse_map
 from memcli.store import rules as rule_rows
 from memcli.store.db import Store
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BUILT_TIERS = ("rules", "verbatim")
+_URLS = "provider-urls"
 
 
 class LazyEmbedder:
@@ -81,15 +84,21 @@ class LazyRuleExtractor:
         return self._extractor
 
 
-def model_of(store: Store, environ: Mapping[str, str]) -> ModelFiles:
+def model_of(store: Store, environ: Mapping[str, str], base_url: str | None = None) -> ModelFiles | ApiModel:
     """The model a database was made with; for a new one the default.
+
+    `base_url` is where the user wants a provider to be asked; None leaves it to the database.
 
     Raises:
         MismatchError: the database's model is neither in the package nor in the data folder.
+        UsageError: its provider is at an address that this user has never named.
     """
     model_id = store.meta("model_id")
     if model_id is None:
         return default_model()
+    provider = store.meta("provider")
+    if provider is not None:
+        return _api_model(store, model_id, provider, environ, base_url)
     folder = data_dir(environ) / "models"
     files = find_model(model_id, folder)
     if files is None:
@@ -98,6 +107,92 @@ def model_of(store: Store, environ: Mapping[str, str]) -> ModelFiles:
             f"put the model's files back into {folder / model_id}, or move on with: memcli reindex --model default",
         )
     return files
+
+
+def model_for(
+    store: Store, config: Config, environ: Mapping[str, str], spending: Spending, *, dry_run: bool
+) -> ModelFiles | ApiModel:
+    """The model to write with: the database's, for a new one that of the settings. A new provider is asked once.
+
+    Raises:
+        MismatchError: the settings name another model than the database has.
+        UsageError: no such model, or a base URL for a model that needs none.
+    """
+    is_api = (config.model or "").startswith(PREFIX)
+    if store.meta("model_id") is not None:
+        model = model_of(store, environ, config.base_url)
+        if config.model is not None and not is_api:
+            is_same = named_model(config.model, environ).model_id == model.model_id
+        else:
+            is_same = config.model in {None, model.name}
+        if not is_same:
+            raise MismatchError(
+                f"{store.path} was made with the embedding model {model.name}, not {config.model}",
+                f"leave --model out to go on with it, or move on with: memcli reindex --model {config.model}",
+            )
+        return model
+    if not is_api:
+        if config.base_url is not None and config.model is not None:
+            raise UsageError(f"a base URL is for models of a provider, not for {config.model}", f"as in: {PREFIX}NAME")
+        return named_model(config.model, environ)
+    name, url = str(config.model).removeprefix(PREFIX), checked_url(config.base_url or OPENAI_URL)
+    if not name:
+        raise UsageError(f"{PREFIX} lacks the name of a model", f"as in: {PREFIX}text-embedding-3-small")
+    if dry_run:
+        return ApiModel(name, 1, url)
+    return probe(name, url, environ, ApiOptions(price=config.embed_price), spending)
+
+
+def embedder_of(
+    model: ModelFiles | ApiModel, config: Config, environ: Mapping[str, str], spending: Spending | None = None
+) -> Embedder:
+    """The embedder of a model, which loads nothing before the first text."""
+    if isinstance(model, ModelFiles):
+        return LazyEmbedder(model, config.embed_batch_size)
+    options = ApiOptions(price=config.embed_price)
+    return ApiEmbedder(model, environ, options, spending)
+
+
+def _api_model(
+    store: Store, model_id: str, provider: str, environ: Mapping[str, str], base_url: str | None
+) -> ApiModel:
+    try:
+        found = json.loads(provider)
+        model = ApiModel(str(found["model"]), int(found["dim"]), checked_url(found["base_url"]))
+        is_sound = model.model_id == model_id and model.dim > 0
+    except (ValueError, TypeError, KeyError, AttributeError, UsageError):
+        is_sound = False
+    if not is_sound:
+        raise DamagedError(f"{store.path}: what it says of its embedding provider makes no sense", "restore a backup")
+    if base_url is not None:
+        return replace(model, base_url=checked_url(base_url))
+    # Whoever gives a database away must not learn the key and the questions of those who open it.
+    if model.base_url not in {OPENAI_URL, *_named_urls(environ)}:
+        raise UsageError(
+            f"{store.path} gets its embeddings from {model.base_url}, which was never named on this machine",
+            f'if you trust it: set base_url = "{model.base_url}" in memcli.toml, or MEMCLI_BASE_URL to it',
+        )
+    return model
+
+
+def _named_urls(environ: Mapping[str, str]) -> list[str]:
+    """The addresses of providers that this user has made databases with."""
+    try:
+        return (data_dir(environ) / _URLS).read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
+def _remember_url(url: str, environ: Mapping[str, str]) -> None:
+    named = _named_urls(environ)
+    if url == OPENAI_URL or url in named:
+        return
+    path = data_dir(environ) / _URLS
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_text("".join(f"{each}\n" for each in [*named, url]), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}", "make the data folder writable") from error
 
 
 def named_model(name: str | None, environ: Mapping[str, str]) -> ModelFiles:
@@ -124,12 +219,16 @@ def named_model(name: str | None, environ: Mapping[str, str]) -> ModelFiles:
     return found
 
 
-def adopt_model(store: Store, files: ModelFiles, environ: Mapping[str, str]) -> None:
-    """Make `files` the model of a new database, and keep a copy of it: a later default must not break the file."""
+def adopt_model(store: Store, model: ModelFiles | ApiModel, environ: Mapping[str, str]) -> None:
+    """Make it the model of a new database. Of its files a copy is kept: a later default must not break the file."""
     if store.meta("model_id") is not None:
         return
-    keep_model(files, data_dir(environ) / "models")
-    store.set_model(files.model_id)
+    if isinstance(model, ModelFiles):
+        keep_model(model, data_dir(environ) / "models")
+        store.set_model(model.model_id)
+        return
+    _remember_url(model.base_url, environ)
+    store.set_model(model.model_id, json.dumps({"model": model.model, "dim": model.dim, "base_url": model.base_url}))
 
 
 def extractors(

@@ -46,6 +46,7 @@ ROOMS = {
     },
     "filelock": {"store"},
     "platformdirs": {"config"},
+    "openai": {"embed/api"},
 }
 MODULES = sorted(ROOT.rglob("*.py"))
 

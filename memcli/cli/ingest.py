@@ -53,6 +53,12 @@ def ingest(
     ] = False,
     batch_size: Annotated[int | None, typer.Option(help="Messages per transaction [1024].")] = None,
     embed_batch_size: Annotated[int | None, typer.Option(help="Texts per run of the embedding model [64].")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="MODEL", help="The embedding model of a new database [default].")
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option("--base-url", metavar="URL", help="Where an openai:NAME model is asked [OpenAI].")
+    ] = None,
     max_memory: MaxMemoryOption = None,
     wait: Annotated[float | None, typer.Option(metavar="SECONDS", help="Wait for another run to end [0].")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do it on a copy that is deleted; same report.")] = False,
@@ -75,6 +81,8 @@ def ingest(
         "roles": roles,
         "batch_size": batch_size,
         "embed_batch_size": embed_batch_size,
+        "model": model,
+        "base_url": base_url,
         "max_memory": max_memory,
         "wait": wait,
     }

@@ -142,7 +142,7 @@ def compute_model_id(folder: Path) -> str:
 
 def size_of(files: ModelFiles) -> int:
     """Bytes on disk of what makes the model."""
-    return sum((files.folder / name).stat().st_size for name in _FILES)
+    return sum((files.folder / name).stat().st_size for name in (*_FILES, *files.data_files))
 
 
 def load_card(folder: Path) -> ModelFiles:
