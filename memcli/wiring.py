@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from memcli.config import Config, data_dir
 from memcli.embed.api import OPENAI_URL, PREFIX, ApiEmbedder, ApiModel, ApiOptions, checked_url, probe
-from memcli.embed.models import CARD_FILE, ModelFiles, default_model, find_model, keep_model, load_card
-from memcli.errors import DamagedError, MismatchError, UsageError
+from memcli.embed.installed import chosen_model, resolve
+from memcli.embed.models import ModelFiles, find_model, keep_model
+from memcli.errors import MismatchError, UsageError
 from memcli.extract.rule_files import rule_of
 from memcli.extract.rules import Rule, RuleExtractor, starter_rules
 from memcli.extract.verbatim import VerbatimExtractor
@@ -84,22 +85,24 @@ class LazyRuleExtractor:
         return self._extractor
 
 
-def model_of(store: Store, environ: Mapping[str, str], base_url: str | None = None) -> ModelFiles | ApiModel:
-    """The model a database was made with; for a new one the default.
+def models_dir(environ: Mapping[str, str]) -> Path:
+    """The folder of installed models and of the copies that databases rely on."""
+    return data_dir(environ) / "models"
 
-    `base_url` is where the user wants a provider to be asked; None leaves it to the database.
+
+def model_of(store: Store, config: Config, environ: Mapping[str, str]) -> ModelFiles | ApiModel:
+    """The model a database was made with; for a new one, the one that new databases take.
 
     Raises:
         MismatchError: the database's model is neither in the package nor in the data folder.
         UsageError: its provider is at an address that this user has never named.
     """
-    model_id = store.meta("model_id")
+    model_id, folder = store.meta("model_id"), models_dir(environ)
     if model_id is None:
-        return default_model()
-    provider = store.meta("provider")
+        return chosen_model(folder)
+    provider = _provider_of(store, model_id)
     if provider is not None:
-        return _api_model(store, model_id, provider, environ, base_url)
-    folder = data_dir(environ) / "models"
+        return _trusted(store, provider, config.base_url, environ)
     files = find_model(model_id, folder)
     if files is None:
         raise MismatchError(
@@ -118,24 +121,40 @@ def model_for(
         MismatchError: the settings name another model than the database has.
         UsageError: no such model, or a base URL for a model that needs none.
     """
-    is_api = (config.model or "").startswith(PREFIX)
-    if store.meta("model_id") is not None:
-        model = model_of(store, environ, config.base_url)
-        if config.model is not None and not is_api:
-            is_same = named_model(config.model, environ).model_id == model.model_id
-        else:
-            is_same = config.model in {None, model.name}
-        if not is_same:
-            raise MismatchError(
-                f"{store.path} was made with the embedding model {model.name}, not {config.model}",
-                f"leave --model out to go on with it, or move on with: memcli reindex --model {config.model}",
-            )
-        return model
-    if not is_api:
-        if config.base_url is not None and config.model is not None:
-            raise UsageError(f"a base URL is for models of a provider, not for {config.model}", f"as in: {PREFIX}NAME")
-        return named_model(config.model, environ)
-    name, url = str(config.model).removeprefix(PREFIX), checked_url(config.base_url or OPENAI_URL)
+    wanted = config.model
+    is_api = wanted is not None and wanted.startswith(PREFIX)
+    if store.meta("model_id") is None:
+        if wanted is None:
+            return chosen_model(models_dir(environ))
+        if is_api:
+            return _new_provider(wanted.removeprefix(PREFIX), config, environ, spending, dry_run=dry_run)
+        if config.base_url is not None:
+            raise UsageError(f"a base URL is for models of a provider, not for {wanted}", f"as in: {PREFIX}NAME")
+        return resolve(wanted, models_dir(environ))
+    if wanted is not None:
+        _check_same(store, wanted, environ, is_api=is_api)
+    return model_of(store, config, environ)
+
+
+def _check_same(store: Store, wanted: str, environ: Mapping[str, str], *, is_api: bool) -> None:
+    model_id = store.meta("model_id")
+    provider = _provider_of(store, model_id)
+    if is_api:
+        is_same = provider is not None and provider.name == wanted
+    else:
+        is_same = resolve(wanted, models_dir(environ)).model_id == model_id
+    if not is_same:
+        present = model_id if provider is None else provider.name
+        raise MismatchError(
+            f"{store.path} was made with the embedding model {present}, not with {wanted}",
+            "leave out --model, or move on with: memcli reindex --model " + ("default" if is_api else wanted),
+        )
+
+
+def _new_provider(
+    name: str, config: Config, environ: Mapping[str, str], spending: Spending, *, dry_run: bool
+) -> ApiModel:
+    url = checked_url(config.base_url or OPENAI_URL)
     if not name:
         raise UsageError(f"{PREFIX} lacks the name of a model", f"as in: {PREFIX}text-embedding-3-small")
     if dry_run:
@@ -149,21 +168,20 @@ def embedder_of(
     """The embedder of a model, which loads nothing before the first text."""
     if isinstance(model, ModelFiles):
         return LazyEmbedder(model, config.embed_batch_size)
-    options = ApiOptions(price=config.embed_price)
-    return ApiEmbedder(model, environ, options, spending)
+    return ApiEmbedder(model, environ, ApiOptions(price=config.embed_price), spending)
 
 
-def _api_model(
-    store: Store, model_id: str, provider: str, environ: Mapping[str, str], base_url: str | None
-) -> ApiModel:
+def _provider_of(store: Store, model_id: str) -> ApiModel | None:
+    """The provider's model that the database's vectors are of; None where it has none, or has moved on from it."""
     try:
-        found = json.loads(provider)
+        found = json.loads(store.meta("provider") or "null")
         model = ApiModel(str(found["model"]), int(found["dim"]), checked_url(found["base_url"]))
-        is_sound = model.model_id == model_id and model.dim > 0
     except (ValueError, TypeError, KeyError, AttributeError, UsageError):
-        is_sound = False
-    if not is_sound:
-        raise DamagedError(f"{store.path}: what it says of its embedding provider makes no sense", "restore a backup")
+        return None
+    return model if model.model_id == model_id else None
+
+
+def _trusted(store: Store, model: ApiModel, base_url: str | None, environ: Mapping[str, str]) -> ApiModel:
     if base_url is not None:
         return replace(model, base_url=checked_url(base_url))
     # Whoever gives a database away must not learn the key and the questions of those who open it.
@@ -195,36 +213,12 @@ def _remember_url(url: str, environ: Mapping[str, str]) -> None:
         raise UsageError(f"cannot write {path}: {error.strerror}", "make the data folder writable") from error
 
 
-def named_model(name: str | None, environ: Mapping[str, str]) -> ModelFiles:
-    """The model that a user names: "default" or None, a folder, the name or id of one in the data folder.
-
-    Raises:
-        UsageError: there is no such model.
-        DamagedError: the folder does not hold a whole model.
-    """
-    default = default_model()
-    if name in {None, "default", default.name, default.model_id}:
-        return default
-    store_dir = data_dir(environ) / "models"
-    folder = Path(str(name)).expanduser()
-    if folder.is_dir():
-        return load_card(folder)
-    kept = [load_card(path.parent) for path in sorted(store_dir.glob(f"[!.]*/{CARD_FILE}"))]
-    found = next((files for files in kept if name in {files.name, files.model_id}), None)
-    if found is None:
-        known = ", ".join(dict.fromkeys([default.name, *(files.name for files in kept)]))
-        raise UsageError(
-            f"no embedding model {name}: no such folder, none of that name in {store_dir}", f"known: {known}"
-        )
-    return found
-
-
 def adopt_model(store: Store, model: ModelFiles | ApiModel, environ: Mapping[str, str]) -> None:
     """Make it the model of a new database. Of its files a copy is kept: a later default must not break the file."""
     if store.meta("model_id") is not None:
         return
     if isinstance(model, ModelFiles):
-        keep_model(model, data_dir(environ) / "models")
+        keep_model(model, models_dir(environ))
         store.set_model(model.model_id)
         return
     _remember_url(model.base_url, environ)

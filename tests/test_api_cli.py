@@ -151,12 +151,12 @@ def test_a_database_from_elsewhere_does_not_get_the_key_or_the_question(home, ch
 
 
 @pytest.mark.parametrize("value", ["{", "[]", '{"model": "small"}', '{"model": "x", "dim": 3, "base_url": "http://a"}'])
-def test_provider_settings_that_make_no_sense_are_damage(home, chat, value):
+def test_provider_settings_that_make_no_sense_are_no_model(home, chat, value):
     with Provider() as provider:
         make(home, provider, chat)
     with sqlite3.connect(home.db) as conn:
         conn.execute("UPDATE meta SET value = ? WHERE key = 'provider'", (value,))
-    assert home.run("search", "x").code == 8
+    assert home.run("search", "x").code == 6
 
 
 @pytest.mark.parametrize(

@@ -42,9 +42,11 @@ ROOMS = {
         "search",
         "protocols",
         "wiring",
+        "maintain",
         "bench/quality",
     },
-    "filelock": {"store"},
+    "filelock": {"store", "embed/hub"},
+    "huggingface_hub": {"embed/hub"},
     "platformdirs": {"config"},
     "openai": {"embed/api"},
 }

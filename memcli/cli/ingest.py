@@ -51,11 +51,12 @@ def ingest(
     reextract: Annotated[
         bool, typer.Option("--reextract", help="Also bring new rules and tiers to stored messages; needs no PATH.")
     ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Embedding model of a new database: one of memcli model, or openai:NAME."),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Messages per transaction [1024].")] = None,
     embed_batch_size: Annotated[int | None, typer.Option(help="Texts per run of the embedding model [64].")] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="MODEL", help="The embedding model of a new database [default].")
-    ] = None,
     base_url: Annotated[
         str | None, typer.Option("--base-url", metavar="URL", help="Where an openai:NAME model is asked [OpenAI].")
     ] = None,
@@ -79,9 +80,9 @@ def ingest(
         "extract": extract,
         "starter_rules": starter_rules,
         "roles": roles,
+        "model": model,
         "batch_size": batch_size,
         "embed_batch_size": embed_batch_size,
-        "model": model,
         "base_url": base_url,
         "max_memory": max_memory,
         "wait": wait,

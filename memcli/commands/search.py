@@ -24,7 +24,7 @@ def search(
 ) -> list[Answer]:
     """Answer all queries, in their order."""
     with Store.open(config.db) as store:
-        model = wiring.model_of(store, environ, config.base_url)
+        model = wiring.model_of(store, config, environ)
         vectors = Vectors(store, model.model_id, config.max_memory)
         embedder = wiring.embedder_of(model, config, environ)
         return find(store, embedder, vectors, [clean(query) for query in queries], filters, k)

@@ -8,8 +8,12 @@ import os
 import re
 import shutil
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from memcli.errors import DamagedError, UsageError
 from memcli.text import digest
@@ -33,6 +37,8 @@ _OPTIONAL: dict[str, object] = {
     "query_prompt": "",
     "passage_prompt": "",
 }
+_DRAFT = ".model-"
+_DRAFT_SECONDS = 24 * 3600
 _PACKAGED = Path(__file__).parent / "default"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _MODEL_ID = re.compile(r"[0-9a-f]{32}")
@@ -113,18 +119,40 @@ def keep_model(files: ModelFiles, store_dir: Path) -> Path:
     target = store_dir / files.model_id
     if target.is_dir():
         return target
-    try:
-        store_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".model-", dir=store_dir))
-        try:
-            for name in (*_FILES, *files.data_files):
-                _copy(files.folder / name, temporary / name)
-            _move(temporary, target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        raise UsageError(f"cannot keep the embedding model in {store_dir}: {error}", "make it writable") from error
+    with drafts(store_dir) as draft:
+        for name in (*_FILES, *files.data_files):
+            copy_file(files.folder / name, draft / name)
+        move_folder(draft, target)
     return target
+
+
+@contextmanager
+def drafts(store_dir: Path | None) -> Iterator[Path]:
+    """A new folder in `store_dir` (None: elsewhere) to put a model together in; gone at the end, unless it was moved.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    try:
+        if store_dir is not None:
+            store_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _sweep(store_dir)
+        draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=store_dir))
+        try:
+            yield draft
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        raise UsageError(
+            f"cannot keep the embedding model in {store_dir or tempfile.gettempdir()}: {error}", "make it writable"
+        ) from error
+
+
+def _sweep(store_dir: Path) -> None:
+    """Delete what a killed process left of a model; what is younger may still be at work."""
+    for path in store_dir.glob(f"{_DRAFT}*"):
+        if time.time() - path.stat().st_mtime > _DRAFT_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def compute_model_id(folder: Path) -> str:
@@ -138,11 +166,6 @@ def compute_model_id(folder: Path) -> str:
     settings = [f"{key}={card[key]}" for key in ("pooling", "normalise", "max_tokens")]
     settings += [f"{key}={card[key]}" for key, usual in _OPTIONAL.items() if card.get(key, usual) != usual]
     return digest(*parts, *settings).hex()
-
-
-def size_of(files: ModelFiles) -> int:
-    """Bytes on disk of what makes the model."""
-    return sum((files.folder / name).stat().st_size for name in (*_FILES, *files.data_files))
 
 
 def load_card(folder: Path) -> ModelFiles:
@@ -213,17 +236,38 @@ def _read(path: Path) -> bytes:
         raise DamagedError(f"{path}: the model file cannot be read: {error.strerror}", _HINT) from error
 
 
-def _copy(source: Path, target: Path) -> None:
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as out, source.open("rb") as content:
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file of a model into a draft, durably and for its owner only. Raises OSError."""
+    with source.open("rb") as content, _durable(target) as out:
         shutil.copyfileobj(content, out, 1 << 20)
+
+
+def write_card(draft: Path, card: dict[str, object]) -> None:
+    """Write the card of the files in `draft`, with the id that they and it have. Raises OSError."""
+    _write_json(draft / CARD_FILE, card | {"model_id": ""})
+    _write_json(draft / CARD_FILE, card | {"model_id": compute_model_id(draft)})
+
+
+def _write_json(path: Path, document: dict[str, object]) -> None:
+    path.unlink(missing_ok=True)
+    with _durable(path) as out:
+        out.write((json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+@contextmanager
+def _durable(target: Path) -> Iterator[BinaryIO]:
+    """A new file for its owner only, on the disk when it is left: a rename must not get there before the bytes do."""
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as out:
+        yield out
         out.flush()
-        os.fsync(out.fileno())  # the rename must not reach the disk before the bytes do
+        os.fsync(out.fileno())
 
 
-def _move(temporary: Path, target: Path) -> None:
+def move_folder(draft: Path, target: Path) -> None:
+    """Give a finished draft its name. Raises OSError."""
     try:
-        temporary.replace(target)
+        draft.replace(target)
     except OSError:
         if not target.is_dir():  # another process kept the same model first: equally good
             raise

@@ -10,13 +10,14 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
+from memcli.embed.graph import check_graph, read_graph
 from memcli.embed.models import IN_GRAPH, MODEL_FILE, TOKENIZER_FILE, UNIT_LENGTH, ModelFiles, compute_model_id
 from memcli.embed.pooling import pooled, unit_rows
 from memcli.errors import DamagedError, MemcliError
 from memcli.text import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -38,6 +39,7 @@ _TOKENS = ("last_hidden_state", "token_embeddings")
 _INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 _HINT = "reinstall memcli, or restore the model's folder from a backup"
 _ERRORS_ONLY = 3
+_MESSAGE = 400
 
 
 class OnnxEmbedder:
@@ -65,7 +67,8 @@ class OnnxEmbedder:
         self._buckets = np.array([*sizes, files.max_tokens])
         self._tokenizer = _load_tokenizer(files)
         usual = 1 if files.recipe.is_static else 0  # 0: as many as there are cores
-        self._session = _load_session(files.folder / MODEL_FILE, usual if threads is None else threads)
+        check_graph(files.folder / MODEL_FILE, read_graph(files.folder / MODEL_FILE), files.data_files)
+        self._session = load_session(files.folder / MODEL_FILE, usual if threads is None else threads)
         self._inputs = {node.name: _INTEGERS.get(node.type) for node in self._session.get_inputs()}
         self._output = _check_signature(self._session, files)
 
@@ -81,6 +84,16 @@ class OnnxEmbedder:
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return rows as `embed` does, but for questions: some models want another prompt before those."""
         return self._embed(texts, self._recipe.query_prompt)
+
+    def check_vocabulary(self) -> None:
+        """Embed the tokenizer's last token. Raises DamagedError when the graph has no vector for it."""
+        last = max(self._tokenizer.get_vocab(with_added_tokens=True).values())
+        ids = np.full((1, int(self._buckets[0])), last, dtype=np.int64)
+        try:
+            self._run(ids, np.ones(ids.shape, dtype=np.bool_))
+        except DamagedError as error:
+            tokenizer = self._files.folder / TOKENIZER_FILE
+            raise DamagedError(f"{tokenizer}: its tokens go up to {last:,}, the graph's do not", _HINT) from error
 
     def _embed(self, texts: Sequence[str], prompt: str) -> NDArray[np.float32]:
         result = np.zeros((len(texts), self.dim), dtype=np.float32)
@@ -130,7 +143,7 @@ class OnnxEmbedder:
         except MemcliError:
             raise
         except Exception as error:  # onnxruntime's own classes have no public name and no common base
-            raise DamagedError(f"{self._files.folder / MODEL_FILE}: the graph fails: {error}", _HINT) from error
+            raise DamagedError(f"{self._files.folder / MODEL_FILE}: the graph fails: {_brief(error)}", _HINT) from error
         vectors: NDArray[np.float32] = output
         if self._recipe.pooling != IN_GRAPH:
             vectors = pooled(output, mask, self._recipe.pooling)
@@ -168,7 +181,8 @@ def _load_tokenizer(files: ModelFiles) -> Tokenizer:
     return tokenizer
 
 
-def _load_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def load_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """Load a graph; `threads` 0: as many as there are cores. Raises DamagedError where onnxruntime refuses it."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = threads
@@ -178,23 +192,34 @@ def _load_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes have no public name and no common base
-        raise DamagedError(f"{path}: not a graph that onnxruntime can load: {error}", _HINT) from error
+        raise DamagedError(f"{path}: not a graph that onnxruntime can load: {_brief(error)}", _HINT) from error
 
 
 def _check_signature(session: onnxruntime.InferenceSession, files: ModelFiles) -> str:
     """Return the name of the output that holds the vectors."""
     inputs = {node.name: node.type for node in session.get_inputs()}
     shapes = {node.name: node.shape for node in session.get_outputs()}
-    wanted, rank = (_SENTENCES, 2) if files.recipe.pooling == IN_GRAPH else (_TOKENS, 3)
-    output = next((name for name in wanted if name in shapes), None)
+    rank = 2 if files.recipe.pooling == IN_GRAPH else 3
+    output = vector_output(shapes, files.recipe.pooling)
     fits = inputs.keys() == _BAG or _PADDED <= inputs.keys() <= _PADDED | _OPTIONAL_INPUTS
     if output is not None and fits and set(inputs.values()) <= _INTEGERS.keys():
         columns = shapes[output][-1]
         # Exporters may leave the length of a vector open: then the first run tells.
         if len(shapes[output]) == rank and (columns == files.dim or not isinstance(columns, int)):
             return output
+    expected = (_SENTENCES if files.recipe.pooling == IN_GRAPH else _TOKENS)[0]
     raise DamagedError(
         f"{files.folder / MODEL_FILE}: inputs {sorted(inputs)} and outputs {shapes}, where input_ids, "
-        f"attention_mask and {wanted[0]} of {files.dim} columns are needed",
+        f"attention_mask and {expected} of {files.dim} columns are needed",
         _HINT,
     )
+
+
+def vector_output(names: Iterable[str], pooling: str) -> str | None:
+    """Which of a graph's outputs holds the vectors that `pooling` starts from."""
+    given = set(names)
+    return next((name for name in (_SENTENCES if pooling == IN_GRAPH else _TOKENS) if name in given), None)
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:_MESSAGE]

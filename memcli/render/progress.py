@@ -22,10 +22,14 @@ LINE_INTERVAL = 10.0
 
 
 class ConsoleProgress:
-    """Progress on stderr: a bar on a terminal, else a plain line every ten seconds, nothing when `quiet`."""
+    """Progress on stderr: a bar on a terminal, else a plain line every ten seconds, nothing when `quiet`.
 
-    def __init__(self, *, quiet: bool, verbose: bool) -> None:
+    `unit` is what is counted beside bytes.
+    """
+
+    def __init__(self, *, quiet: bool, verbose: bool, unit: str = "messages") -> None:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._unit = unit
         self._quiet = quiet
         self._verbose = verbose
         self._bar: Progress | None = None
@@ -43,7 +47,7 @@ class ConsoleProgress:
         if self._quiet or self._verbose or total_bytes == 0 or not self._console.is_terminal:
             return
         self._bar = Progress(
-            TextColumn("{task.fields[messages]:,} messages, {task.fields[rate]:,.0f}/s"),
+            TextColumn(f"{{task.fields[messages]:,}} {self._unit}, {{task.fields[rate]:,.0f}}/s"),
             BarColumn(),
             DownloadColumn(),
             TransferSpeedColumn(),
@@ -65,7 +69,7 @@ class ConsoleProgress:
             self._bar.update(self._task, completed=self._bytes, messages=self._messages, rate=rate)
         elif not self._quiet and time.monotonic() - self._last_line >= LINE_INTERVAL:
             self._last_line = time.monotonic()
-            self._line(f"{self._so_far(seconds)}, {self._messages:,} messages, {rate:,.0f} messages/s")
+            self._line(f"{self._so_far(seconds)}, {self._messages:,} {self._unit}, {rate:,.0f} {self._unit}/s")
 
     def _so_far(self, seconds: float) -> str:
         if not self._total:
