@@ -105,6 +105,7 @@ class Config:
     `model` is the embedding model of new databases, None the one of `memcli model use`. `extract` None means the tiers
     of the profile, `near_threshold` None the embedding model's own. `profiles` are the built-in ones with the
     [profiles.NAME] tables of memcli.toml on top.
+    `embed_price` is what a provider takes for a million tokens of text to embed, in US dollars.
     """
 
     db: Path = field(default_factory=_default_db)
@@ -115,6 +116,8 @@ class Config:
     model: str | None = None
     batch_size: int = 1024
     embed_batch_size: int = 64
+    base_url: str | None = None
+    embed_price: float | None = None
     max_memory: int = 1_000_000_000
     near_threshold: float | None = None
     rate_applies_to: RateScope = "paid"
@@ -355,6 +358,8 @@ _SETTINGS: Mapping[str, Setting] = {
     "model": _text,
     "batch_size": _COUNT,
     "embed_batch_size": _COUNT,
+    "base_url": _text,
+    "embed_price": _number(0, 1_000_000),
     "max_memory": _bytes,
     "near_threshold": _number(0, 1),
     "rate_applies_to": _one_of(("paid", "all")),

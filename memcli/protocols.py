@@ -89,3 +89,15 @@ class Progress(Protocol):
 
     def finish(self) -> None:
         """The run is over."""
+
+
+@dataclass(slots=True)
+class Spending:
+    """What a provider was asked and what that cost so far; the one who calls adds to it, the run reads it.
+
+    `cost_usd` stays 0 where no price is known.
+    """
+
+    calls: int = 0
+    tokens: int = 0
+    cost_usd: float = 0.0

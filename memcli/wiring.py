@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memcli.config import data_dir
+from memcli.config import Config, data_dir
+from memcli.embed.api import OPENAI_URL, PREFIX, ApiEmbedder, ApiModel, ApiOptions, checked_url, probe
 from memcli.embed.installed import chosen_model, resolve
 from memcli.embed.models import ModelFiles, find_model, keep_model
-from memcli.errors import MismatchError
+from memcli.errors import MismatchError, UsageError
 from memcli.extract.rule_files import rule_of
 from memcli.extract.rules import Rule, RuleExtractor, starter_rules
 from memcli.extract.verbatim import VerbatimExtractor
 from memcli.ingest.feed import MAP_STATE
 from memcli.model import Cursor, Extraction, Window
-from memcli.protocols import Embedder, Extractor, Reader
+from memcli.protocols import Embedder, Extractor, Reader, Spending
 from memcli.readers import detect, make_reader, parse_map
 from memcli.store import rules as rule_rows
 from memcli.store.db import Store
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from memcli.store.vectors import Coding
 
 BUILT_TIERS = ("rules", "verbatim")
+_URLS = "provider-urls"
 
 
 class LazyEmbedder:
@@ -98,21 +101,19 @@ def models_dir(environ: Mapping[str, str]) -> Path:
     return data_dir(environ) / "models"
 
 
-def model_of(store: Store, environ: Mapping[str, str], wanted: str | None = None) -> ModelFiles:
-    """The model a database was made with; for a new one the `wanted` one, else the one that new databases take.
+def model_of(store: Store, config: Config, environ: Mapping[str, str]) -> ModelFiles | ApiModel:
+    """The model a database was made with; for a new one, the one that new databases take.
 
     Raises:
-        MismatchError: the database's model is neither in the package nor in the data folder, or is not the wanted one.
-        UsageError: there is no wanted model.
+        MismatchError: the database's model is neither in the package nor in the data folder.
+        UsageError: its provider is at an address that this user has never named.
     """
     model_id, folder = store.meta("model_id"), models_dir(environ)
     if model_id is None:
-        return chosen_model(folder) if wanted is None else resolve(wanted, folder)
-    if wanted is not None and (other := resolve(wanted, folder)).model_id != model_id:
-        raise MismatchError(
-            f"{store.path} was made with the embedding model {model_id}, not with {other.name} ({other.model_id})",
-            f"leave out --model, or move on with: memcli reindex --model {wanted}",
-        )
+        return chosen_model(folder)
+    provider = _provider_of(store, model_id)
+    if provider is not None:
+        return _trusted(store, provider, config.base_url, environ)
     files = find_model(model_id, folder)
     if files is None:
         raise MismatchError(
@@ -122,12 +123,117 @@ def model_of(store: Store, environ: Mapping[str, str], wanted: str | None = None
     return files
 
 
-def adopt_model(store: Store, files: ModelFiles, environ: Mapping[str, str]) -> None:
-    """Make `files` the model of a new database, and keep a copy of it: a later default must not break the file."""
+def model_for(
+    store: Store, config: Config, environ: Mapping[str, str], spending: Spending, *, dry_run: bool
+) -> ModelFiles | ApiModel:
+    """The model to write with: the database's, for a new one that of the settings. A new provider is asked once.
+
+    Raises:
+        MismatchError: the settings name another model than the database has.
+        UsageError: no such model, or a base URL for a model that needs none.
+    """
+    wanted = config.model
+    is_api = wanted is not None and wanted.startswith(PREFIX)
+    if store.meta("model_id") is None:
+        if wanted is None:
+            return chosen_model(models_dir(environ))
+        if is_api:
+            return _new_provider(wanted.removeprefix(PREFIX), config, environ, spending, dry_run=dry_run)
+        if config.base_url is not None:
+            raise UsageError(f"a base URL is for models of a provider, not for {wanted}", f"as in: {PREFIX}NAME")
+        return resolve(wanted, models_dir(environ))
+    if wanted is not None:
+        _check_same(store, wanted, environ, is_api=is_api)
+    return model_of(store, config, environ)
+
+
+def _check_same(store: Store, wanted: str, environ: Mapping[str, str], *, is_api: bool) -> None:
+    model_id = store.meta("model_id")
+    provider = _provider_of(store, model_id)
+    if is_api:
+        is_same = provider is not None and provider.name == wanted
+    else:
+        is_same = resolve(wanted, models_dir(environ)).model_id == model_id
+    if not is_same:
+        present = model_id if provider is None else provider.name
+        raise MismatchError(
+            f"{store.path} was made with the embedding model {present}, not with {wanted}",
+            "leave out --model, or move on with: memcli reindex --model " + ("default" if is_api else wanted),
+        )
+
+
+def _new_provider(
+    name: str, config: Config, environ: Mapping[str, str], spending: Spending, *, dry_run: bool
+) -> ApiModel:
+    url = checked_url(config.base_url or OPENAI_URL)
+    if not name:
+        raise UsageError(f"{PREFIX} lacks the name of a model", f"as in: {PREFIX}text-embedding-3-small")
+    if dry_run:
+        return ApiModel(name, 1, url)
+    return probe(name, url, environ, ApiOptions(price=config.embed_price), spending)
+
+
+def embedder_of(
+    model: ModelFiles | ApiModel, config: Config, environ: Mapping[str, str], spending: Spending | None = None
+) -> Embedder:
+    """The embedder of a model, which loads nothing before the first text."""
+    if isinstance(model, ModelFiles):
+        return LazyEmbedder(model, config.embed_batch_size)
+    return ApiEmbedder(model, environ, ApiOptions(price=config.embed_price), spending)
+
+
+def _provider_of(store: Store, model_id: str) -> ApiModel | None:
+    """The provider's model that the database's vectors are of; None where it has none, or has moved on from it."""
+    try:
+        found = json.loads(store.meta("provider") or "null")
+        model = ApiModel(str(found["model"]), int(found["dim"]), checked_url(found["base_url"]))
+    except (ValueError, TypeError, KeyError, AttributeError, UsageError):
+        return None
+    return model if model.model_id == model_id else None
+
+
+def _trusted(store: Store, model: ApiModel, base_url: str | None, environ: Mapping[str, str]) -> ApiModel:
+    if base_url is not None:
+        return replace(model, base_url=checked_url(base_url))
+    # Whoever gives a database away must not learn the key and the questions of those who open it.
+    if model.base_url not in {OPENAI_URL, *_named_urls(environ)}:
+        raise UsageError(
+            f"{store.path} gets its embeddings from {model.base_url}, which was never named on this machine",
+            f'if you trust it: set base_url = "{model.base_url}" in memcli.toml, or MEMCLI_BASE_URL to it',
+        )
+    return model
+
+
+def _named_urls(environ: Mapping[str, str]) -> list[str]:
+    """The addresses of providers that this user has made databases with."""
+    try:
+        return (data_dir(environ) / _URLS).read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
+def _remember_url(url: str, environ: Mapping[str, str]) -> None:
+    named = _named_urls(environ)
+    if url == OPENAI_URL or url in named:
+        return
+    path = data_dir(environ) / _URLS
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_text("".join(f"{each}\n" for each in [*named, url]), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}", "make the data folder writable") from error
+
+
+def adopt_model(store: Store, model: ModelFiles | ApiModel, environ: Mapping[str, str]) -> None:
+    """Make it the model of a new database. Of its files a copy is kept: a later default must not break the file."""
     if store.meta("model_id") is not None:
         return
-    keep_model(files, models_dir(environ))
-    store.set_model(files.model_id)
+    if isinstance(model, ModelFiles):
+        keep_model(model, models_dir(environ))
+        store.set_model(model.model_id)
+        return
+    _remember_url(model.base_url, environ)
+    store.set_model(model.model_id, json.dumps({"model": model.model, "dim": model.dim, "base_url": model.base_url}))
 
 
 def extractors(

@@ -37,7 +37,7 @@ REPORT = {
     "messages_per_second": None,
 }
 # Of the report itself, and of its files.
-MAY_BE_ADDED = {"redacted", "dry_run", "stopped", "formats", "unknown"}
+MAY_BE_ADDED = {"redacted", "dry_run", "stopped", "formats", "unknown", "embed_calls", "embed_tokens"}
 HIT = {
     "memory_id",
     "content",

@@ -45,10 +45,12 @@ ROOMS = {
         "protocols",
         "wiring",
         "maintain",
+        "bench/quality",
     },
     "filelock": {"store", "embed/hub"},
     "huggingface_hub": {"embed/hub"},
     "platformdirs": {"config"},
+    "openai": {"embed/api"},
 }
 MODULES = sorted(ROOT.rglob("*.py"))
 

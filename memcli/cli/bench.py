@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -47,3 +48,50 @@ def bench_ingest(
         render.print_json(document | extra)
     else:
         render.show_ingest_benchmark(document, comparisons, before)
+
+
+ModelOption = Annotated[
+    str | None, typer.Option("--model", metavar="MODEL", help="A folder, or an installed model's name [default].")
+]
+
+
+@bench_app.command("quality")
+def bench_quality(
+    more_sts: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE.csv]...", help="More files for --sts.", show_default=False)
+    ] = None,
+    model: ModelOption = None,
+    sts: Annotated[
+        list[Path] | None,
+        typer.Option("--sts", metavar="FILE.csv", help="Rows of sentence1,sentence2,score; no header line."),
+    ] = None,
+    pairs: Annotated[
+        list[Path] | None,
+        typer.Option("--pairs", metavar="FILE.jsonl", help='Lines of {"a", "b", "label": "duplicate" or "distinct"}.'),
+    ] = None,
+    retrieval: Annotated[
+        list[Path] | None,
+        typer.Option("--retrieval", metavar="FILE.jsonl", help='Lines of {"query", "positive"}.'),
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
+) -> None:
+    """Score an embedding model on labelled data: similarity, duplicates, retrieval.
+
+    Similarity is Spearman's rank correlation of cosines and scores. For pairs: the best F1 that any threshold reaches,
+    and the average precision. For retrieval: how often the first hit, or one of the first ten, answers the query, among
+    all positives of the file.
+
+    Example: memcli bench quality --sts stsb-dev.csv
+    """
+    from memcli import render  # noqa: PLC0415 - keeps --help fast
+    from memcli.bench.quality import Question  # noqa: PLC0415 - as above: numpy
+    from memcli.commands import bench as command  # noqa: PLC0415 - as above
+
+    question = Question([*(sts or []), *(more_sts or [])], pairs or [], retrieval or [])
+    document = command.quality(model, question, os.environ, lambda text: None if quiet else render.announce(text))
+    if as_json:
+        render.print_json(document)
+    else:
+        render.show_quality(document)

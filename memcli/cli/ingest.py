@@ -52,10 +52,14 @@ def ingest(
         bool, typer.Option("--reextract", help="Also bring new rules and tiers to stored messages; needs no PATH.")
     ] = False,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Embedding model of a new database; see memcli model.")
+        str | None,
+        typer.Option(metavar="NAME", help="Embedding model of a new database: one of memcli model, or openai:NAME."),
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Messages per transaction [1024].")] = None,
     embed_batch_size: Annotated[int | None, typer.Option(help="Texts per run of the embedding model [64].")] = None,
+    base_url: Annotated[
+        str | None, typer.Option("--base-url", metavar="URL", help="Where an openai:NAME model is asked [OpenAI].")
+    ] = None,
     max_memory: MaxMemoryOption = None,
     wait: Annotated[float | None, typer.Option(metavar="SECONDS", help="Wait for another run to end [0].")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do it on a copy that is deleted; same report.")] = False,
@@ -79,6 +83,7 @@ def ingest(
         "model": model,
         "batch_size": batch_size,
         "embed_batch_size": embed_batch_size,
+        "base_url": base_url,
         "max_memory": max_memory,
         "wait": wait,
     }

@@ -24,9 +24,9 @@ def search(
 ) -> list[Answer]:
     """Answer all queries, in their order."""
     with Store.open(config.db) as store:
-        files = wiring.model_of(store, environ)
-        vectors = Vectors(store, files.model_id, config.max_memory)
-        embedder = wiring.LazyEmbedder(files, config.embed_batch_size)
+        model = wiring.model_of(store, config, environ)
+        vectors = Vectors(store, model.model_id, config.max_memory)
+        embedder = wiring.embedder_of(model, config, environ)
         return find(store, embedder, vectors, [clean(query) for query in queries], filters, k)
 
 

@@ -37,6 +37,8 @@ class IngestReport:
     review: int = 0
     embedded: int = 0
     embed_reused: int = 0
+    embed_calls: int = 0
+    embed_tokens: int = 0
     redacted: Counter[str] = field(default_factory=Counter)
     batches: int = 0
     timings: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
@@ -81,6 +83,8 @@ class IngestReport:
             },
             "embedded": self.embedded,
             "embed_reused": self.embed_reused,
+            "embed_calls": self.embed_calls,
+            "embed_tokens": self.embed_tokens,
             "redacted": dict(self.redacted),
             "batches": self.batches,
             "timings": {stage: round(seconds, 4) for stage, seconds in self.timings.items()},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
 
@@ -19,7 +19,7 @@ from memcli.ingest.report import SHOWN_REJECTIONS, STAGES, IngestReport
 from memcli.ingest.resolve import Extracted, Resolved, Resolver
 from memcli.ingest.windows import Cut, cut_all, cut_full, is_due, is_sampled
 from memcli.model import Part, Window
-from memcli.protocols import Embedder, Extractor, Progress
+from memcli.protocols import Embedder, Extractor, Progress, Spending
 from memcli.redact import redact_bytes_head
 from memcli.store import files as file_rows
 from memcli.store import memories as memory_rows
@@ -63,6 +63,7 @@ class _Batch:
     resolved: Resolved = field(default_factory=Resolved)
     timings: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     revisited: bool = False
+    spent: Spending = field(default_factory=Spending)
 
 
 class Ingest:
@@ -77,8 +78,11 @@ class Ingest:
         near_threshold: float,
         options: Options,
         progress: Progress,
+        spending: Spending | None = None,
     ) -> None:
         self._store = store
+        self._spending = spending or Spending()
+        self._booked = Spending()
         self._extractors = extractors
         self._vectors = vectors
         self._resolver = Resolver(store, embedder, vectors, near_threshold)
@@ -213,11 +217,20 @@ class Ingest:
         with self._stage(batch, "dedup"):
             batch.resolved = self._resolver.decide(plan, vectors)
             batch.resolved.embedded = embedded
+        self._book(batch)
         with self._stage(batch, "commit"):
             self._commit(batch)
         self._count(batch)
         messages = sum(len(window.parts) for window in batch.windows) if batch.revisited else len(batch.read.messages)
         self._progress.advance(batch.read.bytes, messages)
+
+    def _book(self, batch: _Batch) -> None:
+        """Put what the provider of embeddings has taken since the last batch down to this one."""
+        now_spent, booked = self._spending, self._booked
+        batch.spent = Spending(
+            now_spent.calls - booked.calls, now_spent.tokens - booked.tokens, now_spent.cost_usd - booked.cost_usd
+        )
+        self._booked = replace(now_spent)
 
     @contextmanager
     def _stage(self, batch: _Batch, name: str) -> Iterator[None]:
@@ -321,7 +334,9 @@ class Ingest:
         report.review += sum(memory.verdict == "review" for memory in resolved.memories)
         report.embedded += resolved.embedded
         report.embed_reused += len(batch.extracted) - resolved.embedded
-        report.cost_usd += sum(window.cost_usd for window in batch.windows)
+        report.embed_calls += batch.spent.calls
+        report.embed_tokens += batch.spent.tokens
+        report.cost_usd += sum(window.cost_usd for window in batch.windows) + batch.spent.cost_usd
         for stage, seconds in batch.timings.items():
             report.timings[stage] += seconds
 
@@ -379,8 +394,8 @@ def _batch_row(batch: _Batch, batch_id: int) -> BatchRow:
         memories_merged=lost,
         methods=list(dict.fromkeys(method for window in batch.windows for method in window.methods)),
         timings=batch.timings,
-        tokens=sum(window.tokens for window in batch.windows),
-        cost_usd=sum(window.cost_usd for window in batch.windows),
+        tokens=sum(window.tokens for window in batch.windows) + batch.spent.tokens,
+        cost_usd=sum(window.cost_usd for window in batch.windows) + batch.spent.cost_usd,
     )
 
 

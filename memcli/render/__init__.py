@@ -1,6 +1,6 @@
 """What the user sees: reports and hits on stdout, progress and warnings on stderr. Only this package uses Rich."""
 
-from memcli.render.bench import announce, show_ingest_benchmark
+from memcli.render.bench import announce, show_ingest_benchmark, show_quality
 from memcli.render.config import show_config
 from memcli.render.formats import show_formats
 from memcli.render.ingest import explain_rejected, show_ingest
@@ -33,6 +33,7 @@ __all__ = [
     "show_model",
     "show_model_changed",
     "show_models",
+    "show_quality",
     "show_reindex",
     "show_rule",
     "show_rules",

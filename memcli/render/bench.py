@@ -15,6 +15,24 @@ if TYPE_CHECKING:
     from memcli.bench.compare import Comparison
 
 _GIGA = 1e9
+_QUALITY_FILES = {"sts": "similarity", "pairs": "duplicates", "retrieval": "retrieval"}
+_QUALITY = {
+    "sts": (("pairs", "n"), ("Spearman", "spearman")),
+    "pairs": (
+        ("pairs", "n"),
+        ("duplicates", "duplicates"),
+        ("best F1", "best_f1"),
+        ("at cosine", "threshold"),
+        ("av. precision", "average_precision"),
+    ),
+    "retrieval": (
+        ("queries", "queries"),
+        ("among", "candidates"),
+        ("recall@1", "recall_at_1"),
+        ("recall@10", "recall_at_10"),
+        ("MRR", "mrr"),
+    ),
+}
 
 
 def announce(text: str) -> None:
@@ -37,6 +55,27 @@ def show_ingest_benchmark(
     if comparisons is not None and before is not None:
         blocks += [Text(""), *_comparison(document, comparisons, before)]
     show(blocks)
+
+
+def show_quality(document: Mapping[str, Any]) -> None:
+    """Print the scores of a model, a table for each kind of data."""
+    size = "" if document["megabytes"] is None else f", {document['megabytes']:g} MB"
+    blocks: list[object] = [Text(safe(f"{document['model']}: {document['dim']} dimensions{size}"), style="dim")]
+    for kind, columns in _QUALITY.items():
+        if document.get(kind):
+            table = _table(_QUALITY_FILES[kind], *(heading for heading, _ in columns))
+            for row in document[kind]:
+                table.add_row(safe(row["file"]), *(_score(row[key]) for _, key in columns))
+            blocks += [Text(""), table]
+    if len(blocks) == 1:
+        blocks.append(Text("No data to score it on: name some with --sts, --pairs or --retrieval."))
+    show(blocks)
+
+
+def _score(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 def _head(document: Mapping[str, Any]) -> list[Text]:

@@ -48,10 +48,17 @@ def _add_work(table: Table, report: IngestReport) -> None:
         f"{report.created:,}",
         f"{report.merged_exact:,} exact and {report.merged_near:,} near duplicates merged, {report.review:,} to review",
     )
-    table.add_row("embedded", f"{report.embedded:,}", f"{report.embed_reused:,} embeddings reused")
+    table.add_row("embedded", f"{report.embedded:,}", _embedded(report))
     table.add_row(
         "time", f"{report.seconds:.2f} s", ", ".join(f"{name} {part:.2f}" for name, part in report.timings.items())
     )
+
+
+def _embedded(report: IngestReport) -> str:
+    text = f"{report.embed_reused:,} embeddings reused"
+    if report.embed_calls:
+        text += f", {report.embed_calls:,} calls, {report.embed_tokens:,} tokens"
+    return text + (f", ${report.cost_usd:.4f}" if report.cost_usd else "")
 
 
 def _closing(report: IngestReport) -> str:

@@ -161,8 +161,11 @@ class Store:
         row = self.conn.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return row[0] if row else None
 
-    def set_model(self, model_id: str) -> None:
-        """Bind a new database to its embedding model."""
+    def set_model(self, model_id: str, provider: str | None = None) -> None:
+        """Bind a new database to its embedding model; `provider` is how to go on where a provider has it."""
+        if provider is not None:
+            # Without a model id beside it, it means nothing yet.
+            self.conn.execute("INSERT OR REPLACE INTO meta VALUES ('provider', ?)", (provider,))
         self.conn.execute("INSERT INTO meta VALUES ('model_id', ?)", (model_id,))
 
     def by_hashes(self, select: str, hashes: Iterable[bytes]) -> list[tuple[Any, ...]]:
