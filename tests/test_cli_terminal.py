@@ -206,3 +206,41 @@ def test_all_real_transcripts_in_one_command(home):
     assert (second.code, second.err) == (0, "")
     assert second.json["lines"]["read"] == second.json["embedded"] == 0
     assert home.db.read_bytes() == before
+
+
+# --- interrupted -----------------------------------------------------------------------------------------------------
+
+# The process sends itself a signal when it imports the module that is named first.
+IMPATIENT = (
+    "import os, signal, sys\n"
+    "number, wanted = signal.Signals[sys.argv.pop(1)], sys.argv.pop(1)\n"
+    "class Finder:\n"
+    "    def find_spec(self, name, *_):\n"
+    "        if name == wanted:\n"
+    "            os.kill(os.getpid(), number)\n"
+    "sys.meta_path.insert(0, Finder())\n"
+    "from memcli.cli import main\n"
+    "main()\n"
+)
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("module", ["memcli.cli.app", "typer", "memcli.errors", "memcli.config", "memcli.cli.stats"])
+def test_interrupted_while_it_starts_it_ends_silently(home, number, module):
+    done = home.python(IMPATIENT, number, module, "search", "tea")
+    assert (done.code, done.out, done.err) == (130, "", "")
+
+
+@pytest.mark.parametrize("module", ["memcli.commands.search", "numpy"])
+def test_interrupted_while_a_command_is_imported_it_says_so(filled, module):
+    done = filled.python(IMPATIENT, "SIGINT", module, "search", "tea")
+    assert done.code == 130
+    assert done.err.startswith("memcli: interrupted (SIGINT)")
+    assert "Traceback" not in done.err
+
+
+def test_interrupted_again_while_it_says_so_it_ends_without_a_trace(home):
+    # What went wrong is printed with Rich, which is imported only then.
+    done = home.python(IMPATIENT, "SIGINT", "rich", "ingest", "nowhere")
+    assert done.code in {-2, 130}
+    assert "Traceback" not in done.err

@@ -18,6 +18,7 @@ ZIP = ".zip"
 # Lines may be appended to these; the other formats are written as a whole.
 _LINES = (".jsonl", ".ndjson")
 _WALKED = (*SUFFIXES, *(suffix + packed for suffix in SUFFIXES if suffix != ZIP for packed in COMPRESSED))
+_PACKED = (*COMPRESSED, ZIP)
 HASHED_BYTES = 4096
 
 
@@ -145,7 +146,8 @@ class CursorIndex:
         """How much there probably is to read, as far as sizes and cursors tell."""
         if found.stat is None or self.unchanged(found):
             return 0
-        known = self.candidates(found)
+        # Positions in what was packed are not those of the file.
+        known = [] if found.path.lower().endswith(_PACKED) else self.candidates(found)
         return max(0, found.stat.st_size - (known[0].position.offset if known else 0))
 
 
