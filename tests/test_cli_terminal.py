@@ -4,29 +4,12 @@ import json
 import re
 
 import pytest
-from support_cli import FIXTURES, SHARED, UNSAFE, Home, Nursery, finish, some_chat, write_jsonl
+from support_cli import ESCAPE_CODES, FIXTURES, SHARED, UNSAFE, Home, finish, some_chat, write_jsonl
 
-ESCAPE_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLOURS = re.compile(r"\x1b\[(?:[\d;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;[\d;]*)?m")
 MARKUP = "[bold]x[/bold] [/] [link=file:///etc/passwd]y[/link]"
 HOSTILE = f"{MARKUP} \x1b[31mred\x1b]0;t\x07 \u202eolleh\u202c \x00 \x9b2J \r\b|"
 NAMEABLE = HOSTILE.replace("\0", "")  # as an argument
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
-def nursery():
-    with Nursery() as running:
-        yield running
-
-
-@pytest.fixture
-def home(tmp_path, data, nursery):
-    return Home(tmp_path / "home", data, nursery)
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ class Found:
 def discover(paths: Sequence[str]) -> tuple[list[Found], list[tuple[str, str]]]:
     """List the transcripts under `paths` in a fixed order: folders are walked, `-` is standard input.
 
-    One file that is reachable by several names (hard or symbolic links) is listed once.
+    One file that is reachable by several names (hard or symbolic links, of it or of a folder above) is listed once.
 
     Returns:
         The transcripts, and what could not be looked at as (path, why).
@@ -76,11 +76,27 @@ def _walk(folder: str, failed: list[tuple[str, str]]) -> Iterator[str]:
     def unreadable(error: OSError) -> None:
         failed.append((str(error.filename), error.strerror or str(error)))
 
-    for parent, folders, names in os.walk(folder, onerror=unreadable):
+    # Links to folders are followed as those to files are; each folder is entered once, wherever its links lead.
+    entered: set[tuple[int, int] | None] = {_identity(folder)}
+    for parent, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
         folders.sort()
+        for name in tuple(folders):
+            identity = _identity(os.path.join(parent, name))  # noqa: PTH118 - as above
+            if identity is not None and identity in entered:
+                folders.remove(name)
+            entered.add(identity)
         for name in sorted(names):
             if name.lower().endswith(_WALKED):
                 yield os.path.join(parent, name)  # noqa: PTH118 - as above
+
+
+def _identity(folder: str) -> tuple[int, int] | None:
+    """Device and inode of a folder; None where it cannot be looked at, which the walk reports."""
+    try:
+        status = os.stat(folder)  # noqa: PTH116 - as above
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def storable_path(path: str) -> str:
