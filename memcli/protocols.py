@@ -78,8 +78,11 @@ class Progress(Protocol):
     def start(self, total_bytes: int | None) -> None:
         """A run begins over `total_bytes` of input (None: unknown)."""
 
+    def phase(self, name: str, messages: int) -> None:
+        """All input is read; what is called `name` begins over so many stored messages."""
+
     def advance(self, read_bytes: int, messages: int) -> None:
-        """So many bytes and messages more have been committed."""
+        """So many bytes and messages more are done."""
 
     def stage(self, name: str, seconds: float) -> None:
         """A stage of the batch at hand has ended and took so long."""

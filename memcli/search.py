@@ -127,6 +127,7 @@ def _hit(score: float, star: Details) -> dict[str, object]:
         "content": star.content,
         "type": star.type,
         "importance": star.importance,
+        "keywords": list(star.keywords),
         "score": round(score, 4),
         "agent_id": star.agent_id,
         "session_id": star.session_id,

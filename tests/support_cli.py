@@ -37,6 +37,7 @@ FIXTURES = ROOT / "fixtures" / "transcripts"
 SHARED = ROOT.parent / "shared"
 # Longer than any run takes on a busy machine: a hang fails instead of stopping the suite.
 PATIENCE = 120
+ESCAPE_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # What must never reach a terminal: C0 but for the newline, DEL and C1, and the characters that turn text around.
 UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029\ufeff]")
 

@@ -28,9 +28,13 @@ class Quiet:
     def __init__(self):
         self.notes = []
         self.advanced = []
+        self.phases = []
 
     def start(self, total_bytes):
         self.total = total_bytes
+
+    def phase(self, name, messages):
+        self.phases.append((name, messages, len(self.advanced)))
 
     def advance(self, read_bytes, messages):
         self.advanced.append((read_bytes, messages))

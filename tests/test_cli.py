@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from support_cli import FIXTURES, Home, Nursery, some_chat, write_jsonl
+from support_cli import FIXTURES, Home, some_chat, write_jsonl
 
 import memcli
 from memcli.errors import EXIT_CODES
@@ -43,6 +43,7 @@ HIT = {
     "content",
     "type",
     "importance",
+    "keywords",
     "score",
     "agent_id",
     "session_id",
@@ -55,22 +56,6 @@ TEA = [
     {"id": "2", "session_id": "s", "role": "assistant", "content": "Noted, green tea it is.", "ts": "2026-03-02"},
     {"id": "3", "session_id": "s", "role": "user", "content": "The train leaves at nine tomorrow.", "ts": "2026-03-03"},
 ]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
-def nursery():
-    with Nursery() as running:
-        yield running
-
-
-@pytest.fixture
-def home(tmp_path, data, nursery):
-    return Home(tmp_path / "home", data, nursery)
 
 
 @pytest.fixture(scope="module")

@@ -7,26 +7,10 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from support_cli import FIXTURES, UNSAFE, Home, Nursery, finish, holds_lock, wait_for, write_jsonl
+from support_cli import FIXTURES, UNSAFE, Home, finish, holds_lock, wait_for, write_jsonl
 
 from memcli import errors
 from memcli.errors import EXIT_CODES, MemcliError
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
-def nursery():
-    with Nursery() as running:
-        yield running
-
-
-@pytest.fixture
-def home(tmp_path, data, nursery):
-    return Home(tmp_path / "home", data, nursery)
 
 
 @pytest.fixture(scope="module")

@@ -4,29 +4,12 @@ import json
 import re
 
 import pytest
-from support_cli import FIXTURES, SHARED, UNSAFE, Home, Nursery, finish, some_chat, write_jsonl
+from support_cli import ESCAPE_CODES, FIXTURES, SHARED, UNSAFE, Home, finish, some_chat, write_jsonl
 
-ESCAPE_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLOURS = re.compile(r"\x1b\[(?:[\d;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;[\d;]*)?m")
 MARKUP = "[bold]x[/bold] [/] [link=file:///etc/passwd]y[/link]"
 HOSTILE = f"{MARKUP} \x1b[31mred\x1b]0;t\x07 \u202eolleh\u202c \x00 \x9b2J \r\b|"
 NAMEABLE = HOSTILE.replace("\0", "")  # as an argument
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
-def nursery():
-    with Nursery() as running:
-        yield running
-
-
-@pytest.fixture
-def home(tmp_path, data, nursery):
-    return Home(tmp_path / "home", data, nursery)
 
 
 @pytest.fixture(scope="module")
@@ -206,3 +189,41 @@ def test_all_real_transcripts_in_one_command(home):
     assert (second.code, second.err) == (0, "")
     assert second.json["lines"]["read"] == second.json["embedded"] == 0
     assert home.db.read_bytes() == before
+
+
+# --- interrupted -----------------------------------------------------------------------------------------------------
+
+# The process sends itself a signal when it imports the module that is named first.
+IMPATIENT = (
+    "import os, signal, sys\n"
+    "number, wanted = signal.Signals[sys.argv.pop(1)], sys.argv.pop(1)\n"
+    "class Finder:\n"
+    "    def find_spec(self, name, *_):\n"
+    "        if name == wanted:\n"
+    "            os.kill(os.getpid(), number)\n"
+    "sys.meta_path.insert(0, Finder())\n"
+    "from memcli.cli import main\n"
+    "main()\n"
+)
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("module", ["memcli.cli.app", "typer", "memcli.errors", "memcli.config", "memcli.cli.stats"])
+def test_interrupted_while_it_starts_it_ends_silently(home, number, module):
+    done = home.python(IMPATIENT, number, module, "search", "tea")
+    assert (done.code, done.out, done.err) == (130, "", "")
+
+
+@pytest.mark.parametrize("module", ["memcli.commands.search", "numpy"])
+def test_interrupted_while_a_command_is_imported_it_says_so(filled, module):
+    done = filled.python(IMPATIENT, "SIGINT", module, "search", "tea")
+    assert done.code == 130
+    assert done.err.startswith("memcli: interrupted (SIGINT)")
+    assert "Traceback" not in done.err
+
+
+def test_interrupted_again_while_it_says_so_it_ends_without_a_trace(home):
+    # What went wrong is printed with Rich, which is imported only then.
+    done = home.python(IMPATIENT, "SIGINT", "rich", "ingest", "nowhere")
+    assert done.code in {-2, 130}
+    assert "Traceback" not in done.err

@@ -9,21 +9,10 @@ from collections import Counter
 from contextlib import closing
 
 import pytest
-from support_cli import FIXTURES, Home, Nursery, finish, holds_lock, some_chat, wait_for, write_jsonl
+from support_cli import FIXTURES, Home, finish, holds_lock, some_chat, wait_for, write_jsonl
 from support_ingest import assert_sound
 
 OLD_LOCK = "memcli ingest, process 4194303, since 2026-01-01T00:00:00.000Z\n"
-
-
-@pytest.fixture(scope="module")
-def nursery():
-    with Nursery() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
 
 
 @pytest.fixture

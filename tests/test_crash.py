@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from support_cli import FIXTURES, Home, Nursery, finish, holds_lock, some_chat, wait_for, write_jsonl
+from support_cli import FIXTURES, Home, finish, holds_lock, some_chat, wait_for, write_jsonl
 from support_ingest import assert_sound, logical
 
 BATCH = ("--batch-size", "5")
@@ -19,12 +19,6 @@ CONSERVATIVE = ("--profile", "conservative", "--extract", "rules,verbatim")
 BYTES_WITHIN_COMMIT = (1, 6_000, 25_000)
 STATEMENTS_TRIED = 12
 RANDOM_KILLS = 5
-
-
-@pytest.fixture(scope="module")
-def nursery():
-    with Nursery() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

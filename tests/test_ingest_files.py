@@ -269,6 +269,23 @@ def test_a_link_that_leads_back_to_itself_or_nowhere_is_reported(db, folder):
     assert [os.path.basename(path) for path, _ in report.files.failed] == ["b.jsonl", "c.jsonl", "d.jsonl"]  # noqa: PTH119
 
 
+def test_folders_behind_links_are_walked_and_each_is_entered_once(db, folder, tmp_path):
+    outside = tmp_path / "elsewhere"
+    write(outside / "deep" / "a.jsonl", *records(0, 2))
+    (folder / "link").symlink_to(outside)
+    (folder / "same").symlink_to(outside)
+    (outside / "deep" / "up").symlink_to(outside)
+    (outside / "home").symlink_to(folder)
+    write(folder / "b.jsonl", *records(2, 4))
+    report = run(db, folder)
+    assert (report.files.seen, report.files.failed, did(report)) == (2, [], (4, 4, 0))
+    assert [path.removeprefix(f"{folder}/") for (path,) in query(db, "SELECT path FROM files ORDER BY id")] == [
+        "b.jsonl",
+        "link/deep/a.jsonl",
+    ]
+    assert run(db, folder).files.unchanged == 2
+
+
 def test_a_pipe_in_a_folder_is_reported_and_not_waited_for(db, folder):
     write(folder / "b.jsonl", *records(0, 3))
     os.mkfifo(folder / "a.jsonl")

@@ -71,7 +71,7 @@ def position_of(item):
 def units(name, raw, *, final=False):
     """How many lines or elements a file has, and the position behind the last one."""
     if name in CONVERSATIONS and (kind := array_kind(raw, wrapped=name == "chatgpt")):
-        elements = json.loads(raw.removeprefix(b"\xef\xbb\xbf").strip(FILL))
+        elements = json.loads(raw.removeprefix(b"\xef\xbb\xbf").replace(b"\0", b" "))
         count = len(elements["conversations"] if kind == WRAPPED_ARRAY else elements)
         return count, Position(count, count)
     last = raw.rpartition(b"\n")[2]
@@ -269,7 +269,7 @@ def test_no_mutated_file_raises_and_any_item_of_it_may_be_the_last(name, path, d
 def records_of(path):
     raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf").strip(FILL)
     if array_kind(raw):
-        return [element for element in json.loads(raw) if isinstance(element, dict)]
+        return [element for element in json.loads(raw.replace(b"\0", b" ")) if isinstance(element, dict)]
     parsed = (parse(line) for line in lines.read_lines(Source(io.BytesIO(raw))) if isinstance(line, Line))
     return [record for record in parsed if isinstance(record, dict)]
 

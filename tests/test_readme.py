@@ -31,7 +31,7 @@ def test_every_table_of_the_database_is_documented(tmp_path):
 
 
 def test_every_command_is_documented():
-    from memcli.cli import app
+    from memcli.cli.app import app
 
     named = {command.name or command.callback.__name__ for command in app.registered_commands}
     for group in app.registered_groups:

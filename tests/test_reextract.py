@@ -8,7 +8,7 @@ from collections import Counter
 from typing import ClassVar
 
 import pytest
-from support_cli import Home, Nursery, write_jsonl
+from support_cli import Home, write_jsonl
 from support_ingest import FIXTURES, append, assert_same, assert_sound, flat, logical, query, run, write
 from support_rules import add_rule, disable, edit_rule
 
@@ -262,12 +262,6 @@ def test_the_number_of_statements_does_not_depend_on_the_windows_of_a_batch(tmp_
         assert report.batches == 1
         spent.append(Counting.calls)
     assert spent[0] == spent[1]
-
-
-@pytest.fixture(scope="module")
-def nursery():
-    with Nursery() as running:
-        yield running
 
 
 def prepared(folder, data, nursery):

@@ -248,6 +248,33 @@ def test_progress_on_a_pipe_is_plain_lines_now_and_then(printed, monkeypatch):
     assert warning.startswith("memcli: warning: ")
 
 
+def _phases():
+    progress = render.ConsoleProgress(quiet=False, verbose=False)
+    progress.start(1_000_000)
+    progress.advance(1_000_000, 1_000)
+    progress.phase("closing windows", 800)
+    progress.advance(0, 200)
+    progress.finish()
+
+
+def test_what_follows_the_reading_is_named_and_goes_over_messages(printed, monkeypatch):
+    monkeypatch.setattr("memcli.render.progress.LINE_INTERVAL", 0.0)
+    read, closing = printed(_phases).splitlines()
+    assert "1.0 of 1.0 MB, about 0 s left, 1,000 messages" in read
+    assert re.fullmatch(r"memcli: closing windows: 200 of 800 messages, about \d+ s left, [\d,]+ messages/s", closing)
+    assert re.search(r"closing windows\s.*200/800 messages", _plain(printed(_phases, terminal=True)))
+
+
+def test_of_what_nobody_knows_the_size_no_time_is_foretold(printed, monkeypatch):
+    def run():
+        progress = render.ConsoleProgress(quiet=False, verbose=False)
+        progress.start(None)
+        progress.advance(400_000, 10)
+
+    monkeypatch.setattr("memcli.render.progress.LINE_INTERVAL", 0.0)
+    assert re.fullmatch(r"memcli: 0\.4 MB, 10 messages, [\d,]+ messages/s\n", printed(run))
+
+
 def test_verbose_progress_tells_the_stages_by_batch(printed):
     lines = printed(lambda: _progress(verbose=True)).splitlines()
     assert lines[0] == "memcli: batch 1: embed 12.5 ms"

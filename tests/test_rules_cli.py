@@ -9,7 +9,7 @@ import tomllib
 from contextlib import closing
 
 import pytest
-from support_cli import FIXTURES, UNSAFE, Home, Nursery, write_jsonl
+from support_cli import ESCAPE_CODES, FIXTURES, UNSAFE, Home, write_jsonl
 
 from memcli.store.db import run_lock
 
@@ -21,22 +21,6 @@ CHAT = [
     ("user", f"Key sk-ant-{'a1' * 20} is for the kettle shop."),
     ("assistant", "Pans are in the second drawer. The other kettle is there too."),
 ]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
-def nursery():
-    with Nursery() as running:
-        yield running
-
-
-@pytest.fixture
-def home(tmp_path, data, nursery):
-    return Home(tmp_path / "home", data, nursery)
 
 
 @pytest.fixture
@@ -92,6 +76,16 @@ def test_an_added_rule_is_listed_shown_and_used(home, chat):
     assert made_by(home, "k") == ["The kettle is under guarantee until May.", "The other kettle is there too."]
     sql = "SELECT DISTINCT importance, keywords FROM memories WHERE extraction_method = 'rules:k'"
     assert home.rows(sql) == [(0.9, '["kitchen", "tea"]')]
+
+
+def test_a_merge_unites_the_keywords_of_its_members(home, tmp_path):
+    add(home, "kettle", "--name", "k", "--keywords", "tea,kitchen", "--roles", "user")
+    add(home, "kettle", "--name", "t", "--keywords", "tool,tea", "--roles", "assistant")
+    said = "The kettle stands on the blue shelf."
+    chat = [{"role": role, "content": said, "session_id": role} for role in ("user", "assistant")]
+    home.run("ingest", write_jsonl(tmp_path / "chat.jsonl", chat))
+    (hit,) = home.run("search", "kettle", "--json").json[0]["hits"]
+    assert (hit["content"], hit["keywords"]) == (said, ["tea", "kitchen", "tool"])
 
 
 def test_the_starter_rules_are_listed_and_marked(home):
@@ -313,6 +307,13 @@ def test_coverage_counts_what_the_rules_hit(home, chat):
     assert [rule["hits"] for rule in found["rules"]] == sorted((rule["hits"] for rule in found["rules"]), reverse=True)
     assert f"c ({never})" in home.run("rules", "coverage").out.partition("never:")[2]
     assert home.run("rules", "coverage", "--agent", "anna", "--json").json["messages"] == 0
+
+
+def test_on_a_terminal_long_trials_and_coverage_show_how_far_they_are(home, chat):
+    home.run("ingest", chat)
+    for command in [("test", "kettle"), ("test", "kettle", chat), ("coverage",)]:
+        assert re.search(r"trying\s.*/4 messages", ESCAPE_CODES.sub("", home.on_terminal("rules", *command).out))
+        assert "trying" not in home.on_terminal("rules", *command, "--quiet").out
 
 
 # --- import and export ------------------------------------------------------------------------------------------------

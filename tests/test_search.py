@@ -233,6 +233,7 @@ def test_a_hit_has_the_shape_of_the_document(starred):
         "content": DEPLOY,
         "type": "episodic",
         "importance": 0.3,
+        "keywords": [],
         "agent_id": "claude-code",
         "session_id": "s1",
         "timestamp": "2026-03-01T08:00:00.000Z",

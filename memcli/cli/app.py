@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Annotated, NoReturn
 
 import typer
@@ -44,13 +45,14 @@ app.add_typer(config_app, name="config")
 app.add_typer(bench_app, name="bench")
 
 
-def main() -> NoReturn:
+def run() -> NoReturn:
     """Run the command line and exit with the code that the README's table gives."""
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
+        _on_interruption(_interrupt)
         app()
     except MemcliError as error:
+        # Whoever is impatient now ends it at once: nothing is left to be kept.
+        _on_interruption(signal.SIG_DFL)
         from memcli import render  # noqa: PLC0415 - Rich takes 50 ms, which --help and completion need not wait for
 
         render.print_error(error)
@@ -59,6 +61,11 @@ def main() -> NoReturn:
         _report_bug(error)
         sys.exit(1)
     sys.exit(0)
+
+
+def _on_interruption(handler: Callable[[int, object], NoReturn] | signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
 
 
 def _interrupt(number: int, _frame: object) -> NoReturn:

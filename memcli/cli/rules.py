@@ -250,7 +250,7 @@ def rules_coverage(
     db: DbOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
-    quiet: QuietOption = False,  # noqa: ARG001 - there is no progress here to leave out
+    quiet: QuietOption = False,
     verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
 ) -> None:
     """Run the rules over stored messages: which hit how often, overlap, cost, and which never fire.
@@ -261,7 +261,11 @@ def rules_coverage(
     from memcli import render  # noqa: PLC0415 - keeps --help fast
     from memcli.commands import rule_trials as command  # noqa: PLC0415 - as above: numpy
 
-    found = command.coverage(settings, agent)
+    progress = render.ConsoleProgress(quiet=quiet, verbose=False)
+    try:
+        found = command.coverage(settings, agent, progress)
+    finally:
+        progress.finish()
     if as_json:
         render.print_json(found.to_json())
     else:

@@ -16,7 +16,9 @@ from memcli.extract.rules import Rule, RuleExtractor, compile_rule, starter_rule
 from memcli.protocols import Progress
 from memcli.rulebook import Coverage, StoredMessage, Trial, cover, try_rule
 from memcli.store.db import Store
-from memcli.store.rules import kept_messages
+from memcli.store.rules import kept_message_count, kept_messages
+
+_STEP = 1000
 
 
 def trial(
@@ -33,25 +35,33 @@ def trial(
         UsageError: the pattern is refused, or `path` is not there.
     """
     compiled = compile_rule(checked_rule(values))
-    source = _stored(config.db) if path is None else _read(config, path, compiled.rule, progress, environ)
+    source = _stored(config.db, progress) if path is None else _read(config, path, compiled.rule, progress, environ)
     with source as messages:
         return try_rule(compiled, str(config.db) if path is None else path, messages, first)
 
 
-def coverage(config: Config, agent: str | None = None) -> Coverage:
+def coverage(config: Config, agent: str | None, progress: Progress) -> Coverage:
     """Run the active rules over the stored messages, of one agent or of all, and count."""
     with Store.open(config.db) as store:
         rules, problems = wiring.rules_of(store, with_starter_rules=config.starter_rules)
         extractor = RuleExtractor([rule for rule in rules if agent is None or rule.is_for(agent)])
         extractor.problems[:0] = problems
-        messages = (message for message in kept_messages(store) if agent is None or message[1] == agent)
+        messages = (message for message in _messages(store, progress) if agent is None or message[1] == agent)
         return cover(extractor, messages, {rule.id for rule in starter_rules()})
 
 
 @contextmanager
-def _stored(db: Path) -> Iterator[Iterator[StoredMessage]]:
+def _stored(db: Path, progress: Progress) -> Iterator[Iterator[StoredMessage]]:
     with Store.open(db) as store:
-        yield kept_messages(store)
+        yield _messages(store, progress)
+
+
+def _messages(store: Store, progress: Progress) -> Iterator[StoredMessage]:
+    progress.phase("trying", kept_message_count(store))
+    for number, message in enumerate(kept_messages(store), 1):
+        yield message
+        if number % _STEP == 0:
+            progress.advance(0, _STEP)
 
 
 @contextmanager
@@ -63,8 +73,7 @@ def _read(
         db = Path(folder) / "messages.db"
         apart = replace(config, db=db, extract=("rules",), starter_rules=False, agent=rule.agent or config.agent)
         report = ingest(apart, Request([path]), progress, {**environ, "MEMCLI_DATA_DIR": folder})
-        progress.finish()
         if report.rejected or report.files.failed:
             progress.note(f"not taken: lines {report.rejected:,}, files {len(report.files.failed):,}")
-        with _stored(db) as messages:
+        with _stored(db, progress) as messages:
             yield messages

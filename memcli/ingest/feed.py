@@ -16,6 +16,7 @@ from memcli.protocols import Reader, Source
 from memcli.readers import is_array
 from memcli.readers.archives import ArchiveError, open_stream, skip, zip_members
 from memcli.readers.arrays import Unread
+from memcli.readers.conversations import ARRAY_STATE
 from memcli.readers.fields import SESSION_STATE
 from memcli.readers.flat import KEPT_SESSION_STATE
 
@@ -75,13 +76,33 @@ class ReadBatch:
 
 
 @dataclass(slots=True)
+class _OnDisk:
+    """How much was read of a file on disk, whatever its bytes become: `size` bytes, `counted` of them so far."""
+
+    descriptor: int
+    size: int
+    counted: int = 0
+
+    def more(self, *, done: bool = False) -> int:
+        """Bytes read since this was asked last; with `done` all that are left."""
+        place = self.size if done else min(self.size, os.lseek(self.descriptor, 0, os.SEEK_CUR))
+        found = max(0, place - self.counted)
+        self.counted += found
+        return found
+
+
+@dataclass(slots=True)
 class _Open:
-    """The transcript that is being read. `plain` says that positions in it are bytes of the file itself."""
+    """The transcript that is being read. `plain` says that positions in it are bytes of the file itself.
+
+    `disk` is the file that bytes are counted of where they are not, None for a pipe.
+    """
 
     cursor: Cursor
     source: Source
     agent: str
     status: os.stat_result | None
+    disk: _OnDisk | None
     plain: bool
     position: Position
     counted: Position
@@ -155,7 +176,9 @@ class Feed:
                     yield from self._zip(found)
                 else:
                     with _stream(found) as stream:
-                        yield from self._read(found, stream, found.stat and os.fstat(stream.fileno()))
+                        status = found.stat and os.fstat(stream.fileno())
+                        disk = _OnDisk(stream.fileno(), status.st_size) if status else None
+                        yield from self._read(found, stream, status, disk)
             except (ArchiveError, UsageError) as error:
                 self.files.failed.append((found.path, error.message))
             except OSError as error:
@@ -169,12 +192,15 @@ class Feed:
     def _zip(self, found: Found) -> Iterator[ReadBatch]:
         """Read the transcripts in a zip: each has a cursor, and the zip one that says that it was read to its end."""
         read = self.files.read
+        disk: _OnDisk | None = None
         for name, stream in zip_members(found.path):
             member = Found(f"{found.path}/{name}", None)
             known = self._cursors.rewritten(member)
             if known and found.stat and (known.size, known.mtime_ns) == (found.stat.st_size, found.stat.st_mtime_ns):
                 continue
-            yield from self._read(member, stream, found.stat)
+            if disk is None and found.stat is not None:
+                disk = _OnDisk(stream.fileno(), found.stat.st_size)
+            yield from self._read(member, stream, found.stat, disk)
             if self._left == 0:
                 return
         self.files.read = read + 1
@@ -189,14 +215,16 @@ class Feed:
                 status.st_mtime_ns,
             )
             self._batch.cursors[cursor.file_id] = cursor
-            self._batch.bytes += status.st_size
+            self._batch.bytes += disk.more(done=True) if disk else status.st_size
 
     def _cut(self) -> ReadBatch:
         batch, self._batch = self._batch, ReadBatch()
         return batch
 
-    def _read(self, found: Found, stream: BinaryIO, status: os.stat_result | None) -> Iterator[ReadBatch]:
-        opened, reader = self._start(found, stream, status)
+    def _read(
+        self, found: Found, stream: BinaryIO, status: os.stat_result | None, disk: _OnDisk | None
+    ) -> Iterator[ReadBatch]:
+        opened, reader = self._start(found, stream, status, disk)
         if opened is None or reader is None:
             return
         self.files.read += 1
@@ -217,7 +245,7 @@ class Feed:
         self._mark(opened, done=True)
 
     def _start(
-        self, found: Found, stream: BinaryIO, status: os.stat_result | None
+        self, found: Found, stream: BinaryIO, status: os.stat_result | None, disk: _OnDisk | None
     ) -> tuple[_Open | None, Reader | None]:
         """Find out where to begin and with which reader. `status` is of the file on disk, None for a pipe."""
         head = _head(stream)
@@ -262,7 +290,7 @@ class Feed:
         source = Source(stream, position, final=final, state=_state(resumed, again))
         # A stream has no cursor, but its messages and rejected lines name it as their source.
         self._batch.cursors[cursor.file_id] = replace(cursor, position=position, state=dict(source.state))
-        return _Open(cursor, source, reader.agent, status, plain, position, position), reader
+        return _Open(cursor, source, reader.agent, status, None if plain else disk, plain, position, position), reader
 
     def _interrupted(self, found: Found, status: os.stat_result | None) -> Cursor | None:
         """The cursor of a file, or a member of a zip, that a run was stopped in and that has not changed since."""
@@ -312,10 +340,10 @@ class Feed:
         """Put into the batch how far the file has been consumed."""
         position, counted, status = opened.position, opened.counted, opened.status
         self._batch.lines += position.line - counted.line
-        if opened.plain:
+        if opened.disk is not None:
+            self._batch.bytes += opened.disk.more()
+        elif ARRAY_STATE not in opened.source.state:
             self._batch.bytes += position.offset - counted.offset
-        elif status is not None and done:
-            self._batch.bytes += status.st_size
         opened.counted = position
         if status is None:
             self._batch.cursors[opened.cursor.file_id] = replace(opened.cursor, position=position)

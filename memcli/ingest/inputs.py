@@ -18,6 +18,7 @@ ZIP = ".zip"
 # Lines may be appended to these; the other formats are written as a whole.
 _LINES = (".jsonl", ".ndjson")
 _WALKED = (*SUFFIXES, *(suffix + packed for suffix in SUFFIXES if suffix != ZIP for packed in COMPRESSED))
+_PACKED = (*COMPRESSED, ZIP)
 HASHED_BYTES = 4096
 
 
@@ -37,7 +38,7 @@ class Found:
 def discover(paths: Sequence[str]) -> tuple[list[Found], list[tuple[str, str]]]:
     """List the transcripts under `paths` in a fixed order: folders are walked, `-` is standard input.
 
-    One file that is reachable by several names (hard or symbolic links) is listed once.
+    One file that is reachable by several names (hard or symbolic links, of it or of a folder above) is listed once.
 
     Returns:
         The transcripts, and what could not be looked at as (path, why).
@@ -75,11 +76,27 @@ def _walk(folder: str, failed: list[tuple[str, str]]) -> Iterator[str]:
     def unreadable(error: OSError) -> None:
         failed.append((str(error.filename), error.strerror or str(error)))
 
-    for parent, folders, names in os.walk(folder, onerror=unreadable):
+    # Links to folders are followed as those to files are; each folder is entered once, wherever its links lead.
+    entered: set[tuple[int, int] | None] = {_identity(folder)}
+    for parent, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
         folders.sort()
+        for name in tuple(folders):
+            identity = _identity(os.path.join(parent, name))  # noqa: PTH118 - as above
+            if identity is not None and identity in entered:
+                folders.remove(name)
+            entered.add(identity)
         for name in sorted(names):
             if name.lower().endswith(_WALKED):
                 yield os.path.join(parent, name)  # noqa: PTH118 - as above
+
+
+def _identity(folder: str) -> tuple[int, int] | None:
+    """Device and inode of a folder; None where it cannot be looked at, which the walk reports."""
+    try:
+        status = os.stat(folder)  # noqa: PTH116 - as above
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def storable_path(path: str) -> str:
@@ -145,7 +162,8 @@ class CursorIndex:
         """How much there probably is to read, as far as sizes and cursors tell."""
         if found.stat is None or self.unchanged(found):
             return 0
-        known = self.candidates(found)
+        # Positions in what was packed are not those of the file.
+        known = [] if found.path.lower().endswith(_PACKED) else self.candidates(found)
         return max(0, found.stat.st_size - (known[0].position.offset if known else 0))
 
 

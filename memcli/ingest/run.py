@@ -149,13 +149,14 @@ class Ingest:
     def _close_due_windows(self, started: float) -> None:
         """Close partial windows, now that all input is read: those that are due, or all with `flush`."""
         profile, at = self._options.profile, datetime.now(UTC)
-        due = iter(
-            [
-                (session_id, agent, parts)
-                for session_id, agent, parts, newest in message_rows.pending_sessions(self._store)
-                if self._options.flush or is_due(parts, newest, profile, at)
-            ]
-        )
+        sessions = [
+            (session_id, agent, parts)
+            for session_id, agent, parts, newest in message_rows.pending_sessions(self._store)
+            if self._options.flush or is_due(parts, newest, profile, at)
+        ]
+        if sessions:
+            self._progress.phase("closing windows", sum(parts for _, _, parts in sessions))
+        due = iter(sessions)
         for group in iter(lambda: self._group(due), []):
             batch = _Batch(now(), self._store.generation(), ReadBatch(), Identified(), Cut((), (), ()))
             with self._stage(batch, "filter"):
@@ -186,6 +187,9 @@ class Ingest:
         return group
 
     def _revisit_windows(self, started: float) -> None:
+        groups = undone(self._store, self._extractors, self._options.batch_size)
+        if lacking := sum(each.window.messages for group in groups for each in group):
+            self._progress.phase("bringing new rules", lacking)
         for group in undone(self._store, self._extractors, self._options.batch_size):
             batch = _Batch(now(), self._store.generation(), ReadBatch(), Identified(), Cut((), (), ()), revisited=True)
             with self._stage(batch, "read"):
@@ -221,7 +225,9 @@ class Ingest:
         with self._stage(batch, "commit"):
             self._commit(batch)
         self._count(batch)
-        messages = sum(len(window.parts) for window in batch.windows) if batch.revisited else len(batch.read.messages)
+        # What was not read in this batch comes out of the database.
+        stored = sum(len(window.parts) for window in batch.windows) if batch.read.empty else 0
+        messages = stored or len(batch.read.messages)
         self._progress.advance(batch.read.bytes, messages)
 
     def _book(self, batch: _Batch) -> None:

@@ -54,7 +54,7 @@ def open_stream(path: str) -> BinaryIO:
     """Open a file for reading from its start; `.gz` and `.zst` (by their names) are decompressed on the way.
 
     A stream that decompresses cannot seek, and `read` may give less than was asked for before the end. Its `fileno` is
-    that of the compressed file.
+    that of the compressed file, also of a member of a zip.
 
     Raises:
         OSError: the file cannot be opened.
@@ -72,7 +72,7 @@ def open_stream(path: str) -> BinaryIO:
     except BaseException:
         raw.close()
         raise
-    return cast("BinaryIO", _Decompressed(path, read, lambda: raw.count, raw))
+    return cast("BinaryIO", _Decompressed(path, read, lambda: raw.count, raw, owns=True))
 
 
 def skip(stream: BinaryIO, size: int) -> int:
@@ -111,7 +111,7 @@ def zip_members(path: str) -> Iterator[tuple[str, BinaryIO]]:
                     raise _damaged(name, error) from error
                 with opened:
                     # zipfile gives no byte beyond the declared size, and compares the checksum there.
-                    stream = _Decompressed(name, opened.read1, partial(int, member.compress_size), None)
+                    stream = _Decompressed(name, opened.read1, partial(int, member.compress_size), raw, owns=False)
                     yield member.filename, cast("BinaryIO", stream)
 
 
@@ -153,23 +153,33 @@ class _Counted(io.FileIO):
 
 
 class _Decompressed(io.RawIOBase):
-    """Decompressed bytes, with every fault under one name; `packed` gives how many compressed bytes they came from."""
+    """Decompressed bytes, with every fault under one name; `packed` gives how many compressed bytes they came from.
+
+    `file` is the one on disk; with `owns` it is closed with this stream.
+    """
 
     def __init__(
-        self, name: str, read: Callable[[int], bytes], packed: Callable[[], int], file: io.FileIO | None
+        self,
+        name: str,
+        read: Callable[[int], bytes],
+        packed: Callable[[], int],
+        file: io.FileIO | BinaryIO,
+        *,
+        owns: bool,
     ) -> None:
         super().__init__()
         self._name = name
         self._read = read
         self._packed = packed
         self._file = file
+        self._owns = owns
         self._size = 0
 
     def readable(self) -> bool:
         return True
 
     def fileno(self) -> int:
-        return super().fileno() if self._file is None else self._file.fileno()
+        return self._file.fileno()
 
     def read(self, size: int = -1, /) -> bytes:
         if size < 0:
@@ -190,7 +200,7 @@ class _Decompressed(io.RawIOBase):
         return len(found)
 
     def close(self) -> None:
-        if self._file is not None:
+        if self._owns:
             self._file.close()
         super().close()
 

@@ -78,6 +78,11 @@ def set_starters(conn: sqlite3.Connection, ids: Iterable[str], run_id: int, *, a
         )
 
 
+def kept_message_count(store: Store) -> int:
+    """How many messages `kept_messages` yields."""
+    return int(store.conn.execute("SELECT count(*) FROM messages WHERE filter_reason IS NULL").fetchone()[0])
+
+
 def kept_messages(store: Store) -> Iterator[tuple[int, str, str, str, str]]:
     """Yield the messages that extraction sees, in order: (id, agent, session key, role, text)."""
     yield from store.conn.execute(

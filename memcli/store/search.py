@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,8 @@ class Filters:
 class Details:
     """A star as it is shown: the winner's text with what its members add up to.
 
-    `sessions` are those of its members (ids of the database), `tags` the sessions that carry each tag.
+    `keywords` are those of all its members, in the order of these; `sessions` are theirs (ids of the database), `tags`
+    the sessions that carry each tag.
     """
 
     memory_id: int
@@ -38,6 +40,7 @@ class Details:
     session_id: str
     timestamp: str | None
     importance: float = 0.0
+    keywords: dict[str, None] = field(default_factory=dict)
     sessions: set[int] = field(default_factory=set)
     tags: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     sources: list[dict[str, object]] = field(default_factory=list)
@@ -99,12 +102,14 @@ def details(store: Store, memory_ids: Sequence[int]) -> dict[int, Details]:
         memory_ids,
     ):
         stars[row[0]] = Details(*row)
-    for winner, session_id, importance in store.by_ids(
-        _STARS + "SELECT winner_id, m.session_id, m.importance FROM stars JOIN memories AS m ON m.id = member_id",
+    for winner, session_id, importance, keywords in store.by_ids(
+        _STARS + "SELECT winner_id, m.session_id, m.importance, m.keywords FROM stars"
+        " JOIN memories AS m ON m.id = member_id ORDER BY m.id",
         memory_ids,
     ):
         stars[winner].sessions.add(session_id)
         stars[winner].importance = max(stars[winner].importance, importance)
+        stars[winner].keywords.update(dict.fromkeys(json.loads(keywords)))
     for winner, session_id, tag in store.by_ids(
         _STARS + "SELECT winner_id, m.session_id, t.tag FROM stars JOIN memories AS m ON m.id = member_id"
         " JOIN memory_tags AS t ON t.memory_id = member_id ORDER BY t.tag",
