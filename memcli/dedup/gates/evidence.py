@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -184,11 +185,12 @@ def signature(text: str) -> Signature:
 
 
 def merge_key(text: str) -> int:
-    """A number (of this process, 64 bits) that two texts have in common wherever `judge` can let them merge.
+    """A number of 64 bits that two texts have in common wherever `judge` can let them merge; it may be stored.
 
     It covers what `judge` wants equal before anything else: the signature.
     """
-    return hash(read(text).signature)
+    evidence = repr(read(text).signature).encode(errors="surrogatepass")
+    return int.from_bytes(hashlib.blake2b(evidence, digest_size=8).digest(), "little", signed=True)
 
 
 def judge(a: str, b: str, cosine: float, threshold: float) -> Judgement:
