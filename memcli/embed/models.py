@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from memcli.text import digest
 MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
 CARD_FILE = "card.json"
+CALIBRATION_FILE = "calibration.json"
 
 _FILES = (MODEL_FILE, TOKENIZER_FILE, CARD_FILE)
 _PACKAGED = Path(__file__).parent / "default"
@@ -78,6 +80,8 @@ def keep_model(files: ModelFiles, store_dir: Path) -> Path:
         try:
             for name in _FILES:
                 _copy(files.folder / name, temporary / name)
+            if (files.folder / CALIBRATION_FILE).is_file():
+                _copy(files.folder / CALIBRATION_FILE, temporary / CALIBRATION_FILE)
             _move(temporary, target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -104,14 +108,44 @@ def load_card(folder: Path) -> ModelFiles:
     for name in _FILES:
         if not (folder / name).is_file():
             raise DamagedError(f"{folder / name}: the model file is missing", _HINT)
+    calibrated = _calibrated(folder, str(card["model_id"]))
     return ModelFiles(
         folder=folder,
         model_id=str(card["model_id"]),
         name=str(card["name"]),
         dim=int(str(card["dim"])),
-        near_threshold=float(str(card["near_threshold"])),
+        near_threshold=calibrated if calibrated is not None else float(str(card["near_threshold"])),
         max_tokens=int(str(card["max_tokens"])),
     )
+
+
+def write_calibration(folder: Path, document: Mapping[str, object]) -> Path:
+    """Put a calibration beside the card in `folder`, at once; its `threshold` then counts instead of the card's.
+
+    `document` names the `model_id` it was made with; a calibration of another model is not heeded. Raises UsageError
+    when it cannot be written.
+    """
+    path = folder / CALIBRATION_FILE
+    temporary = path.with_suffix(".tmp")
+    try:
+        temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error}", "make the model's folder writable") from error
+    return path
+
+
+def _calibrated(folder: Path, model_id: str) -> float | None:
+    """Return the near threshold of a calibration of that model, None when there is none."""
+    path = folder / CALIBRATION_FILE
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(_read(path))
+        threshold, made_for = float(found["threshold"]), found["model_id"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise DamagedError(f"{path}: no calibration", "make it again: memcli dedup --calibrate PAIRS.jsonl") from error
+    return threshold if made_for == model_id and 0 <= threshold <= 1 else None
 
 
 def _read_card(folder: Path) -> dict[str, object]:

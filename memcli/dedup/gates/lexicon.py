@@ -178,7 +178,7 @@ def mistyped(first: str, second: str) -> bool:
     if not wrong.isalpha() or min(len(right), len(wrong)) < _SHORT - 1 or _derived(right, wrong):
         return False
     if len(right) >= _LONG and len(wrong) >= _LONG and right[0] == wrong[0]:
-        return distance(right, wrong) <= 1 + (len(right) > _LONG + 1)
+        return distance(right, wrong) <= 1 + (len(right) > _LONG)
     return right[0] == wrong[0] and distance(right, wrong) == 1
 
 
