@@ -93,16 +93,19 @@ def _steps(
             ]
     for token, step in ((left, (1, 0)), (right, (0, 1))):
         if token and token.kind is WORD:
-            if token.key in EMPTY or (token.key == "be" and _behind_colon(first, second, at, to)):
+            if token.key in EMPTY or (token.key in ("be", "-") and _stopped(token.key, first, second, at, to)):
                 steps.append((*step, 0))
             elif token.key in LIGHT and not token.case.isupper():
                 steps.append((*step, 1))
     return steps
 
 
-def _behind_colon(first: Sequence[Token], second: Sequence[Token], at: int, to: int) -> bool:
-    """Whether a colon stands for the "is" of the other side: "Budget: $500"."""
-    return bool(at and to) and ":" in (first[at - 1].stop, second[to - 1].stop)
+def _stopped(key: str, first: Sequence[Token], second: Sequence[Token], at: int, to: int) -> bool:
+    """Whether a colon stands for the "is" of the other side, "Budget: $500", or any stop for its dash."""
+    if not (at and to):
+        return False
+    stops = first[at - 1].stop + second[to - 1].stop
+    return ":" in stops if key == "be" else bool(stops)
 
 
 def _both_fit(first: Sequence[Token], second: Sequence[Token], at: int, to: int) -> bool:
@@ -245,7 +248,7 @@ def _same_phrase(one: str, two: str, heads: tuple[Token, Token], context: Contex
     """Whether two short runs of words are one: "data base" and "database", "PR" and "pull request"."""
     if one[0] == two[0] and (" " not in one or " " not in two):
         (whole, head), parts = ((one, heads[0]), two) if " " not in one else ((two, heads[1]), one)
-        if len(whole) >= _SHORTEST_JOINED and whole == parts.replace(" ", ""):
+        if len(whole) >= _SHORTEST_JOINED and whole == parts.replace(" ", "").replace("'", ""):
             return True
         if len(whole) <= _LONGEST_ACRONYM and (head.case.isupper() or context.caseless):
             words = parts.split()

@@ -275,17 +275,19 @@ def _told(left: Sequence[Token], right: Sequence[Token]) -> str:
     return " | ".join(sides)
 
 
-def _quotes(quote: str, other: Reading) -> bool:
-    """Whether a text has a quote; one that neither quotes nor has capitals may have it without them."""
+def _quotes(quote: str, one: Reading, other: Reading) -> bool:
+    """Whether a text has the other's quote, without its capitals where the texts differ in those all along."""
     if stands_in(quote, other.text):
         return True
-    return not other.quoted and other.caseless and stands_in(quote.lower(), other.text.lower())
+    if one.text[:1] == other.text[:1] or one.text[:1].lower() != other.text[:1].lower():
+        return False
+    return (one.caseless or other.caseless) and stands_in(quote.lower(), other.text.lower())
 
 
 def _misquoted(first: Reading, second: Reading) -> str:
     """Say what one side quotes or sets as code and the other does not have letter for letter."""
     missing = [
-        sorted({quote for quote in one.quoted if not _quotes(quote, other)})
+        sorted({quote for quote in one.quoted if not _quotes(quote, one, other)})
         for one, other in ((first, second), (second, first))
     ]
     return " | ".join(", ".join(side)[:_SHOWN] or "-" for side in missing) if any(missing) else ""

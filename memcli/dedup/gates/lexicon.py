@@ -17,6 +17,7 @@ _FILE = Path(__file__).parents[1] / "lexicon.tsv.gz"
 _CACHED = 1 << 14
 _SHORTEST_STEM = 2
 _SHORT, _LONG = 4, 7
+_MOST_SLIPS = 2
 _VOWELS = frozenset("aeiou")
 
 
@@ -169,6 +170,8 @@ def same_lemma(first: str, second: str) -> bool:
 @lru_cache(maxsize=_CACHED)
 def mistyped(first: str, second: str) -> bool:
     """Whether one of two lower-case words is common and the other, no word nor name, a slip of the keys away from it."""
+    if abs(len(first) - len(second)) > _MOST_SLIPS:
+        return False
     right, wrong = (first, second) if common(first) else (second, first)
     if not common(right) or known(wrong):
         return False

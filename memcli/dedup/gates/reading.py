@@ -10,6 +10,7 @@ from memcli.dedup.gates.figures import (
     CURRENCIES,
     NUMERALS,
     ORDINALS,
+    RANGE,
     SCALES,
     SPELLED,
     added,
@@ -23,7 +24,7 @@ from memcli.dedup.gates.figures import (
 )
 from memcli.dedup.gates.lexicon import known, mistyped, readings
 from memcli.dedup.gates.tokens import IDENTIFIER, NUMBER, START, WORD, Scanner, Token, prepared, quotes
-from memcli.dedup.gates.words import MONTHS, PEOPLE, PHRASES, PLAIN_WEEKDAYS, PRONOUNS, WEEKDAYS
+from memcli.dedup.gates.words import CLOSED, MONTHS, PEOPLE, PHRASES, PLAIN_WEEKDAYS, PRONOUNS, WEEKDAYS
 
 _SPEAKER = {"<i>": "<speaker>", "<user>": "<speaker>", "<i's>": "<speaker's>", "<user's>": "<speaker's>"}
 _SPEAKER |= {"<i self>": "<speaker self>"}
@@ -50,7 +51,14 @@ _CODES = frozenset(("USD", "EUR", "GBP", "JPY"))
 _DEGREES = {"celsius": "°C", "c": "°C", "fahrenheit": "°F", "f": "°F"}
 _TITLED = 4
 _SHORTEST_SLIP = 5
-_MENDED = ("without", "never", "unless", *PLAIN_WEEKDAYS, *(word for word in NUMERALS if "-" not in word))
+_MENDED = tuple(
+    sorted(
+        {word for rows in PHRASES.values() for words, _ in rows for word in words}
+        | CLOSED.union(PLAIN_WEEKDAYS, _HEDGES, _COMPARED, ORDINALS, ("times", "twice", "percent"))
+        | {word for word in NUMERALS if "-" not in word}
+    )
+)
+_MEASURES = tuple(sorted({*_MENDED, *MONTHS, *SPELLED}))
 _SPAN = ("from", "between", "for", "during")
 
 
@@ -88,15 +96,16 @@ class Reading:
 def read(text: str) -> Reading:
     """Return the evidence in a text."""
     plain = prepared(text)
-    scanner = Scanner(plain.lower() if plain.isupper() and " " in plain else plain)
+    caseless = _caseless(plain)
+    scanner = Scanner(plain.lower() if caseless else plain)
     composed = _timed(_composed(_spelled(scanner.tokens)))
     unified, view = _persons(_phrased(composed))
     tokens = tuple(_without_articles(unified))
     return Reading(
-        text=plain,
+        text=" ".join(plain.split()),
         quoted=quotes(plain),
         tokens=tokens,
-        caseless=_caseless(plain),
+        caseless=caseless,
         view=view,
         signature=Signature(
             numbers=tuple(sorted([token.key for token in tokens if token.kind is NUMBER])),
@@ -125,15 +134,16 @@ def _spelled(tokens: list[Token]) -> list[Token]:
             continue
         near = (*tokens[max(at - 1, 0) : at], *tokens[at + 1 : at + 2])
         figures = any(each.kind is NUMBER or each.key in NUMERALS for each in near)
-        mended = _mended(token.key, (*_MENDED, *MONTHS, *SPELLED) if figures else _MENDED)
-        if mended:
+        mended = _mended(token.key, figures=figures)
+        if mended and (token.case == "" or len(token.key) > _SHORTEST_SLIP):
             tokens[at] = token._replace(key=mended, case="")
     return tokens
 
 
 @lru_cache(maxsize=4096)
-def _mended(word: str, names: tuple[str, ...]) -> str:
-    return next((right for right in names if len(right) >= _SHORTEST_SLIP and mistyped(right, word)), "")
+def _mended(word: str, *, figures: bool) -> str:
+    vocabulary = _MEASURES if figures else _MENDED
+    return next((right for right in vocabulary if len(right) >= _SHORTEST_SLIP and mistyped(right, word)), "")
 
 
 def _composed(tokens: list[Token]) -> list[Token]:
@@ -173,6 +183,8 @@ def _as_word(token: Token) -> list[Token]:
         return [Token(WORD, WEEKDAYS[key], "", token.stop)]
     if key.endswith("days") and key[:-1] in WEEKDAYS:
         return [Token(WORD, "every"), Token(WORD, key[:-1], "", token.stop)]
+    if key in MONTHS:
+        return [token._replace(case="")]
     if key in ("noon", "midnight"):
         return [Token(NUMBER, name_clock(12 if key == "noon" else 0, "00"), "", token.stop)]
     if key in ("twice", "thrice"):
@@ -214,7 +226,8 @@ def _spanned(value: str, taken: int, tokens: list[Token], at: int, lead: str = "
     end = at + width
     if end < len(tokens) - 1 and not tokens[end - 1].stop:
         joins = tokens[end].key in ("to", "-", "through") or (tokens[end].key == "and" and lead == "between")
-        plain, more = _single(tokens, end + 1) if joins else ("", 0)
+        plain, more = _single(tokens, end + 1) if joins and RANGE not in first else ("", 0)
+        more = 0 if RANGE in plain else more
         if more:
             if width == taken and first == value and " " not in first:
                 return _measured(ranged(first, plain), width + 1 + more, tokens, at, lead)

@@ -73,6 +73,8 @@ def prepared(text: str) -> str:
     """Return the text without what only formats it; fractions, superscripts and subscripts stay apart."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text.translate(_PROTECTED)).translate(_TYPOGRAPHY)
+    if len(text) > 1 and text[0] in "\"'`" and text[-1] == text[0] and text.count(text[0]) == len("``"):
+        text = text[1:-1]  # a quotation of everything
     # Most texts are one line of prose: the expressions would search them in vain.
     if "\n" in text or not text[:1].isalnum():
         text = _BULLETS.sub("", text)
@@ -137,6 +139,8 @@ class Scanner:
         self.tokens += [Token(IDENTIFIER, mark) for mark in opening if mark in _BRACKETS]
         if core.isalpha():
             self._word(core)
+        elif core == "-":
+            self._add(WORD, core)
         elif core:
             self._mixed(core)
         if core:
@@ -240,7 +244,7 @@ class Scanner:
         last = len(self.tokens) - 1
         for at, token in enumerate(self.tokens):
             if token.kind is WORD and token.key in _MARKED:
-                before = "," if at and self.tokens[at - 1].stop else ""
+                before = "," if at and self.tokens[at - 1].stop and token.key == "no" else ""
                 after = "," if at < last and token.stop else ""
                 if before or after:
                     self.tokens[at] = token._replace(key=before + token.key + after)

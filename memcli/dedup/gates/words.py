@@ -35,7 +35,7 @@ sunday sun"""
 _WEEK = [names.split() for names in _DAY_NAMES.split(",")]
 WEEKDAYS = {name: names[0] for names in _WEEK for name in names}
 # Words in their own right when they are no days: only these pass for a day without a capital.
-PLAIN_WEEKDAYS = frozenset(names[0] for names in _WEEK) | {"tues", "thurs", "thu", "fri"}
+PLAIN_WEEKDAYS = frozenset(names[0] for names in _WEEK) | {"tue", "tues", "thur", "thurs", "thu", "fri", "weds"}
 DAY_PARTS = frozenset("morning afternoon evening night noon midnight day weekend week month year weekday".split())
 
 # Verbs whose past is as their present.
