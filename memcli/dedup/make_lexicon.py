@@ -26,7 +26,7 @@ _PLAIN = re.compile(r"[a-z]+(?: [a-z]+){0,2}")
 _WORD = re.compile(r"[A-Za-z]+")
 _BATCH = 64
 # Chosen by reading samples of what lies just above and below, not on labelled pairs.
-_ACCEPTED, _ACCEPTED_KIN = 0.62, 0.92
+_ALIKE, _ACCEPTED, _ACCEPTED_KIN = 0.7, 0.85, 1.0
 _PER_SENSE, _MOST_SENSES, _SHARE = 0.1, 3, 0.15
 _RARE_PART = 0.3
 _STEM = 4
@@ -113,7 +113,7 @@ def _holds(
     fewest = min(senses[first, part], senses[second, part])
     score = cosine + _PER_SENSE * (min(count, _MOST_SENSES) - 1) + _SHARE * count / fewest
     kin = first[:_STEM] == second[:_STEM]
-    return score >= (_ACCEPTED_KIN if kin else _ACCEPTED)
+    return cosine >= _ALIKE and score >= (_ACCEPTED_KIN if kin else _ACCEPTED)
 
 
 def _respelt(word: str) -> str:

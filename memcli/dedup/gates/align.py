@@ -9,28 +9,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from memcli.dedup.gates.lexicon import common, entry, known, mistyped, readings, synonymous
-from memcli.dedup.gates.tokens import START, WORD, Token
-from memcli.dedup.gates.words import CLOSED, EMPTY, GROUPS, LIGHT, MODERN, MONTHS, SHORT_FORMS, WEEKDAYS
+from memcli.dedup.gates.lexicon import common, distance, entry, known, mistyped, readings, synonymous
+from memcli.dedup.gates.tokens import IDENTIFIER, NUMBER, START, WORD, Token
+from memcli.dedup.gates.words import (
+    CLOSED,
+    EMPTY,
+    FOLLOWING,
+    GROUPS,
+    INTRANSITIVE,
+    LIGHT,
+    MODERN,
+    MONTHS,
+    PRONOUNS,
+    SHORT_FORMS,
+    WEEKDAYS,
+)
 
 _LONGEST_PHRASE = 3
-_SHORTEST_JOINED = 6
+_PAIR = 2
+_SHORTEST_JOINED = 4
+_SWAPPED_NAME = 5
 _SHORTEST_SHORT, _LONGEST_SHORT = 3, 6
 _LONGEST_ACRONYM = 5
+_LONG_NAME = 8
 _LONG_START = 6
 _VOWELS = frozenset("aeiou")
-_THEY = {
-    "<speaker>": frozenset("they them".split()),
-    "<speaker's>": frozenset("their theirs".split()),
-    "<speaker self>": frozenset("themselves themself".split()),
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What of two whole texts bears on single words: no capitals in one of them, and two views of one speaker."""
+    """What of two whole texts bears on single words: capitals that tell nothing in one of them, and two views of one speaker."""
 
-    lowered: bool
+    caseless: bool
     views_differ: bool
 
 
@@ -73,19 +82,38 @@ def _steps(
     left = first[at] if at < len(first) else None
     right = second[to] if to < len(second) else None
     if left and right:
-        if alike(left, right, context):
+        if alike(left, right, context) and _both_fit(first, second, at, to):
             steps.append((1, 1, 0))
-        for taken in range(1, _LONGEST_PHRASE + 1):
-            for other in range(1, _LONGEST_PHRASE + 1):
-                if taken + other > 2 and _same_phrase(first[at : at + taken], second[to : to + other], (taken, other), context):
-                    steps.append((taken, other, 0))
+        elif left.kind is right.kind is WORD:
+            steps += [
+                (taken, other, 0)
+                for taken, one in _runs(first, at)
+                for other, two in _runs(second, to)
+                if taken + other > _PAIR and _same_phrase(one, two, (left, right), context)
+            ]
     for token, step in ((left, (1, 0)), (right, (0, 1))):
         if token and token.kind is WORD:
-            if token.key in EMPTY:
+            if token.key in EMPTY or (token.key in ("be", "-") and _stopped(token.key, first, second, at, to)):
                 steps.append((*step, 0))
             elif token.key in LIGHT and not token.case.isupper():
                 steps.append((*step, 1))
     return steps
+
+
+def _stopped(key: str, first: Sequence[Token], second: Sequence[Token], at: int, to: int) -> bool:
+    """Whether a colon stands for the "is" of the other side, "Budget: $500", or any stop for its dash."""
+    if not (at and to):
+        return False
+    stops = first[at - 1].stop + second[to - 1].stop
+    return ":" in stops if key == "be" else bool(stops)
+
+
+def _both_fit(first: Sequence[Token], second: Sequence[Token], at: int, to: int) -> bool:
+    """Whether no object follows two different verbs of which one takes none: "leaves at 9", not "leaves the keys"."""
+    if first[at].key == second[to].key or INTRANSITIVE.isdisjoint((first[at].key, second[to].key)):
+        return True
+    following = first[at + 1 : at + 2]
+    return not following or bool(first[at].stop) or following[0].kind is NUMBER or following[0].key in FOLLOWING
 
 
 def alike(left: Token, right: Token, context: Context) -> bool:
@@ -93,19 +121,25 @@ def alike(left: Token, right: Token, context: Context) -> bool:
     if left.kind is not right.kind:
         return False
     if left.key == right.key:
+        if left.kind is IDENTIFIER:
+            return left.case == right.case or context.caseless
         return left.kind is not WORD or same_case(left, right, context)
     if left.kind is not WORD:
         return False
     one, other = left.key, right.key
-    if context.views_differ:
-        if one in _THEY.get(other, ()) or other in _THEY.get(one, ()) or _agree(one, other):
-            return True
+    if context.views_differ and (_same_person(one, other) or _same_person(other, one) or _agree(one, other)):
+        return True
     if _is_name(left, context) or _is_name(right, context):
         return _slipped_name(one, other) or _short_name(one, other)
     if mistyped(one, other):
         # A name may begin a sentence: "Robyn" is no slip of "Robin".
         return START not in (left.case, right.case) or min(len(one), len(other)) >= _LONG_START
     return interchangeable(one, other)
+
+
+def _same_person(marked: str, other: str) -> bool:
+    """Whether a pronoun marked as perhaps about the user is that of the other text: "their~" is "their" or "my"."""
+    return marked.endswith("~") and other in (marked[:-1], PRONOUNS[marked[:-1]])
 
 
 def same_case(left: Token, right: Token, context: Context) -> bool:
@@ -117,10 +151,10 @@ def same_case(left: Token, right: Token, context: Context) -> bool:
         return False
     written = one if one not in ("", START) else other
     title = written[1:] == left.key[1:]
-    if not title and not (context.lowered and written[0].isupper()):
+    if not title and not (context.caseless and written[0].isupper()):
         return False
     # A word that is also a common one means something else with a capital: "Polish", "Max".
-    return context.lowered or not common(left.key) or left.key in MODERN
+    return context.caseless or not common(left.key) or left.key in MODERN
 
 
 @lru_cache(maxsize=1 << 14)
@@ -129,19 +163,27 @@ def interchangeable(one: str, other: str) -> bool:
     return (
         _grouped(one, other)
         or synonymous(one, other)
-        or other in SHORT_FORMS.get(one, ())
-        or one in SHORT_FORMS.get(other, ())
+        or _short_form(one, other)
+        or _short_form(other, one)
         or _shortened(one, other)
         or _shortened(other, one)
     )
 
 
+def _short_form(short: str, long: str) -> bool:
+    """Whether a word is the usual short form of another, both in one number: "admins" of "administrators"."""
+    if long in SHORT_FORMS.get(short, ()):
+        return True
+    return short.endswith("s") and long.endswith("s") and long[:-1] in SHORT_FORMS.get(short[:-1], ())
+
+
 def _grouped(one: str, other: str) -> bool:
+    """Whether two words are in one group, or one word in two spellings of one form: "canceled", "cancelled"."""
     if other in GROUPS.get(one, ()):
         return True
     forms = {(lemma, form) for lemma, form in readings(other)}
     return any(
-        (member, form) in forms for lemma, form in readings(one) for member in GROUPS.get(lemma, ()) if member != lemma
+        (member, form) in forms for lemma, form in readings(one) for member in (lemma, *GROUPS.get(lemma, ()))
     )
 
 
@@ -170,13 +212,21 @@ def _agree(one: str, other: str) -> bool:
 
 
 def _is_name(token: Token, context: Context) -> bool:
-    return token.case not in ("", START) and not context.lowered
+    return token.case not in ("", START) and not context.caseless
 
 
 def _slipped_name(one: str, other: str) -> bool:
-    """Whether one is a slip of the name of a month, a day or a product: no other name is safe from being another."""
+    """Whether one is a slip of the name of a month, a day or a product, or of any name with two letters swapped or of a
+    long one with a letter too few.
+    """
     named = any(word in MONTHS or word in WEEKDAYS or word in MODERN for word in (one, other))
-    return named and mistyped(one, other)
+    if named and mistyped(one, other):
+        return True
+    if (known(one) and known(other)) or distance(one, other) != 1 or one[0] != other[0]:
+        return False
+    if len(one) == len(other):
+        return len(one) >= _SWAPPED_NAME and sorted(one) == sorted(other)
+    return min(len(one), len(other)) >= _LONG_NAME and one[-1] == other[-1]
 
 
 def _short_name(one: str, other: str) -> bool:
@@ -184,28 +234,26 @@ def _short_name(one: str, other: str) -> bool:
     return other in SHORT_FORMS.get(one, ()) or one in SHORT_FORMS.get(other, ())
 
 
-def _same_phrase(
-    first: Sequence[Token], second: Sequence[Token], lengths: tuple[int, int], context: Context
-) -> bool:
+def _runs(tokens: Sequence[Token], at: int) -> list[tuple[int, str]]:
+    """Return the words from a place on, and the runs of two and three that no stop cuts."""
+    runs = [(1, tokens[at].key)]
+    for end in range(at + 1, min(at + _LONGEST_PHRASE, len(tokens))):
+        if tokens[end].kind is not WORD or tokens[end - 1].stop:
+            break
+        runs.append((end - at + 1, f"{runs[-1][1]} {tokens[end].key}"))
+    return runs
+
+
+def _same_phrase(one: str, two: str, heads: tuple[Token, Token], context: Context) -> bool:
     """Whether two short runs of words are one: "data base" and "database", "PR" and "pull request"."""
-    taken, other = lengths
-    if len(first) < taken or len(second) < other:
-        return False
-    if any(token.kind is not WORD for token in (*first, *second)) or any(token.stop for token in (*first[:-1], *second[:-1])):
-        return False
-    left, right = [token.key for token in first], [token.key for token in second]
-    if taken == 1 or other == 1:
-        whole, parts = (left[0], right) if taken == 1 else (right[0], left)
-        if whole == "".join(parts) and len(whole) >= _SHORTEST_JOINED:
+    if one[0] == two[0] and (" " not in one or " " not in two):
+        (whole, head), parts = ((one, heads[0]), two) if " " not in one else ((two, heads[1]), one)
+        if len(whole) >= _SHORTEST_JOINED and whole == parts.replace(" ", "").replace("'", ""):
             return True
-        short = first[0] if taken == 1 else second[0]
-        if (short.case.isupper() or context.lowered) and len(parts) > 1 and len(whole) <= _LONGEST_ACRONYM:
-            if whole == "".join(part[0] for part in parts) and not any(part in CLOSED for part in parts):
-                return True
-    one, two = " ".join(left), " ".join(right)
-    if not ((taken == 1 or entry_of(one)) and (other == 1 or entry_of(two))):
-        return False
-    return synonymous(one, two)
+        if len(whole) <= _LONGEST_ACRONYM and (head.case.isupper() or context.caseless):
+            words = parts.split()
+            return whole == "".join(word[0] for word in words) and CLOSED.isdisjoint(words)
+    return (" " not in one or entry_of(one)) and (" " not in two or entry_of(two)) and synonymous(one, two)
 
 
 @lru_cache(maxsize=1 << 14)

@@ -7,25 +7,31 @@ its clause as a whole, and "A is managed by B" for "B manages A". Anything else 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise, product
 
-from memcli.dedup.gates.align import Context, aligned
-from memcli.dedup.gates.lexicon import readings
+from memcli.dedup.gates.align import Context, aligned, alike
+from memcli.dedup.gates.lexicon import readings, same_lemma
 from memcli.dedup.gates.tokens import IDENTIFIER, NUMBER, WORD, Token
-from memcli.dedup.gates.words import MODALS, PLAIN_WEEKDAYS
+from memcli.dedup.gates.words import ADVERBS, MODALS, PLAIN_WEEKDAYS
 
 Piece = tuple[Token, ...]
 Clause = tuple[Piece, ...]
 
-_SUBORDINATE = frozenset("unless if because since when while although though before after until once whenever".split())
+_SUBORDINATE = frozenset("unless if because when while although though once whenever".split())
+# These begin a clause where a verb follows, else a piece.
+_EITHER = frozenset("before after until since".split())
+_SUBJECTS = frozenset("we you he she it they <speaker> <speaker's> there".split())
 _COORDINATE = frozenset("and but or nor".split())
 # Not "of": what it leads belongs to the noun before it.
 _PREPOSITIONS = frozenset(
     """in on at by for with from to into under over above below between among through during against about without
-    within along across behind beyond near via toward upon instead""".split()
+    within along across behind beyond near via toward upon instead before after until since""".split()
 )
+# What the passive, a possessive or "there is" have and the other way to say it has not.
+_CONSTRUCTING = frozenset(("by", "be", "was", "of", "in", "on", "at", "'s", "have", "there", "that"))
 _BE = {"be": "vs", "was": "vd"}
 _ADVERBS = frozenset("always usually often never not still currently now also already".split())
 _MOST_PIECES = 10
@@ -34,10 +40,24 @@ _LONGEST_APPOSITION = 3
 
 def reordered(first: Sequence[Token], second: Sequence[Token], context: Context) -> bool:
     """Whether two texts say the same, sentence by sentence, in another order of clauses and pieces."""
+    if not _near(first, second, context):
+        return False
     mine, others = _sentences(first), _sentences(second)
     return len(mine) == len(others) and all(
         aligned(one, other, context) or _same_sentence(one, other, context)
         for one, other in zip(mine, others, strict=True)
+    )
+
+
+def _near(first: Sequence[Token], second: Sequence[Token], context: Context) -> bool:
+    """Whether each word has a counterpart somewhere, but for those that another construction adds. Most have not."""
+    one, other = Counter(token.key for token in first), Counter(token.key for token in second)
+    left = [token for token in first if one[token.key] > other[token.key] and token.key not in _CONSTRUCTING]
+    right = [token for token in second if other[token.key] > one[token.key] and token.key not in _CONSTRUCTING]
+    return all(
+        any(alike(token, each, context) or same_lemma(token.key, each.key) for each in theirs)
+        for mine, theirs in ((left, right), (right, left))
+        for token in mine
     )
 
 
@@ -61,8 +81,48 @@ def _variants(sentence: tuple[Token, ...]) -> tuple[tuple[Clause, ...], ...]:
     """Return the clauses of a sentence as they stand, and with each passive that names its agent made active."""
     clauses = tuple(_pieces(clause) for clause in _clauses(sentence))
     active = tuple(_active(clause) or clause for clause in clauses)
-    joined = tuple(_apposed(clause) or clause for clause in _clauses(sentence))
-    return tuple(dict.fromkeys((clauses, active, tuple(_pieces(clause) for clause in joined))))
+    plain = tuple(_clauses(sentence))
+    found = [clauses, active]
+    for rewrite in (_apposed, _equated, _placed):
+        found.append(tuple(_pieces(rewrite(clause) or clause) for clause in plain))
+    for at, clause in enumerate(plain):
+        for other in _possessed(clause):
+            written = tuple(_pieces(each) for each in (*plain[:at], other, *plain[at + 1 :]))
+            found += [written, tuple(_active(each) or each for each in written)]
+    return tuple(dict.fromkeys(found))
+
+
+def _equated(clause: tuple[Token, ...]) -> tuple[Token, ...] | None:
+    """Return "B is A" for "A is B": what is told of a thing by another name of it, None for any other clause."""
+    verbs = [at for at, token in enumerate(clause) if token.kind is WORD and token.key in _BE]
+    if len(verbs) != 1 or not 0 < verbs[0] < len(clause) - 1 or any(token.stop for token in clause[:-1]):
+        return None
+    one, verb, other = clause[: verbs[0]], clause[verbs[0]], clause[verbs[0] + 1 :]
+    if other[0].key in _PREPOSITIONS or any(token.key in ("not", *_COORDINATE) for token in clause):
+        return None
+    return tuple(token._replace(stop="") for token in (*other, verb, *one))
+
+
+def _placed(clause: tuple[Token, ...]) -> tuple[Token, ...] | None:
+    """Return "Y has X" for "there is X in Y", None for any other clause."""
+    if len(clause) < _LONGEST_APPOSITION or (clause[0].key, clause[1].key) != ("there", "be"):
+        return None
+    place = next((at for at, token in enumerate(clause) if token.key in ("in", "on", "at")), 0)
+    if not 2 < place < len(clause) - 1:  # noqa: PLR2004 - "there", "is", something, and where
+        return None
+    return (*(token._replace(stop="") for token in clause[place + 1 :]), Token(WORD, "have"), *clause[2:place])
+
+
+def _possessed(clause: tuple[Token, ...]) -> Iterator[tuple[Token, ...]]:
+    """Yield "leak in worker" for "worker's leak", with each word that may lead and for each length of either."""
+    at = next((at for at, token in enumerate(clause) if token.key == "'s" and at), 0)
+    if not at or any(token.stop for token in clause[:at]):
+        return
+    for owned in range(1, min(_LONGEST_APPOSITION, len(clause) - at - 1) + 1):
+        for owner in range(1, min(_LONGEST_APPOSITION, at) + 1):
+            thing, whose = clause[at + 1 : at + 1 + owned], clause[at - owner : at]
+            for lead in ("of", "in"):
+                yield (*clause[: at - owner], *thing, Token(WORD, lead), *whose, *clause[at + 1 + owned :])
 
 
 def _apposed(clause: tuple[Token, ...]) -> tuple[Token, ...] | None:
@@ -79,16 +139,30 @@ def _apposed(clause: tuple[Token, ...]) -> tuple[Token, ...] | None:
 def _clauses(sentence: tuple[Token, ...]) -> Iterator[tuple[Token, ...]]:
     """Cut a sentence before its conjunctions, and behind the comma that ends a subordinate clause."""
     clause: list[Token] = []
-    for token in sentence:
-        if token.kind is WORD and token.key in _SUBORDINATE | _COORDINATE and clause:
+    for at, token in enumerate(sentence):
+        begins = token.kind is WORD and (
+            token.key in _COORDINATE or token.key in _SUBORDINATE or (token.key in _EITHER and _has_verb(sentence, at + 1))
+        )
+        if begins and clause:
             yield tuple(clause)
             clause = []
+        depends = depends if clause else begins and token.key not in _COORDINATE
         clause.append(token)
-        if token.stop == "," and clause[0].key in _SUBORDINATE:
+        if token.stop == "," and depends:
             yield tuple(clause)
             clause = []
     if clause:
         yield tuple(clause)
+
+
+def _has_verb(sentence: tuple[Token, ...], at: int) -> bool:
+    """Whether a finite verb stands between that place and the next stop."""
+    for token in sentence[at:]:
+        if token.kind is WORD and (token.key in _BE or any(form in ("vd", "vs") for _, form in readings(token.key))):
+            return True
+        if token.stop:
+            return False
+    return False
 
 
 def _pieces(clause: tuple[Token, ...]) -> Clause:
@@ -99,7 +173,8 @@ def _pieces(clause: tuple[Token, ...]) -> Clause:
             before.stop
             or _is_time(before)
             or (_is_time(token) and before.key != "every" and before.key not in _PREPOSITIONS)
-            or (token.kind is WORD and token.key in _PREPOSITIONS)
+            or (token.kind is WORD and (token.key in _PREPOSITIONS or token.key in ADVERBS or before.key in ADVERBS))
+            or (token.key in _SUBJECTS and pieces[-1][0].key in _PREPOSITIONS and len(pieces[-1]) > 1)
             or (token.key == "every" and _is_period(clause, at + 1))
         ):
             pieces.append([])
@@ -131,7 +206,7 @@ def _turned(mine: tuple[Clause, ...], theirs: tuple[Clause, ...], context: Conte
     """Whether a subordinate clause stands before its main clause on one side and behind it on the other."""
     if len(mine) != 2:  # noqa: PLR2004 - one main clause and one that depends on it
         return False
-    depends = [clause[0][0].key in _SUBORDINATE for clause in (*mine, *theirs)]
+    depends = [clause[0][0].key in _SUBORDINATE or clause[0][0].key in _EITHER for clause in (*mine, *theirs)]
     if depends not in ([True, False, False, True], [False, True, True, False]):
         return False
     return _same_clause(mine[0], theirs[1], context) and _same_clause(mine[1], theirs[0], context)

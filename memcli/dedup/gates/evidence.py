@@ -11,7 +11,7 @@ from memcli.dedup.gates.align import Context, aligned, alike, same_case
 from memcli.dedup.gates.clauses import reordered
 from memcli.dedup.gates.lexicon import opposite, same_lemma
 from memcli.dedup.gates.reading import Reading, Signature, read, surface
-from memcli.dedup.gates.tokens import START, WORD, Token, stands_in
+from memcli.dedup.gates.tokens import IDENTIFIER, START, WORD, Token, stands_in
 from memcli.dedup.gates.words import EMPTY, LIGHT, MODALS, NEGATIONS, QUANTIFIERS, STATES
 from memcli.model import Judgement
 
@@ -32,6 +32,7 @@ class Difference:
     second: Reading
     left: tuple[Token, ...]
     right: tuple[Token, ...]
+    context: Context
 
 
 def numbers(found: Difference) -> str:
@@ -49,7 +50,12 @@ def identifiers(found: Difference) -> str:
     Same: "Ticket SUP-717 is open" | "ticket sup-717 is open"
     Other: "PR #260 is in" | "PR #480 is in"; "Set MAX_SIZE first" | "Set MIN_SIZE first"
     """
-    return apart(found.first.signature.identifiers, found.second.signature.identifiers)
+    context = found.context
+    sides = (
+        sorted(token.key if context.caseless else surface(token) for token in side.tokens if token.kind is IDENTIFIER)
+        for side in (found.first, found.second)
+    )
+    return apart(*sides)
 
 
 def negation(found: Difference) -> str:
@@ -207,7 +213,7 @@ def judge(a: str, b: str, cosine: float, threshold: float) -> Judgement:
     shared = (words[0] & words[1]).total()
     union = words[0].total() + words[1].total() - shared
     spare = int(_EXTRA_SHARE * max(each.total() for each in words)) if cosine >= (threshold + 1) / 2 else 0
-    context = Context(first.lowered or second.lowered, first.view != second.view and "" not in (first.view, second.view))
+    context = Context(first.caseless or second.caseless, first.view != second.view and "" not in (first.view, second.view))
     differences = {} if _same(first, second, context, spare) else _differences(first, second, context)
     return Judgement(
         passed=tuple(gate for gate in GATES if gate not in differences),
@@ -225,7 +231,7 @@ def _same(first: Reading, second: Reading, context: Context, spare: int) -> bool
 
 def _differences(first: Reading, second: Reading, context: Context) -> dict[str, str]:
     left, right = _remaining(first.tokens, second.tokens, context)
-    found = Difference(first, second, left, right)
+    found = Difference(first, second, left, right, context)
     differences = {gate: told for gate, weigh in _GATES.items() if (told := weigh(found))}
     return differences or {"order": "-"}
 
@@ -271,10 +277,19 @@ def _told(left: Sequence[Token], right: Sequence[Token]) -> str:
     return " | ".join(sides)
 
 
+def _quotes(quote: str, one: Reading, other: Reading) -> bool:
+    """Whether a text has the other's quote, without its capitals where the texts differ in those all along."""
+    if stands_in(quote, other.text):
+        return True
+    if one.text[:1] == other.text[:1] or one.text[:1].lower() != other.text[:1].lower():
+        return False
+    return (one.caseless or other.caseless) and stands_in(quote.lower(), other.text.lower())
+
+
 def _misquoted(first: Reading, second: Reading) -> str:
     """Say what one side quotes or sets as code and the other does not have letter for letter."""
     missing = [
-        sorted({quote for quote in one.quoted if not stands_in(quote, other.text)})
+        sorted({quote for quote in one.quoted if not _quotes(quote, one, other)})
         for one, other in ((first, second), (second, first))
     ]
     return " | ".join(", ".join(side)[:_SHOWN] or "-" for side in missing) if any(missing) else ""

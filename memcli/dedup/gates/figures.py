@@ -11,18 +11,21 @@ from memcli.dedup.gates.words import MONTHS
 # Case is the unit: mW and MW, Mb and MB. Each is told by one base unit and how many of it make one.
 _UNIT_TABLE = """s 1 s, ms 1/1000 s, µs 1/1000000 s, us 1/1000000 s, ns 1/1000000000 s, min 60 s, h 3600 s, B 1 B, KB 1 KB,
 kB 1 KB, MB 1 MB, GB 1 GB, TB 1 TB, PB 1 PB, KiB 1 KiB, MiB 1 MiB, GiB 1 GiB, Hz 1 Hz, kHz 1000 Hz, MHz 1000000 Hz,
-GHz 1000000000 Hz, mm 1/1000 m, cm 1/100 m, km 1000 m, mcg 1/1000000 g, µg 1/1000000 g, mg 1/1000 g, g 1 g, kg 1000 g,
+GHz 1000000000 Hz, m 1 m, mm 1/1000 m, cm 1/100 m, km 1000 m, mcg 1/1000000 g, µg 1/1000000 g, mg 1/1000 g, g 1 g, kg 1000 g,
 ml 1/1000 l, mL 1/1000 l, l 1 l, L 1 l, dl 1/10 l, % 1 %, °C 1 °C, °F 1 °F, $ 1 $, € 1 €, £ 1 £, ¥ 1 ¥, kW 1000 W, W 1 W,
 kWh 1 kWh, V 1 V, ft 1 ft, lb 1 lb, lbs 1 lb, oz 1 oz, mi 1 mi, mph 1 mph, km/h 1 km/h, kph 1 km/h, px 1 px, kcal 1 kcal,
 USD 1 $, EUR 1 €, GBP 1 £, JPY 1 ¥, d 86400 s"""
 _UNITS = {name: (base, Fraction(size)) for name, size, base in map(str.split, _UNIT_TABLE.split(","))}
 _NAMES = """% percent, °C celsius, °F fahrenheit, $ dollar dollars bucks usd, € euro euros eur, £ gbp, ms millisecond
 milliseconds msec msecs, s sec secs second seconds, min mins minute minutes, h hr hrs hour hours, d day days, KB kilobyte
-kilobytes, MB megabyte megabytes, GB gigabyte gigabytes, TB terabyte terabytes, mm millimetre millimetres millimeter
+kilobytes, MB megabyte megabytes, GB gigabyte gigabytes, TB terabyte terabytes, m metre metres meter meters, mm millimetre millimetres millimeter
 millimeters, cm centimetre centimetres centimeter centimeters, km kilometre kilometres kilometer kilometers kms, mg
 milligram milligrams, mcg microgram micrograms, g gram grams, kg kilogram kilograms kilo kilos kgs, ml millilitre
 millilitres milliliter milliliters, l litre litres liter liters, lb pound pounds lbs, oz ounce ounces, ft foot feet,
 mi mile miles, px pixel pixels, Hz hertz, W watt watts, kW kilowatt kilowatts, V volt volts"""
+# Written without a capital where nothing has one: still bytes, hertz and degrees.
+_UNCASED = {"mb": "MB", "gb": "GB", "kb": "KB", "tb": "TB", "hz": "Hz", "khz": "kHz", "mhz": "MHz", "ghz": "GHz", "kwh": "kWh"}
+_UNCASED |= {"°c": "°C", "°f": "°F", "kw": "kW"}
 SPELLED = {name: unit for unit, *names in map(str.split, _NAMES.split(",")) for name in names}
 _LONG_TIMES = {"week": 7 * 86400, "weeks": 7 * 86400, "wk": 7 * 86400, "wks": 7 * 86400}
 _YEARS = {"month": 1, "months": 1, "mo": 1, "mos": 1, "year": 12, "years": 12, "yr": 12, "yrs": 12}
@@ -79,7 +82,8 @@ def figure(sign: str, currency: str, digits: str, unit: str | None) -> str:
     span = _RANGE.fullmatch(digits)
     if span and not sign and len(digits) <= _LONGEST_RANGE and Fraction(span[1]) < Fraction(span[2]):
         low, high = span.groups()
-        return ranged(figure("", currency, low, None), figure("", currency, high, unit))
+        span_of = ranged(low, high)
+        return with_unit(span_of, unit or currency) or span_of if unit or currency else span_of
     if unit in _SHORT_SCALES and _PLAIN.fullmatch(digits):
         digits, unit = _exact(Fraction(digits) * _SHORT_SCALES[unit]), None
     value = sign + digits
@@ -92,9 +96,8 @@ def figure(sign: str, currency: str, digits: str, unit: str | None) -> str:
 def with_unit(value: str, unit: str) -> str | None:
     """Return the number with its unit's one name, None when that is no known unit: ("300", "seconds") is "5 min"."""
     if RANGE in value:
-        low, high = value.split(RANGE)
-        ends = [with_unit(end, unit) for end in (low, high)]
-        return ranged(*ends) if all(ends) else None
+        low, high = (with_unit(end, unit) for end in value.split(RANGE))
+        return ranged(low, high) if low and high else None
     lowered = unit.lower()
     if lowered.replace(".", "") in ("am", "pm"):
         clock = _CLOCK.fullmatch(value)
@@ -107,7 +110,7 @@ def with_unit(value: str, unit: str) -> str | None:
         return _told("s", amount * _LONG_TIMES[lowered]) if amount is not None else f"{value} week"
     if lowered in _YEARS:
         return _told("month", amount * _YEARS[lowered]) if amount is not None else f"{value} month"
-    known = unit if unit in _UNITS else SPELLED.get(lowered)
+    known = unit if unit in _UNITS else SPELLED.get(lowered) or _UNCASED.get(unit)
     if known is None:
         return None
     base, size = _UNITS[known]
@@ -156,10 +159,7 @@ def is_clock(value: str) -> bool:
 
 
 def ranged(low: str, high: str) -> str:
-    """Return the one name of what lies from one figure to another; the unit of the second may serve both."""
-    if " " in high and " " not in low and not is_clock(high):
-        low = with_unit(low, high.rsplit(" ", 1)[1]) or low
-        # The second one has been told in another unit than it was written in: undo nothing, compare as written.
+    """Return the one name of what lies from one figure to another."""
     return f"{low}{RANGE}{high}"
 
 
@@ -202,7 +202,7 @@ def date(first: str, second: str, third: str) -> tuple[str, int]:
         days = [int(day) for day in span.groups()]
         if not all(1 <= day <= _DAYS_A_MONTH for day in days):
             return "", 0
-        return ranged(*(name_date(year, month, day) for day in days)), 3 if year else 2
+        return ranged(name_date(year, month, days[0]), name_date(year, month, days[1])), 3 if year else 2
     day = _DAY.fullmatch(written)
     if day is None:
         return "", 0

@@ -17,6 +17,7 @@ _FILE = Path(__file__).parents[1] / "lexicon.tsv.gz"
 _CACHED = 1 << 14
 _SHORTEST_STEM = 2
 _SHORT, _LONG = 4, 7
+_MOST_SLIPS = 2
 _VOWELS = frozenset("aeiou")
 
 
@@ -169,6 +170,8 @@ def same_lemma(first: str, second: str) -> bool:
 @lru_cache(maxsize=_CACHED)
 def mistyped(first: str, second: str) -> bool:
     """Whether one of two lower-case words is common and the other, no word nor name, a slip of the keys away from it."""
+    if abs(len(first) - len(second)) > _MOST_SLIPS:
+        return False
     right, wrong = (first, second) if common(first) else (second, first)
     if not common(right) or known(wrong):
         return False
@@ -178,7 +181,7 @@ def mistyped(first: str, second: str) -> bool:
     if not wrong.isalpha() or min(len(right), len(wrong)) < _SHORT - 1 or _derived(right, wrong):
         return False
     if len(right) >= _LONG and len(wrong) >= _LONG and right[0] == wrong[0]:
-        return distance(right, wrong) <= 1 + (len(right) > _LONG + 1)
+        return distance(right, wrong) <= 1 + (len(right) > _LONG)
     return right[0] == wrong[0] and distance(right, wrong) == 1
 
 

@@ -10,6 +10,7 @@ from memcli.dedup.gates.figures import (
     CURRENCIES,
     NUMERALS,
     ORDINALS,
+    RANGE,
     SCALES,
     SPELLED,
     added,
@@ -21,9 +22,9 @@ from memcli.dedup.gates.figures import (
     scaled,
     with_unit,
 )
-from memcli.dedup.gates.lexicon import known, mistyped
+from memcli.dedup.gates.lexicon import known, mistyped, readings
 from memcli.dedup.gates.tokens import IDENTIFIER, NUMBER, START, WORD, Scanner, Token, prepared, quotes
-from memcli.dedup.gates.words import MONTHS, PHRASES, PLAIN_WEEKDAYS, WEEKDAYS
+from memcli.dedup.gates.words import CLOSED, MONTHS, PEOPLE, PHRASES, PLAIN_WEEKDAYS, PRONOUNS, WEEKDAYS
 
 _SPEAKER = {"<i>": "<speaker>", "<user>": "<speaker>", "<i's>": "<speaker's>", "<user's>": "<speaker's>"}
 _SPEAKER |= {"<i self>": "<speaker self>"}
@@ -47,7 +48,17 @@ _HEDGES |= {"maximum": "at-most", "max": "at-most", "minimum": "at-least", "min"
 _COMPARED = {"more": "over-n", "greater": "over-n", "less": "under-n", "fewer": "under-n"}
 _HALVES = {"hour": "30 min", "day": "12 h", "minute": "30 s", "year": "6 month", "dozen": "6"}
 _CODES = frozenset(("USD", "EUR", "GBP", "JPY"))
+_DEGREES = {"celsius": "°C", "c": "°C", "fahrenheit": "°F", "f": "°F"}
+_TITLED = 4
 _SHORTEST_SLIP = 5
+_MENDED = tuple(
+    sorted(
+        {word for rows in PHRASES.values() for words, _ in rows for word in words}
+        | CLOSED.union(PLAIN_WEEKDAYS, _HEDGES, _COMPARED, ORDINALS, ("times", "twice", "percent"))
+        | {word for word in NUMERALS if "-" not in word}
+    )
+)
+_MEASURES = tuple(sorted({*_MENDED, *MONTHS, *SPELLED}))
 _SPAN = ("from", "between", "for", "during")
 
 
@@ -68,14 +79,14 @@ class Signature:
 class Reading:
     """A text as evidence.
 
-    `lowered` says that it has no capitals at all, `view` whether its speaker is "first" or "third" person, "" when
+    `caseless` says that its capitals tell nothing (there are none, or on nearly every word), `view` whether its speaker is "first" or "third" person, "" when
     there is none or both are there.
     """
 
     text: str
     quoted: tuple[str, ...]
     tokens: tuple[Token, ...]
-    lowered: bool
+    caseless: bool
     view: str
     signature: Signature
 
@@ -85,15 +96,16 @@ class Reading:
 def read(text: str) -> Reading:
     """Return the evidence in a text."""
     plain = prepared(text)
-    scanner = Scanner(plain)
+    caseless = _caseless(plain)
+    scanner = Scanner(plain.lower() if caseless else plain)
     composed = _timed(_composed(_spelled(scanner.tokens)))
     unified, view = _persons(_phrased(composed))
     tokens = tuple(_without_articles(unified))
     return Reading(
-        text=plain,
+        text=" ".join(plain.split()),
         quoted=quotes(plain),
         tokens=tokens,
-        lowered=plain == plain.lower(),
+        caseless=caseless,
         view=view,
         signature=Signature(
             numbers=tuple(sorted([token.key for token in tokens if token.kind is NUMBER])),
@@ -104,29 +116,34 @@ def read(text: str) -> Reading:
     )
 
 
+def _caseless(text: str) -> bool:
+    words = [word for word in text.split() if len(word) >= _TITLED and word.isalpha()]
+    capitals = sum(word[0].isupper() for word in words)
+    return text in (text.lower(), text.upper()) or (len(words) >= _TITLED and capitals >= len(words) - 1)
+
+
 def surface(token: Token) -> str:
     """Return a token as it was written, except for the capital of a sentence."""
     return token.case if token.case not in ("", START) else token.key
 
 
 def _spelled(tokens: list[Token]) -> list[Token]:
-    """Mend slips in the words that figures are composed with, next to a figure: "Febuary 20", "ten minuts"."""
+    """Mend slips in what must be equal: "witout", "thrity", and next to a figure months and units, "Febuary 20"."""
     for at, token in enumerate(tokens):
-        near = [each for each in (*tokens[max(at - 1, 0) : at], *tokens[at + 1 : at + 2])]
-        if (
-            token.kind is WORD
-            and len(token.key) >= _SHORTEST_SLIP
-            and any(each.kind is NUMBER or each.key in NUMERALS for each in near)
-            and not known(token.key)
-            and (mended := _mended(token.key))
-        ):
+        if token.kind is not WORD or len(token.key) < _SHORTEST_SLIP or known(token.key):
+            continue
+        near = (*tokens[max(at - 1, 0) : at], *tokens[at + 1 : at + 2])
+        figures = any(each.kind is NUMBER or each.key in NUMERALS for each in near)
+        mended = _mended(token.key, figures=figures)
+        if mended and (token.case == "" or len(token.key) > _SHORTEST_SLIP):
             tokens[at] = token._replace(key=mended, case="")
     return tokens
 
 
 @lru_cache(maxsize=4096)
-def _mended(word: str) -> str:
-    return next((right for right in (*MONTHS, *SPELLED) if len(right) >= _SHORTEST_SLIP and mistyped(right, word)), "")
+def _mended(word: str, *, figures: bool) -> str:
+    vocabulary = _MEASURES if figures else _MENDED
+    return next((right for right in vocabulary if len(right) >= _SHORTEST_SLIP and mistyped(right, word)), "")
 
 
 def _composed(tokens: list[Token]) -> list[Token]:
@@ -166,6 +183,8 @@ def _as_word(token: Token) -> list[Token]:
         return [Token(WORD, WEEKDAYS[key], "", token.stop)]
     if key.endswith("days") and key[:-1] in WEEKDAYS:
         return [Token(WORD, "every"), Token(WORD, key[:-1], "", token.stop)]
+    if key in MONTHS:
+        return [token._replace(case="")]
     if key in ("noon", "midnight"):
         return [Token(NUMBER, name_clock(12 if key == "noon" else 0, "00"), "", token.stop)]
     if key in ("twice", "thrice"):
@@ -203,15 +222,18 @@ def _dated(keys: list[str]) -> tuple[str, int]:
 
 def _spanned(value: str, taken: int, tokens: list[Token], at: int, lead: str = "") -> tuple[str, int]:
     """Take the unit behind a number, and the second number of a range: 10 "to" 15 "minutes"."""
-    end = at + taken
-    if end < len(tokens) and not tokens[end - 1].stop:
+    first, width = _measured(value, taken, tokens, at, lead)
+    end = at + width
+    if end < len(tokens) - 1 and not tokens[end - 1].stop:
         joins = tokens[end].key in ("to", "-", "through") or (tokens[end].key == "and" and lead == "between")
-        if joins and end + 1 < len(tokens):
-            other, more = _single(tokens, end + 1)
-            if more:
-                value, taken = ranged(value, other), taken + 1 + more
-                return _measured(value, taken, tokens, at)
-    return _measured(value, taken, tokens, at, lead)
+        plain, more = _single(tokens, end + 1) if joins and RANGE not in first else ("", 0)
+        more = 0 if RANGE in plain else more
+        if more:
+            if width == taken and first == value and " " not in first:
+                return _measured(ranged(first, plain), width + 1 + more, tokens, at, lead)
+            last, breadth = _measured(plain, more, tokens, end + 1, "to")
+            return ranged(first, last), width + 1 + breadth
+    return first, width
 
 
 def _single(tokens: list[Token], at: int) -> tuple[str, int]:
@@ -257,13 +279,15 @@ def _numeral(tokens: list[Token], at: int, before: list[Token]) -> tuple[str, in
 def _measured(value: str, taken: int, tokens: list[Token], at: int, lead: str = "") -> tuple[str, int]:
     """Take the unit behind a number, or read "7:40" behind "at" as a time of day."""
     end = at + taken
-    if end < len(tokens) and not tokens[end - 1].stop and (value[-1:].isdigit() or value[-1] == "."):
-        named = with_unit(value, surface(tokens[end])) if tokens[end].kind is not NUMBER else None
+    if end < len(tokens) and not tokens[end - 1].stop and value[-1:].isdigit():
+        degrees = tokens[end].key in ("degree", "degrees", "°") and end + 1 < len(tokens)
+        unit = tokens[end + degrees]
+        name = _DEGREES.get(unit.key, "") if degrees else surface(unit)
+        named = with_unit(value, name) if unit.kind is not NUMBER else None
         if named:
-            return named, taken + 1
+            return named, taken + 1 + degrees
     if ":" in value and ".." in value:
-        ends = [clock(each) or each for each in value.split("..")]
-        return "..".join(ends), taken
+        return ranged(*(clock(each) or each for each in value.split("..", 1))), taken
     if lead in _TELLS_TIME or lead in WEEKDAYS or (value[:1] == "0" and len(value) == len("07:40")):
         return clock(value) or value, taken
     return value, taken
@@ -338,12 +362,49 @@ def _phrase(tokens: list[Token], at: int) -> tuple[int, tuple[str, ...]] | None:
 
 def _persons(tokens: list[Token]) -> tuple[list[Token], str]:
     """Make "I" and "the user" one, unless the text holds both: then they are two."""
+    tokens = list(_first_person(tokens))
     keys = {token.key for token in tokens}
     third, first = not _USER.isdisjoint(keys), not _FIRST_PERSON.isdisjoint(keys)
     if _SPEAKER.keys().isdisjoint(keys) or (third and first):
         return tokens, ""
     unified = [token._replace(key=_SPEAKER.get(token.key, token.key)) for token in tokens]
-    return unified, "third" if third else "first"
+    return (_marked(unified), "third") if third else (unified, "first")
+
+
+def _first_person(tokens: list[Token]) -> Iterator[Token]:
+    """Put "I" before "my wife" where it comes last, and read "the user's moving" as "the user is moving"."""
+    at = 0
+    while at < len(tokens):
+        keys = [token.key for token in tokens[at : at + 4]]
+        if keys[:1] == ["<i's>"] and keys[2:] == ["and", "<i>"]:
+            yield from (tokens[at + 3], tokens[at + 2], *tokens[at : at + 2])
+            at += 4
+            continue
+        if keys[0] == "<user's>" and len(keys) > 1 and _predicated(keys[1]):
+            yield tokens[at]._replace(key="<user>")
+            yield Token(WORD, "be")
+        else:
+            yield tokens[at]
+        at += 1
+
+
+def _predicated(word: str) -> bool:
+    """Whether a word behind "user's" is what the user is or does, and nothing that one may own."""
+    forms = {form for _, form in readings(word)}
+    return word == "not" or bool(forms and not forms & {"n", "ns"} and forms & {"a", "vg"})
+
+
+def _marked(tokens: list[Token]) -> list[Token]:
+    """Mark the pronouns that may be about the user: behind "the user", "he" and "she" only before anybody else."""
+    spoken = others = False
+    for at, token in enumerate(tokens):
+        if token.key in _SPEAKER.values():
+            spoken = True
+        elif token.key in PEOPLE or token.case not in ("", START):
+            others = True
+        elif spoken and token.key in PRONOUNS and (not others or token.key.startswith("the")):
+            tokens[at] = token._replace(key=token.key + "~")
+    return tokens
 
 
 def _without_articles(tokens: list[Token]) -> Iterator[Token]:

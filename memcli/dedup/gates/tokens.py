@@ -52,6 +52,7 @@ _BRACKETS = "[]{}"
 _SENTENCE_ENDS = frozenset(".!?。")
 _HYPHENATED = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)+")
 _MEASURED = re.compile(r"(\d+(?:\.\d+)?)-([^\W\d_]+(?:-[^\W\d_]+)*)")
+_FRAME = 4
 _TICKET = re.compile(r"[A-Za-z]{2,10}-\d+")
 _WRITTEN_SO = {"w/": "with", "w/o": "without", "b/c": "because", "k8s": "kubernetes", "&": "and", "a.m": "am", "p.m": "pm"}
 _COMPARED = {"~": "about", "≈": "about", "<": "less than", ">": "more than", "≤": "at most", "≥": "at least"}
@@ -62,8 +63,9 @@ _AUXILIARIES = "do does did is are was were has have had could would should must
 _NOT = {verb + ending: verb for verb in _AUXILIARIES for ending in ("n't", "nt")}
 _NOT |= dict.fromkeys(("can't", "cannot", "cant"), "can") | dict.fromkeys(("won't", "wont"), "will")
 _NOT |= {"ain't": "is"}
-FORMS = {"am": "be", "is": "be", "are": "be", "were": "was", "has": "have", "does": "do", "an": "a"}
+FORMS = {"am": "be", "is": "be", "are": "be", "were": "was", "has": "have", "does": "do", "an": "a", "teh": "the", "hte": "the"}
 _PERSONS = {"i": "<i>", "me": "<i>", "my": "<i's>", "mine": "<i's>", "myself": "<i self>"}
+_TITLES = frozenset("dr mr mrs ms st prof jr sr vs approx dept apt appt no".split())
 _MARKED = frozenset(("not", "no", "never", "none"))
 
 
@@ -71,6 +73,8 @@ def prepared(text: str) -> str:
     """Return the text without what only formats it; fractions, superscripts and subscripts stay apart."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text.translate(_PROTECTED)).translate(_TYPOGRAPHY)
+    if len(text) > 1 and text[0] in "\"'`" and text[-1] == text[0] and text.count(text[0]) == len("``"):
+        text = text[1:-1]  # a quotation of everything
     # Most texts are one line of prose: the expressions would search them in vain.
     if "\n" in text or not text[:1].isalnum():
         text = _BULLETS.sub("", text)
@@ -83,7 +87,9 @@ def quotes(text: str) -> tuple[str, ...]:
     """Return what a prepared text quotes or sets as code."""
     if "`" not in text and '"' not in text and text.count("'") <= 1:
         return ()
-    return tuple(found[found.lastindex or 0] for found in _QUOTED.finditer(text))
+    found = (match[match.lastindex or 0] for match in _QUOTED.finditer(text))
+    # A quotation of everything quotes nothing.
+    return tuple(quote for quote in found if len(quote) + _FRAME < len(text))
 
 
 def stands_in(quote: str, text: str) -> bool:
@@ -133,6 +139,8 @@ class Scanner:
         self.tokens += [Token(IDENTIFIER, mark) for mark in opening if mark in _BRACKETS]
         if core.isalpha():
             self._word(core)
+        elif core == "-":
+            self._add(WORD, core)
         elif core:
             self._mixed(core)
         if core:
@@ -141,6 +149,8 @@ class Scanner:
 
     def _close(self, core: str, closing: str) -> None:
         self.questions += "?" in closing
+        if closing == "." and (core.lower() in _TITLES or (len(core) == 1 and core.isupper())):
+            closing = ""  # "Dr. Ito", "Ursula K. Le Guin"
         ends = not _SENTENCE_ENDS.isdisjoint(closing)
         stop = next((mark for mark, marks in ((".", ".!?。"), (";", ";"), (":", ":"), (",", ",)")) if set(marks) & set(closing)), "")
         if stop:
@@ -193,7 +203,7 @@ class Scanner:
         elif _HYPHENATED.fullmatch(core):
             self._hyphenated(core, lowered)
         else:
-            self._add(IDENTIFIER, lowered if _TICKET.fullmatch(core) else core)
+            self._add(IDENTIFIER, lowered, "" if _TICKET.fullmatch(core) or core == lowered else core)
 
     def _hyphenated(self, core: str, lowered: str) -> None:
         parts = core.split("-")
@@ -227,14 +237,14 @@ class Scanner:
             self._word(base)
             self._add(WORD, "'s")
         else:
-            self._add(IDENTIFIER, core)
+            self._add(IDENTIFIER, lowered, "" if core == lowered else core)
 
     def _mark_negations(self) -> None:
         """Tell a negation next to a stop from one that is not: "No, more of it" is not "No more of it"."""
         last = len(self.tokens) - 1
         for at, token in enumerate(self.tokens):
             if token.kind is WORD and token.key in _MARKED:
-                before = "," if at and self.tokens[at - 1].stop else ""
+                before = "," if at and self.tokens[at - 1].stop and token.key == "no" else ""
                 after = "," if at < last and token.stop else ""
                 if before or after:
                     self.tokens[at] = token._replace(key=before + token.key + after)

@@ -35,7 +35,7 @@ sunday sun"""
 _WEEK = [names.split() for names in _DAY_NAMES.split(",")]
 WEEKDAYS = {name: names[0] for names in _WEEK for name in names}
 # Words in their own right when they are no days: only these pass for a day without a capital.
-PLAIN_WEEKDAYS = frozenset(names[0] for names in _WEEK) | {"tues", "thurs", "thu", "fri"}
+PLAIN_WEEKDAYS = frozenset(names[0] for names in _WEEK) | {"tue", "tues", "thur", "thurs", "thu", "fri", "weds"}
 DAY_PARTS = frozenset("morning afternoon evening night noon midnight day weekend week month year weekday".split())
 
 # Verbs whose past is as their present.
@@ -171,8 +171,6 @@ gave up > quit
 hand in > submit
 handed in > submitted
 consist of > consists of > be made up of > be made of
-be fond of > love
-be fan of > love
 can not stand > hate
 web site > website
 e mail > email
@@ -181,18 +179,57 @@ mobile phone > cell phone > cellphone
 at once > immediately > right away > straight away
 by end of day > by eod
 as soon as possible > asap
+responsible for > in charge of
+scheduled for > set for
+works for > be employed by > be employed at > works at
+work for > work at
+worked for > worked at
+rolled out > deployed
+roll out > deploy
+rolled back > reverted
+roll back > revert
+caused by > because of
+regarding > concerning > about
+deals with > handles
+dealt with > handled
+speak to > speak with > talk with > talk to
+spoke to > spoke with > talked with > talked to
+met with > met
+meet with > meet
+meets with > meets
+talked about > discussed
+asked for > requested
+ask for > request
+looked into > investigated
+look into > investigate
+brand new > new
+picked up > collected
+pick up > collect
+throw away > throw out > discard
+sign up for > enroll in > enrol in > register for
+signed up for > enrolled in > enrolled for > registered for
+log in > sign in
+logs in > signs in
+be permitted to > be allowed to
+in total > altogether > overall
+be fan of > like
+be keen on > like
+be crazy about > love
+free of charge > for free > free
 capped at > restricted to > limited to
 once more > again
 all of > all
 both of > both
-every day > daily > every day
-every week > weekly > once a week > once per week > every week
-every month > monthly > once a month > once per month > every month
-every year > yearly > annually > once a year > once per year > every year
-every hour > hourly > every hour
-every night > nightly > every night
-two times > twice
-three times > thrice
+daily > every day
+weekly > every week
+monthly > every month
+yearly > annually > every year
+hourly > every hour
+nightly > every night
+once every > once per > once each > every
+work as > works as > be
+worked as > was
+have allergy to > have a allergy to > be allergic to
 inside of > inside
 outside of > outside
 till > until
@@ -220,26 +257,51 @@ PHRASES = _phrases()
 _GROUPS = """enable activate; disable deactivate; suggest recommend propose advise; limit cap restrict; fix repair mend;
 fix resolve; pick choose select; buy purchase; begin start commence; launch start; end finish; ease relieve lessen
 alleviate reduce; build construct; erase delete; show display; answer reply respond; help assist aid; need require;
-allow permit let; prohibit forbid ban; get obtain; get receive; retain keep; leave depart; relocate move; use utilize
+allow permit let; prohibit forbid ban; get obtain; get receive; retain keep; leave depart; relocate move migrate; called named; use utilize
 utilise employ; happen occur; speak talk; live reside; teach instruct; employ hire; verify check; examine inspect;
 modify change alter; increase raise boost; decrease reduce lower; cut reduce lower; rise climb; fall drop decline; send
 dispatch; hate detest loathe; love adore; enjoy like; want desire; try attempt; store save; store keep; run execute;
-oversee supervise manage; lead head; own possess; register enroll enrol; book reserve; schedule arrange; postpone delay
+oversee supervise manage; lead head; migrate switch; set configure; usually typically normally generally;
+boss supervisor; medicine medication; favorite favourite preferred; journey trip; own possess; register enroll enrol; book reserve; schedule arrange; postpone delay
 defer; call phone telephone; shut close; notify inform alert; tell inform; warn alert; explain clarify; supply provide
-furnish; demand require; quick fast rapid speedy; big large; small little tiny; cheap inexpensive; costly expensive
+furnish; demand require; quick fast rapid speedy; big large; small tiny; cheap inexpensive; costly expensive
 pricey; ill sick unwell; glad happy pleased; smart clever intelligent; hard difficult tough; easy simple; wrong
 incorrect; right correct; mandatory required compulsory obligatory; whole entire; sufficient enough adequate; main
 primary principal chief; extra additional; broken defective faulty; error mistake; bug defect; issue problem; holiday
 vacation; kid child; mom mother mum; dad father; doctor physician; lawyer attorney; car automobile auto; couch sofa;
 movie film; supper dinner; shop store; apartment flat; photo picture; present gift; garbage trash rubbish; autumn fall;
 start beginning; aim goal objective; cost price; salary pay wage; illness sickness; journey trip; location place;
-area region; folder directory; setting option; quickly rapidly fast; nearly almost; frequently often; rarely seldom;
+area region; folder directory; quickly rapidly fast; nearly almost; frequently often; rarely seldom;
 immediately instantly; now currently; maybe perhaps; also too additionally; entirely completely fully; primarily mainly
 chiefly mostly; outage downtime; employee worker; colleague coworker; afraid scared frightened"""
 GROUPS: dict[str, frozenset[str]] = {}
 for _group in _GROUPS.split(";"):
     for _word in _group.split():
         GROUPS[_word] = GROUPS.get(_word, frozenset()).union(_group.split())
+
+# A verb that takes no object, for one that may take one: alike only where none follows.
+INTRANSITIVE = frozenset("depart departs departed departing reside resides resided residing".split())
+# What follows a verb that has no object.
+FOLLOWING = frozenset(
+    f"""in on at by for from to with without before after around about every and but or because when while if unless then
+    until since later early today tomorrow tonight {" ".join(PLAIN_WEEKDAYS)}""".split()
+)
+# Adverbs of time and habit may stand anywhere in their clause.
+ADVERBS = frozenset(
+    """currently now usually often sometimes typically generally normally recently eventually finally initially originally
+    previously today tomorrow yesterday tonight always regularly occasionally again soon later""".split()
+)
+# What a pronoun that is marked as perhaps about the user ("their~") may stand for.
+PRONOUNS = dict.fromkeys(("they", "he", "she", "them", "him"), "<speaker>")
+PRONOUNS |= dict.fromkeys(("their", "his", "her", "theirs", "hers"), "<speaker's>")
+PRONOUNS |= dict.fromkeys(("themselves", "himself", "herself"), "<speaker self>")
+# Somebody else whom "his" or "her" may be about.
+PEOPLE = frozenset(
+    """wife husband partner spouse girlfriend boyfriend mother father mom mum dad parent parents son daughter brother
+    sister sibling cousin uncle aunt nephew niece grandmother grandfather grandma grandpa child kid baby friend friends
+    boss manager colleague coworker teammate doctor therapist dentist teacher neighbor neighbour landlord tenant client
+    customer roommate man woman girl boy guy lady person dog cat""".split()
+)
 
 # Words that may stand on one side only: they lead to what follows and carry no fact of their own. Not among them:
 # what turns roles, verbs or time ("by", "to", "on", "was") and what hedges or limits ("may", "only", "some", "until").
