@@ -24,6 +24,7 @@ from memcli.embed.models import (
 from memcli.embed.onnx import OnnxEmbedder, load_session, vector_output
 from memcli.errors import DamagedError, UsageError
 
+_DEPTHS = ("*", "*/*", "*/*/*")
 GRAPHS = ("onnx/model.onnx", "model.onnx")
 # Two texts of one bucket, one alone in another: what the batch decides shows in the first.
 _PROBE = ("The deploy key lives in the vault.", "We retry 5 times, then stop!", "a longer text, " * 12)
@@ -41,27 +42,25 @@ class Installed:
 
 
 def folder_files(folder: Path, root: Path | None = None) -> Files:
-    """The files of a folder by their path in it, which later steps pick by name.
+    """The files of a folder by their path in it, as deep as models have any.
 
     Raises:
         UsageError: there is no such folder.
-        DamagedError: a file is a link that leads out of `root` (None: the folder).
+        DamagedError: a file or folder is a link that leads out of `root` (None: the folder).
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder", "name the folder of a model")
     root = (root or folder).resolve()
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_dir():
-            continue
-        name = path.relative_to(folder).as_posix()
+    for path in sorted(path for pattern in _DEPTHS for path in folder.glob(pattern)):
         real = path.resolve()
-        if not real.is_file() or not real.is_relative_to(root):
+        if not real.is_relative_to(root) or not real.exists():
             raise DamagedError(
-                f"{path}: a link that leads out of the folder, or no file",
+                f"{path}: a link that leads out of the folder, or nowhere",
                 "copy the folder with its files, as cp -RL does, and import the copy",
             )
-        found[name] = real
+        if real.is_file():
+            found[path.relative_to(folder).as_posix()] = real
     return found
 
 
