@@ -103,8 +103,8 @@ class Config:
     """Every setting of a run. `max_memory` is in bytes, `wait` in seconds; None leaves the choice to the default.
 
     `model` is the embedding model of new databases, None the one of `memcli model use`. `extract` None means the tiers
-    of the profile, `near_threshold` None the embedding model's own. `profiles` are the built-in ones with the
-    [profiles.NAME] tables of memcli.toml on top.
+    of the profile, `near_threshold` None the embedding model's own, `embed_batch_size` None what measuring says.
+    `profiles` are the built-in ones with the [profiles.NAME] tables of memcli.toml on top.
     `embed_price` is what a provider takes for a million tokens of text to embed, in US dollars.
     """
 
@@ -115,7 +115,7 @@ class Config:
     roles: tuple[str, ...] = ("user", "assistant")
     model: str | None = None
     batch_size: int = 1024
-    embed_batch_size: int = 64
+    embed_batch_size: int | None = 64
     base_url: str | None = None
     embed_price: float | None = None
     max_memory: int = 1_000_000_000
@@ -349,6 +349,17 @@ def _some_of(allowed: Iterable[str]) -> Setting:
 
 _FOREVER = 10**9
 _COUNT = _number(1, 1_000_000, whole=True)
+
+
+def _count_or_auto(value: object, base: Path) -> object:
+    if value == "auto":
+        return None
+    try:
+        return _COUNT(value, base)
+    except ValueError as error:
+        raise ValueError(f'"auto" or {error}') from error
+
+
 _SETTINGS: Mapping[str, Setting] = {
     "db": _path,
     "agent": _text,
@@ -357,7 +368,7 @@ _SETTINGS: Mapping[str, Setting] = {
     "roles": _some_of(ROLES),
     "model": _text,
     "batch_size": _COUNT,
-    "embed_batch_size": _COUNT,
+    "embed_batch_size": _count_or_auto,
     "base_url": _text,
     "embed_price": _number(0, 1_000_000),
     "max_memory": _bytes,

@@ -36,7 +36,7 @@ _URLS = "provider-urls"
 class LazyEmbedder:
     """An embedder that loads its model at the first text: a run that finds nothing new never pays for it."""
 
-    def __init__(self, files: ModelFiles, batch_size: int) -> None:
+    def __init__(self, files: ModelFiles, batch_size: int | None) -> None:
         self.model_id = files.model_id
         self.dim = files.dim
         self._files = files

@@ -76,7 +76,7 @@ def test_a_text_without_a_known_token_has_the_zero_row(text):
 
 def test_the_graph_itself_gives_the_zero_row_and_no_nan_where_the_mask_is_empty():
     nothing = np.zeros((2, 8), dtype=np.int64)
-    session = embedder()._session
+    session = embedder().session
     assert not session.run(["embedding"], {"input_ids": nothing + 2000, "attention_mask": nothing})[0].any()
 
 

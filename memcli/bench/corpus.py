@@ -62,6 +62,16 @@ def generate(count: int, seed: int) -> Iterator[dict[str, object]]:
         }
 
 
+def texts_to_embed(count: int, seed: int) -> list[str]:
+    """`count` statements to remember of mixed lengths, as verbatim memories have them; the same for the same seed.
+
+    Most are a sentence, some a paragraph: 1, 2, 4 or 8 sentences, each about half as often as the one before.
+    """
+    draw = random.Random(seed)  # noqa: S311 - as above
+    lengths = draw.choices((1, 2, 4, 8), weights=(8, 4, 2, 1), k=count)
+    return [" ".join(_statement(draw) for _ in range(length)) for length in lengths]
+
+
 def _text(draw: random.Random, said: list[str]) -> str:
     kind = draw.random()
     if kind < NOISE_SHARE:

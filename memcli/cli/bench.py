@@ -57,6 +57,38 @@ ModelOption = Annotated[
 ]
 
 
+@bench_app.command("embed")
+def bench_embed(
+    model: ModelOption = None,
+    texts: Annotated[int | None, typer.Option(min=1, help="Texts to embed [10000; for a transformer 256].")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same texts.")] = 7,
+    repeat: Annotated[int, typer.Option(min=1, help="Rounds; the fastest counts.")] = 3,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts per run of the model.")] = 64,
+    baseline: Annotated[
+        Path | None, typer.Option("--compare", metavar="FILE", help="An earlier --json, of this or another model.")
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
+) -> None:
+    """Measure a local embedding model: texts and tokens per second, memory.
+
+    One text at a time, then what running it in parallel brings, then what batches bring, and how near they come to the
+    tokenizer and the graph alone. Each is a process of its own and runs the embedder that ingest uses.
+
+    Example: memcli bench embed --model all-MiniLM-L6-v2 --compare default.json
+    """
+    from memcli import render  # noqa: PLC0415 - keeps --help fast
+    from memcli.commands import bench as command  # noqa: PLC0415 - as above: numpy
+
+    request = command.Speed(model, texts, seed, repeat, batch_size, baseline)
+    document = command.embed(request, os.environ, lambda text: None if quiet else render.announce(text))
+    if as_json:
+        render.print_json(document)
+    else:
+        render.show_embed_benchmark(document)
+
+
 @bench_app.command("quality")
 def bench_quality(
     more_sts: Annotated[

@@ -1,16 +1,41 @@
-"""`memcli bench quality`: the benchmarks that need a model."""
+"""`memcli bench embed` and `bench quality`: the benchmarks that need a model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from memcli import wiring
+from memcli.bench.embed import STATIC_TEXTS, TRANSFORMER_TEXTS, Plan, bench_embed, compare, read_baseline
 from memcli.bench.quality import Question, bench_quality
 from memcli.embed.installed import DEFAULT, resolve, size_of
 
 _MEGA = 1e6
 _EMBED_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What the user asked of `memcli bench embed`; `texts` None leaves the number to the kind of model."""
+
+    model: str | None
+    texts: int | None
+    seed: int
+    repeat: int
+    batch_size: int
+    baseline: Path | None
+
+
+def embed(request: Speed, environ: Mapping[str, str], announce: Callable[[str], None]) -> dict[str, Any]:
+    """Measure the model that `request` names; the document of `memcli bench embed --json`."""
+    files = resolve(request.model or DEFAULT, wiring.models_dir(environ))
+    usual = STATIC_TEXTS if files.recipe.is_static else TRANSFORMER_TEXTS
+    plan = Plan(request.texts or usual, request.seed, request.repeat, request.batch_size)
+    before = read_baseline(request.baseline, plan) if request.baseline is not None else None
+    document = bench_embed(files, plan, announce)
+    return document if before is None else document | {"comparison": compare(before, document)}
 
 
 def quality(

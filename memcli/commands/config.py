@@ -16,6 +16,7 @@ def effective(config: Config, origins: Mapping[str, str]) -> dict[str, tuple[obj
     """
     profile, _ = config.active_profile()
     deferred = {"extract": list(profile.tiers), "near_threshold": "the embedding model's", "agent": "the transcript's"}
+    deferred |= {"embed_batch_size": "auto"}
     values: dict[str, tuple[object, str]] = {}
     for item in fields(config):
         if item.name == "profiles":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from tokenizers import Tokenizer
 from memcli.embed.graph import check_graph, read_graph
 from memcli.embed.models import IN_GRAPH, MODEL_FILE, TOKENIZER_FILE, UNIT_LENGTH, ModelFiles, compute_model_id
 from memcli.embed.pooling import pooled, unit_rows
+from memcli.embed.queue import SIZES, fastest_size, fill, size_within
 from memcli.errors import DamagedError, MemcliError
 from memcli.text import clean
 
@@ -28,7 +30,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 LONG_BUCKETS = (768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 
-_TOKENIZE_AT_ONCE = 2048  # bounds the tokenizer's working memory, whatever the number of texts
+_USUAL_SIZE = 64
+_WORTH_MEASURING = 512
 # Attention takes memory by the square of the length: 64 texts of 512 tokens would take a GB.
 _TRANSFORMER_TOKENS = 1 << 13
 _PADDED = frozenset({"input_ids", "attention_mask"})
@@ -49,28 +52,32 @@ class OnnxEmbedder:
     input_ids and offsets, the ids of all texts one after another. Its output is one vector per text (embedding,
     sentence_embedding, embeddings) or per token (last_hidden_state, token_embeddings), as the card's pooling says.
 
-    `batch_size` is the number of texts per graph run, of long texts fewer in a transformer; `threads` are those of
+    `batch_size` is the number of texts per graph run, of long texts fewer in a transformer; None measures which is
+    fastest, once there are enough texts. `tokenizer`, `session` and `output` are for measuring; `threads` are those of
     onnxruntime (None: all cores for a transformer, one for a static model, since that waits for the tokenizer and not
     for the graph). Raises DamagedError when the files are not the model that their card names or cannot be loaded.
     """
 
-    def __init__(self, files: ModelFiles, batch_size: int = 64, threads: int | None = None) -> None:
+    at_once = 2048  # texts tokenised together: bounds the working memory, whatever the number of texts
+
+    def __init__(self, files: ModelFiles, batch_size: int | None = 64, threads: int | None = None) -> None:
         found = compute_model_id(files.folder)
         if found != files.model_id:
             raise DamagedError(f"{files.folder}: its content is model {found}, not {files.model_id}", _HINT)
         self.model_id = files.model_id
         self.dim = files.dim
         self._files = files
-        self._recipe = files.recipe
+        self.recipe = files.recipe
         self._batch_size = batch_size
+        self._most_tokens = None if files.recipe.is_static else _TRANSFORMER_TOKENS
         sizes = (size for size in (*BUCKETS, *LONG_BUCKETS) if size < files.max_tokens)
         self._buckets = np.array([*sizes, files.max_tokens])
-        self._tokenizer = _load_tokenizer(files)
+        self.tokenizer = _load_tokenizer(files)
         usual = 1 if files.recipe.is_static else 0  # 0: as many as there are cores
         check_graph(files.folder / MODEL_FILE, read_graph(files.folder / MODEL_FILE), files.data_files)
-        self._session = load_session(files.folder / MODEL_FILE, usual if threads is None else threads)
-        self._inputs = {node.name: _INTEGERS.get(node.type) for node in self._session.get_inputs()}
-        self._output = _check_signature(self._session, files)
+        self.session = load_session(files.folder / MODEL_FILE, usual if threads is None else threads)
+        self._inputs = {node.name: _INTEGERS.get(node.type) for node in self.session.get_inputs()}
+        self.output = _check_signature(self.session, files)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return one unit-length row per text that will be searched, in order, shape (len(texts), dim), float32.
@@ -79,15 +86,15 @@ class OnnxEmbedder:
         static model, within 1e-5 for a float32 transformer; a dynamically quantised one does not keep it). A text
         without any token of its own has the zero row. Texts are cut off at the model's `max_tokens`.
         """
-        return self._embed(texts, self._recipe.passage_prompt)
+        return self._embed(texts, self.recipe.passage_prompt)
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return rows as `embed` does, but for questions: some models want another prompt before those."""
-        return self._embed(texts, self._recipe.query_prompt)
+        return self._embed(texts, self.recipe.query_prompt)
 
     def check_vocabulary(self) -> None:
         """Embed the tokenizer's last token. Raises DamagedError when the graph has no vector for it."""
-        last = max(self._tokenizer.get_vocab(with_added_tokens=True).values())
+        last = max(self.tokenizer.get_vocab(with_added_tokens=True).values())
         ids = np.full((1, int(self._buckets[0])), last, dtype=np.int64)
         try:
             self._run(ids, np.ones(ids.shape, dtype=np.bool_))
@@ -95,66 +102,92 @@ class OnnxEmbedder:
             tokenizer = self._files.folder / TOKENIZER_FILE
             raise DamagedError(f"{tokenizer}: its tokens go up to {last:,}, the graph's do not", _HINT) from error
 
+    def stream(self, texts: Sequence[str], prompt: str = "") -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Yield (positions, unit rows) batch by batch, in the order in which they are done: short texts first.
+
+        Positions of texts without any token of their own do not come up.
+        """
+        for start in range(0, len(texts), self.at_once):
+            for places, ids, mask in self.batches(self.tokenize(texts[start : start + self.at_once], prompt), prompt):
+                yield start + places, self._run(ids, mask)
+
     def _embed(self, texts: Sequence[str], prompt: str) -> NDArray[np.float32]:
         result = np.zeros((len(texts), self.dim), dtype=np.float32)
-        nothing = self._tokenize([""], prompt)[0]
-        for start in range(0, len(texts), _TOKENIZE_AT_ONCE):
-            rows = self._tokenize(texts[start : start + _TOKENIZE_AT_ONCE], prompt)
-            for members, ids, mask in self._batches(rows, nothing):
-                result[start + members] = self._run(ids, mask)
+        for places, rows in self.stream(texts, prompt):
+            result[places] = rows
         return result
 
-    def _tokenize(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
-        recipe = self._recipe
+    def tokenize(self, texts: Sequence[str], prompt: str = "") -> list[list[int]]:
+        """The token ids of each text, as the graph will see them."""
+        recipe = self.recipe
         prepared = [prompt + clean(text) for text in texts]
         if recipe.lower_case:
             prepared = [text.lower() for text in prepared]
-        encodings = self._tokenizer.encode_batch_fast(prepared, add_special_tokens=recipe.special_tokens)
+        encodings = self.tokenizer.encode_batch_fast(prepared, add_special_tokens=recipe.special_tokens)
         rows = [encoding.ids for encoding in encodings]
         if recipe.skipped_id >= 0:
             rows = [[token for token in row if token != recipe.skipped_id] for row in rows]
         return [row[: self._files.max_tokens] for row in rows]
 
-    def _batches(
-        self, rows: list[list[int]], nothing: list[int]
+    def batches(
+        self, rows: list[list[int]], prompt: str = ""
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]]:
-        """Yield (positions, padded ids, mask) per batch; the positions are the texts' places among `rows`."""
-        lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-        order = np.argsort(lengths, kind="stable")
-        order = order[[rows[place] != nothing for place in order.tolist()]]
-        edges = np.searchsorted(lengths[order], self._buckets, side="right")
-        begin = 0
-        for bucket, end in zip(self._buckets.tolist(), edges.tolist(), strict=True):
-            size = self._batch_size
-            if not self._recipe.is_static:
-                size = min(size, max(1, _TRANSFORMER_TOKENS // bucket))
-            for first in range(begin, end, size):
-                members = order[first : min(first + size, end)]
-                mask = np.arange(bucket) < lengths[members, None]
-                ids = np.full(mask.shape, self._recipe.pad_id, dtype=np.int64)
-                ids[mask] = np.fromiter(chain.from_iterable(rows[member] for member in members), dtype=np.int64)
-                yield members, ids, mask
-            begin = end
+        """Yield (positions, padded ids, mask) per run of the graph; the positions are the texts' places in `rows`."""
+        nothing = self.tokenize([""], prompt)[0]
+        waiting = np.array([place for place, row in enumerate(rows) if row != nothing], dtype=np.int64)
+        lengths = np.fromiter((len(rows[place]) for place in waiting.tolist()), dtype=np.int64, count=len(waiting))
+        size = self._batch_size or self._measured_size(rows, waiting, lengths)
+        for bucket, members in fill(lengths, self._buckets, size, self._most_tokens):
+            places = waiting[members]
+            yield places, *self._padded([rows[place] for place in places.tolist()], lengths[members], bucket)
+
+    def _padded(
+        self, rows: list[list[int]], lengths: NDArray[np.int64], bucket: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        mask = np.arange(bucket) < lengths[:, None]
+        ids = np.full(mask.shape, self.recipe.pad_id, dtype=np.int64)
+        ids[mask] = np.fromiter(chain.from_iterable(rows), dtype=np.int64)
+        return ids, mask
+
+    def _measured_size(self, rows: list[list[int]], waiting: NDArray[np.int64], lengths: NDArray[np.int64]) -> int:
+        """The fastest batch size with the commonest length at hand; measured once, when there are enough texts."""
+        if len(waiting) < _WORTH_MEASURING:
+            return _USUAL_SIZE
+        places = np.searchsorted(self._buckets, lengths)
+        bucket = int(self._buckets[np.bincount(places).argmax()])
+        common = np.flatnonzero(self._buckets[places] == bucket)
+
+        def seconds(size: int) -> float:
+            members = np.resize(common, size)
+            ids, mask = self._padded([rows[place] for place in waiting[members].tolist()], lengths[members], bucket)
+            began = time.perf_counter()
+            self._run(ids, mask)
+            return time.perf_counter() - began
+
+        sizes = sorted({size_within(size, bucket, self._most_tokens) for size in SIZES})
+        self._batch_size = fastest_size(seconds, sizes)
+        return self._batch_size
 
     def _run(self, ids: NDArray[np.int64], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         """The vectors of padded token ids (n, length), shape (n, dim)."""
         try:
-            output = self._session.run([self._output], self._feeds(ids, mask))[0]
+            output = self.session.run([self.output], self.feeds(ids, mask))[0]
         except MemcliError:
             raise
         except Exception as error:  # onnxruntime's own classes have no public name and no common base
             raise DamagedError(f"{self._files.folder / MODEL_FILE}: the graph fails: {_brief(error)}", _HINT) from error
         vectors: NDArray[np.float32] = output
-        if self._recipe.pooling != IN_GRAPH:
-            vectors = pooled(output, mask, self._recipe.pooling)
-        if self._recipe.normalise == UNIT_LENGTH:
+        if self.recipe.pooling != IN_GRAPH:
+            vectors = pooled(output, mask, self.recipe.pooling)
+        if self.recipe.normalise == UNIT_LENGTH:
             vectors = unit_rows(vectors)
         if vectors.shape != (len(ids), self.dim) or not np.isfinite(vectors).all():
             given = f"rows of shape {vectors.shape} or numbers that are not finite"
             raise DamagedError(f"{self._files.folder / MODEL_FILE}: the graph gives {given}", _HINT)
         return vectors
 
-    def _feeds(self, ids: NDArray[np.int64], mask: NDArray[np.bool_]) -> dict[str, NDArray[np.int64]]:
+    def feeds(self, ids: NDArray[np.int64], mask: NDArray[np.bool_]) -> dict[str, NDArray[np.int64]]:
+        """What the graph takes, by the names of its inputs."""
         if "offsets" in self._inputs:
             ends = mask.sum(axis=1).cumsum()
             feeds = {"input_ids": ids[mask], "offsets": ends - mask.sum(axis=1)}

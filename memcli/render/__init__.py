@@ -1,6 +1,6 @@
 """What the user sees: reports and hits on stdout, progress and warnings on stderr. Only this package uses Rich."""
 
-from memcli.render.bench import announce, show_ingest_benchmark, show_quality
+from memcli.render.bench import announce, show_embed_benchmark, show_ingest_benchmark, show_quality
 from memcli.render.bench_dedup import show_dedup_benchmark
 from memcli.render.config import show_config
 from memcli.render.formats import show_formats
@@ -28,6 +28,7 @@ __all__ = [
     "show_config",
     "show_coverage",
     "show_dedup_benchmark",
+    "show_embed_benchmark",
     "show_exported",
     "show_formats",
     "show_ingest",

@@ -57,6 +57,52 @@ def show_ingest_benchmark(
     show(blocks)
 
 
+def show_embed_benchmark(document: Mapping[str, Any]) -> None:
+    """Print the modes with their rates, what each step brings, and the comparison with an earlier document."""
+    model = f"{document['model']}: {document['texts']:,} texts of {document['tokens'] / document['texts']:.0f} tokens"
+    rounds = f"batches of {document['batch_size']}, {document['repeat']} rounds, seed {document['seed']}"
+    facts = [*_machine(document), f"{model}, {rounds}", f"timed: {document['timed']}"]
+    one = document["modes"][0]["seconds"]
+    table = _table("mode", "threads", "texts/s", "tokens/s", "speed", "CPU s", "peak RSS")
+    for mode in document["modes"]:
+        rates = [f"{mode[name]:,.0f}" for name in ("texts_per_second", "tokens_per_second")]
+        rates += [f"{one / mode['seconds']:.2f}", f"{mode['cpu_seconds']:.2f}", f"{mode['peak_rss_mb']:,.0f} MB"]
+        table.add_row(mode["name"], str(mode["threads"]), *rates)
+    blocks: list[object] = [*(Text(safe(line), style="dim") for line in facts), Text(""), table, Text("")]
+    blocks += [Text(line) for line in _told(document["ratios"])]
+    if "comparison" in document:
+        blocks += [Text(""), *_embed_comparison(document)]
+    show(blocks)
+
+
+def _told(ratios: Mapping[str, float]) -> list[str]:
+    bare = f"{ratios['of_bare_1']:.0%} with one thread, {ratios['of_bare_2']:.0%} with two"
+    batches, is_sorted = ratios["batches_as_they_come"], ratios["length_sorted_batches"]
+    return [
+        f"parallel: two threads in the graph {ratios['threads']:.2f} times, two callers {ratios['callers']:.2f} times",
+        f"batches: as they come {batches:.2f} times, sorted by length {is_sorted:.2f} times",
+        f"speed of the bare parts: {bare}; {ratios['of_bare_cpu']:.0%} by processor time",
+        f"the tokenizer's share: {ratios['tokenizer_share']:.0%}",
+    ]
+
+
+def _embed_comparison(document: Mapping[str, Any]) -> list[object]:
+    comparison = document["comparison"]
+    table = _table("mode", "threads", "speed now / before")
+    for mode in comparison["modes"]:
+        mark = "!" if mode["worse"] else " "
+        table.add_row(mode["name"], str(mode["threads"]), f"{mode['ratio']:.2f}{mark}")
+    blocks: list[object] = [
+        Text(safe(f"before: {comparison['model']}"), style="dim"),
+        table,
+        Text("! slower by more than the noise"),
+        Text(f"sorted batches now by one at a time before: {comparison['batches_by_one_before']:.2f} times"),
+    ]
+    if comparison["machine"] != document["machine"]:
+        blocks.append(Text("the earlier one was measured on another machine", style="yellow"))
+    return blocks
+
+
 def show_quality(document: Mapping[str, Any]) -> None:
     """Print the scores of a model, a table for each kind of data."""
     size = "" if document["megabytes"] is None else f", {document['megabytes']:g} MB"
@@ -79,16 +125,20 @@ def _score(value: float | None) -> str:
 
 
 def _head(document: Mapping[str, Any]) -> list[Text]:
-    machine = document["machine"]
     rounds = f"median of {document['repeat']}" if document["repeat"] > 1 else "measured once"
-    hardware = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_bytes'] / _GIGA:.0f} GB"
     lines = [
-        ", ".join(f"{name} {number}" for name, number in document["versions"].items()),
-        f"{hardware}, {machine['system']}",
+        *_machine(document),
         f"{document['messages']:,} messages in {document['files']:,} files, seed {document['seed']}, {rounds}",
         f"timed: {document['timed']}",
     ]
     return [Text(safe(line), style="dim") for line in lines]
+
+
+def _machine(document: Mapping[str, Any]) -> list[str]:
+    machine = document["machine"]
+    hardware = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_bytes'] / _GIGA:.0f} GB"
+    versions = ", ".join(f"{name} {number}" for name, number in document["versions"].items())
+    return [versions, f"{hardware}, {machine['system']}"]
 
 
 def _table(*headings: str) -> Table:
