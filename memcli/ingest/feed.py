@@ -17,8 +17,7 @@ from memcli.readers import is_array
 from memcli.readers.archives import ArchiveError, open_stream, skip, zip_members
 from memcli.readers.arrays import Unread
 from memcli.readers.conversations import ARRAY_STATE
-from memcli.readers.fields import SESSION_STATE
-from memcli.readers.flat import KEPT_SESSION_STATE
+from memcli.readers.fields import KEPT_SESSION_STATE, SESSION_STATE
 
 SNIFFED_BYTES = 1 << 16
 # Where a cursor keeps the field names that its file was read with, and the agent that the user named for it.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from memcli.model import Item, Line, Message, Origin, Record, Rejected, Skipped
+from memcli.model import Item, Line, Message, Origin, Record, Skipped
 from memcli.protocols import Source
 from memcli.readers.blocks import first_kind, listed, texts_of
 from memcli.readers.fields import (
@@ -19,9 +19,9 @@ from memcli.readers.fields import (
     identifier,
     kind_name,
     normalise_timestamp,
-    remember_first,
+    read_in_session,
 )
-from memcli.readers.lines import MAX_LINE_BYTES, parse, read_lines
+from memcli.readers.lines import MAX_LINE_BYTES
 from memcli.text import digest
 
 # So many other records may follow a message before it stops waiting for its next record: memory stays bounded.
@@ -91,16 +91,12 @@ class _Turn:
 def _items(source: Source) -> Iterator[Item]:
     """Yield one item per line, in file order."""
     tags = TagSets()
-    for line in read_lines(source):
-        if not isinstance(line, Line):
-            yield line
-            continue
-        record = parse(line)
-        yield record if isinstance(record, Rejected) else _item(_turn(line, record, source.state, tags))
+    # The session that is kept is the last one seen, which says nothing of a file's first records.
+    for found in read_in_session(source, keeps=False):
+        yield _item(_turn(*found, source.state, tags)) if isinstance(found, tuple) else found
 
 
 def _turn(line: Line, record: dict[str, object], state: dict[str, str], tags: TagSets) -> _Turn:
-    remember_first(state, line)
     session = identifier(record.get("sessionId"))
     if session:
         state[SESSION_STATE] = session

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from memcli.model import Item, Line, Message, Origin, Rejected, Role, Skipped
+from memcli.model import Item, Line, Message, Origin, Role, Skipped
 from memcli.protocols import Source
 from memcli.readers.blocks import first_kind, listed, texts_of
 from memcli.readers.fields import (
@@ -17,10 +17,9 @@ from memcli.readers.fields import (
     identifier,
     kind_name,
     normalise_timestamp,
-    remember_first,
+    read_in_session,
     text_of,
 )
-from memcli.readers.lines import parse, read_lines
 from memcli.text import digest, normalise
 
 # A turn's event and its response item lie a few records apart; so many turns wait for their other copy.
@@ -53,16 +52,8 @@ class CodexReader:
         turns whose other copy has not come, and what earlier lines said of the session, its folder and its model.
         """
         tags = TagSets()
-        for line in read_lines(source):
-            if not isinstance(line, Line):
-                yield line
-                continue
-            record = parse(line)
-            if isinstance(record, Rejected):
-                yield record
-                continue
-            remember_first(source.state, line)
-            yield _Rollout(line, source.state, tags).item(record)
+        for found in read_in_session(source):
+            yield _Rollout(found[0], source.state, tags).item(found[1]) if isinstance(found, tuple) else found
 
 
 class _Rollout:

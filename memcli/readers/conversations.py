@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from memcli.model import Line, Message, Origin, Rejected, Skipped
+from memcli.model import Item, Message, Origin, Rejected, Skipped
 from memcli.protocols import Source
 from memcli.readers.arrays import WRAPPED_ARRAY, BrokenArrayError, Unread, array_kind, read_elements, read_head
 from memcli.readers.fields import (
@@ -18,7 +18,7 @@ from memcli.readers.fields import (
     normalise_timestamp,
     text_of,
 )
-from memcli.readers.lines import HEAD_BYTES, NOT_AN_OBJECT, parse, read_lines
+from memcli.readers.lines import HEAD_BYTES, NOT_AN_OBJECT, read_records
 from memcli.text import clean, digest
 
 # Set while the file is an array: `source.position` counts its elements then, in `offset` and `line` alike.
@@ -82,15 +82,12 @@ def read_entries(source: Source, *, wrapped: bool = False) -> Iterator[Entry | S
         source.state[ARRAY_STATE] = kind
         yield from _elements(Source(stream, source.position), kind)
         return
-    for line in read_lines(Source(stream, source.position, source.final, source.state)):
-        if not isinstance(line, Line):
-            yield line
-            continue
-        record = parse(line)
-        if isinstance(record, Rejected):
-            yield record
-        else:
+    for found in read_records(Source(stream, source.position, source.final, source.state)):
+        if isinstance(found, tuple):
+            line, record = found
             yield Entry(line.start, line.end, line.number, record, line.raw[:HEAD_BYTES])
+        else:
+            yield found
 
 
 def _elements(source: Source, kind: str) -> Iterator[Entry | Rejected]:
@@ -111,6 +108,27 @@ def _elements(source: Source, kind: str) -> Iterator[Entry | Rejected]:
     else:
         if count == 0 and kind == WRAPPED_ARRAY:
             yield Rejected(0, 0, 1, "no array of conversations in it", b"")
+
+
+def read_conversations(
+    source: Source, field: str, turns_of: Callable[[dict[str, object], list[object]], Sequence[Turn | str]]
+) -> Iterator[Item]:
+    """Yield one item per turn of every record; the last of a conversation carries the position behind it.
+
+    `turns_of` takes a record and the list in its `field`. All items of a record have its byte span. See `messages_of`
+    for the identities, `read_entries` for arrays.
+    """
+    tags = TagSets()
+    for entry in read_entries(source):
+        if not isinstance(entry, Entry):
+            yield entry
+            continue
+        record = entry.record
+        listed = record.get(field)
+        if isinstance(listed, list):
+            yield from messages_of(entry, turns_of(record, listed), tags, tool_names(record.get("tools")))
+        else:
+            yield entry.reject(f"no conversation: {field} is missing or no list")
 
 
 def messages_of(

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
-from memcli.model import Line, Role
+from memcli.model import Line, Rejected, Role, Skipped
+from memcli.protocols import Source
+from memcli.readers.lines import FILL, read_records
 from memcli.text import digest
 
 TAG_LENGTH = 100
 # So much of what becomes a tag is looked at.
 MAX_TAG_SOURCE = 1000
 SESSION_STATE = "session"
+# Under this a source brings the session of a file that was rewritten.
+KEPT_SESSION_STATE = "kept-session"
 # Tool results are dropped by the filter; this much is enough to see what was dropped.
 RESULT_LENGTH = 2000
 ROLE_NAMES: dict[str, Role] = {
@@ -123,10 +127,21 @@ def kind_name(value: object, absent: str) -> str:
     return value if isinstance(value, str) and _KIND.fullmatch(value) else "other"
 
 
-def remember_first(state: dict[str, str], line: Line) -> None:
-    """Keep a digest of the file's first record in `state` as the session of records that name none."""
-    if SESSION_STATE not in state:
-        state[SESSION_STATE] = digest(line.raw.strip(b" \t\r\n\v\f\0").decode()).hex()
+def read_in_session(
+    source: Source, *, keeps: bool = True
+) -> Iterator[tuple[Line, dict[str, object]] | Skipped | Rejected]:
+    """Yield what `read_records` yields; from the first record on `source.state["session"]` is set.
+
+    It is the session of records that name none: a digest of the file's first record or, with `keeps`, what
+    `KEPT_SESSION_STATE` says. A file that lost its first lines goes on with the session it had, so that the lines that
+    stayed are known again.
+    """
+    state = source.state
+    kept = state.get(KEPT_SESSION_STATE) if keeps else None
+    for found in read_records(source):
+        if isinstance(found, tuple) and SESSION_STATE not in state:
+            state[SESSION_STATE] = kept or digest(found[0].raw.strip(FILL).decode()).hex()
+        yield found
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

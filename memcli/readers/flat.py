@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from memcli.errors import UsageError
-from memcli.model import Item, Line, Message, Rejected, Skipped
+from memcli.model import Item, Line, Message, Skipped
 from memcli.protocols import Source
 from memcli.readers.fields import (
     ROLE_NAMES,
@@ -15,11 +15,11 @@ from memcli.readers.fields import (
     identifier,
     nearest,
     normalise_timestamp,
-    remember_first,
+    read_in_session,
     tag,
     text_of,
 )
-from memcli.readers.lines import parse, read_lines, reject
+from memcli.readers.lines import reject
 
 # The names a target goes by when the user maps none; the first that is there and not null counts.
 TARGETS: dict[str, tuple[str, ...]] = {
@@ -36,9 +36,6 @@ TARGETS: dict[str, tuple[str, ...]] = {
 _FOREIGN = ("messages", "conversations", "payload")
 
 _ABSENT = object()
-
-# Under this a source brings the session of a file that was rewritten.
-KEPT_SESSION_STATE = "kept-session"
 
 
 class FlatReader:
@@ -61,25 +58,9 @@ class FlatReader:
         return bool(records) and 2 * sum(map(self._claims, records)) >= len(records)
 
     def read(self, source: Source) -> Iterator[Item]:
-        """Yield one item per line, in file order.
-
-        `source.state["session"]` is set once, by the file's first record, or to what `KEPT_SESSION_STATE` says: a file
-        that lost its first lines goes on with the session it had, so that the lines that stayed are known again.
-        """
-        state = source.state
-        kept = state.get(KEPT_SESSION_STATE)
-        for line in read_lines(source):
-            if not isinstance(line, Line):
-                yield line
-                continue
-            record = parse(line)
-            if isinstance(record, Rejected):
-                yield record
-                continue
-            if kept is not None:
-                state.setdefault(SESSION_STATE, kept)
-            remember_first(state, line)
-            yield self._item(line, record, state[SESSION_STATE])
+        """Yield one item per line, in file order. `source.state` keeps the session of records that name none."""
+        for found in read_in_session(source):
+            yield self._item(*found, source.state[SESSION_STATE]) if isinstance(found, tuple) else found
 
     def _item(self, line: Line, record: dict[str, object], first_session: str) -> Item:
         role, content = self._role(record), self._value(record, "content")

@@ -100,6 +100,16 @@ def parse(line: Line) -> dict[str, object] | Rejected:
     return reject(line, reason)
 
 
+def read_records(source: Source) -> Iterator[tuple[Line, dict[str, object]] | Skipped | Rejected]:
+    """Yield every line with its object, as `read_lines` and `parse` give them; what is none goes as it is."""
+    for line in read_lines(source):
+        if not isinstance(line, Line):
+            yield line
+            continue
+        record = parse(line)
+        yield record if isinstance(record, Rejected) else (line, record)
+
+
 def reject(line: Line, reason: str) -> Rejected:
     """Reject a line that could be read but not be understood."""
     return Rejected(line.start, line.end, line.number, reason, line.raw[:HEAD_BYTES])

@@ -6,16 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from memcli.model import Item
 from memcli.protocols import Source
-from memcli.readers.conversations import (
-    Entry,
-    Turn,
-    content_text,
-    messages_of,
-    read_entries,
-    timestamp_of,
-    tool_names,
-)
-from memcli.readers.fields import TagSets, identifier
+from memcli.readers.conversations import Turn, content_text, read_conversations, timestamp_of, tool_names
+from memcli.readers.fields import identifier
 
 _CONTENT = ("content", "refusal")
 
@@ -31,21 +23,8 @@ class OpenAIMessagesReader:
         return any(_is_own(record) for record in records)
 
     def read(self, source: Source) -> Iterator[Item]:
-        """Yield one item per message of every conversation; the last of a conversation carries the position behind it.
-
-        All of them have the line's byte span. See `messages_of` for the identities, `read_entries` for arrays.
-        """
-        tags = TagSets()
-        for entry in read_entries(source):
-            if not isinstance(entry, Entry):
-                yield entry
-                continue
-            messages = entry.record.get("messages")
-            if isinstance(messages, list):
-                tools = tool_names(entry.record.get("tools"))
-                yield from messages_of(entry, [_turn(message) for message in messages], tags, tools)
-            else:
-                yield entry.reject("no conversation: messages is missing or no list")
+        """Yield one item per message of every conversation, see `read_conversations`."""
+        return read_conversations(source, "messages", lambda _, messages: [_turn(message) for message in messages])
 
 
 def _turn(message: object) -> Turn | str:

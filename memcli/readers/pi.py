@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from memcli.model import Item, Line, Message, Origin, Rejected, Role, Skipped
+from memcli.model import Item, Line, Message, Origin, Role, Skipped
 from memcli.protocols import Source
 from memcli.readers.blocks import first_kind, listed, texts_of
 from memcli.readers.fields import (
@@ -15,9 +15,8 @@ from memcli.readers.fields import (
     identifier,
     kind_name,
     normalise_timestamp,
-    remember_first,
+    read_in_session,
 )
-from memcli.readers.lines import parse, read_lines
 
 _CWD_STATE = "cwd"
 
@@ -38,16 +37,8 @@ class PiReader:
     def read(self, source: Source) -> Iterator[Item]:
         """Yield one item per line, in file order. `source.state` keeps the header's session and folder."""
         tags = TagSets()
-        for line in read_lines(source):
-            if not isinstance(line, Line):
-                yield line
-                continue
-            record = parse(line)
-            if isinstance(record, Rejected):
-                yield record
-                continue
-            remember_first(source.state, line)
-            yield _Entry(line, record, source.state, tags).item()
+        for found in read_in_session(source):
+            yield _Entry(*found, source.state, tags).item() if isinstance(found, tuple) else found
 
 
 class _Entry:

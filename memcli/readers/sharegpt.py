@@ -6,16 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from memcli.model import Item
 from memcli.protocols import Source
-from memcli.readers.conversations import (
-    Entry,
-    Turn,
-    content_text,
-    messages_of,
-    read_entries,
-    timestamp_of,
-    tool_names,
-)
-from memcli.readers.fields import TagSets, identifier
+from memcli.readers.conversations import Turn, content_text, read_conversations, timestamp_of, tool_names
+from memcli.readers.fields import identifier
 
 _ROLE = ("from", "role")
 _CONTENT = ("value", "content", "text")
@@ -32,24 +24,16 @@ class ShareGPTReader:
         return any(_is_own(record) for record in records)
 
     def read(self, source: Source) -> Iterator[Item]:
-        """Yield one item per turn, `system` as the first; the last of a conversation carries the position behind it.
+        """Yield one item per turn, `system` as the first, see `read_conversations`."""
+        return read_conversations(source, "conversations", _turns)
 
-        All of them have the line's byte span. See `messages_of` for the identities, `read_entries` for arrays.
-        """
-        tags = TagSets()
-        for entry in read_entries(source):
-            if not isinstance(entry, Entry):
-                yield entry
-                continue
-            conversation = entry.record.get("conversations")
-            if not isinstance(conversation, list):
-                yield entry.reject("no conversation: conversations is missing or no list")
-                continue
-            turns = [_turn(turn) for turn in conversation]
-            system = entry.record.get("system")
-            if isinstance(system, str) and system.strip():
-                turns.insert(0, Turn("system", system))
-            yield from messages_of(entry, turns, tags, tool_names(entry.record.get("tools")))
+
+def _turns(record: dict[str, object], conversation: list[object]) -> list[Turn | str]:
+    turns = [_turn(turn) for turn in conversation]
+    system = record.get("system")
+    if isinstance(system, str) and system.strip():
+        turns.insert(0, Turn("system", system))
+    return turns
 
 
 def _turn(turn: object) -> Turn | str:
