@@ -34,7 +34,7 @@ ROOMS = {
     "tokenizers": {"embed"},
     "onnx": {"embed/distill", "dedup/integer_product"},
     "re2": {"extract/rules", "redact", "filters"},
-    "numpy": {"embed", "dedup/scan", "store/vectors", "ingest/resolve", "search", "protocols", "wiring"},
+    "numpy": {"embed", "dedup/scan", "store/vectors", "ingest/resolve", "maintain", "search", "protocols", "wiring"},
     "filelock": {"store"},
     "platformdirs": {"config"},
 }

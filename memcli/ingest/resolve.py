@@ -18,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memcli.dedup.gates import GATE_VERSION, merge_key
+from memcli.dedup.judge import VERBATIM, Judge, Verdict
 from memcli.dedup.scan import Block, Flood, Pairs, make_block, pairs_above, pairs_within
-from memcli.ingest.judge import VERBATIM, Judge, Verdict
-from memcli.model import Candidate
+from memcli.model import Candidate, Known, Link, NewReview
 from memcli.protocols import Embedder
+from memcli.store import dedup as dedup_rows
 from memcli.store import memories as memory_rows
 from memcli.store.db import Store
-from memcli.store.memories import Evidence, Known, Link, NewMemory, NewReview
+from memcli.store.memories import Evidence, NewMemory
 from memcli.store.vectors import Segment, Vectors
 from memcli.text import content_hash
 
@@ -122,19 +123,23 @@ class Resolver:
         known = {each.id: each for each in plan.known}
         known |= {each.id: each for each in memory_rows.by_id(self._store, sorted(stored - known.keys()))}
         followers = memory_rows.losers(self._store, _may_be_replaced(plan))
-        judge = Judge([*known.values(), *followers], self._threshold)
+        rulings = dedup_rows.rulings(self._store, [each.id for each in plan.known])
+        judge = Judge([*known.values(), *followers], self._threshold, rulings)
         result = Resolved()
         for place, item in enumerate(plan.items):
             memory_id = plan.first_id + place
-            judged = judge.take(
+            candidate = item.candidate
+            new = Known(
                 memory_id,
                 item.agent,
-                item.candidate,
+                candidate.type,
+                candidate.method,
+                candidate.content,
                 plan.hashes[place],
-                pairs.get(memory_id, ()),
-                exact=plan.exact[place],
-                left_out=left_out.get(memory_id, 0),
+                embedded=not plan.exact[place],
+                link=None,
             )
+            judged = judge.take(new, pairs.get(memory_id, ()), left_out=left_out.get(memory_id, 0))
             result.reviews.extend(judged.reviews)
             result.memories.append(_row(item, memory_id, plan, place, judged))
         result.links, result.relinked = judge.links()

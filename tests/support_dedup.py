@@ -1,0 +1,29 @@
+"""What the tests of dedup share: databases of generated memories, and dedup in process."""
+
+from pathlib import Path
+
+from support_ingest import Quiet, environ, logical, quick_model
+
+from memcli.commands import dedup as command
+from memcli.config import Config
+
+
+def dedup(db, *, progress=None, agent=None, batch_size=1024, max_memory=1_000_000_000, **request):
+    """Deduplicate `db`; the report."""
+    config = Config(db=Path(db), agent=agent, batch_size=batch_size, max_memory=max_memory)
+    with quick_model():
+        return command.dedup(config, command.Request(**request), progress or Quiet(), environ())
+
+
+def content(db):
+    """What a database says of memories and merges, without what an ingest counted when it made them."""
+    found = logical(db)
+    found["memories"] = [row[:-3] for row in found["memories"]]
+    found["windows"] = [row[:8] + row[10:] for row in found["windows"]]
+    found["links"] = [row[:6] for row in found["links"]]
+    losers = {row[0] for row in found["links"]}
+    found["reviews"] = [row for row in found["reviews"] if not losers & set(row[:2])]
+    # An exact duplicate has neither vector nor words of its own, one that is found later keeps what it has.
+    for name in ("vectors", "words"):
+        del found[name]
+    return found
