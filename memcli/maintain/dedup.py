@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from memcli import __version__
 from memcli.dedup.gates import GATE_VERSION
-from memcli.dedup.judge import ACCEPTED, VERBATIM, Judge, Verdict
+from memcli.dedup.judge import ACCEPTED, MAX_REVIEW_PAIRS, VERBATIM, Judge, Verdict
 from memcli.maintain.report import DedupReport
 from memcli.maintain.slices import Slice, Slicer
 from memcli.model import Known, Link, NewReview, Ruling
@@ -53,9 +53,8 @@ class _Batch:
     generation: int
     ended: list[Ended] = field(default_factory=list)
     added: list[Link] = field(default_factory=list)
-    reviews: list[NewReview] = field(default_factory=list)
+    failed: dict[int, Verdict] = field(default_factory=dict)
     verdicts: Counter[str] = field(default_factory=Counter)
-    review_pairs: int = 0
     timings: dict[str, float] = field(default_factory=dict)
 
 
@@ -133,7 +132,6 @@ class Dedup:
             surroundings.rulings,
             dedup_rows.centres(self._store, ids, ACCEPTED),
         )
-        failed: dict[int, Verdict] = {}
         dropped: set[int] = set()
         for part in batch.slices:
             for member in part.members:
@@ -147,9 +145,8 @@ class Dedup:
                 verdict = judge.take(flat, part.pairs.get(member.id, ()), left_out=part.left_out.get(member.id, 0))
                 batch.verdicts[verdict.decision] += 1
                 if verdict.decision == "review":
-                    failed[member.id] = verdict
+                    batch.failed[member.id] = verdict
         self._collect_changes(batch, surroundings, judge, dropped)
-        self._collect_reviews(batch, failed)
         self._took(batch, "judge", began)
 
     def _is_below(self, link: Link) -> bool:
@@ -180,12 +177,14 @@ class Dedup:
             if follower.content_hash == surroundings.hash_of(centre.loser):
                 batch.added.append(replace(centre, loser=follower.id, kind="exact"))
 
-    def _collect_reviews(self, batch: _Batch, failed: dict[int, Verdict]) -> None:
-        kept = dedup_rows.review_room(self._store, list(failed))
-        for memory_id, verdict in failed.items():
-            batch.review_pairs += verdict.review_pairs
-            room = max(len(verdict.reviews) - kept.get(memory_id, 0), 0)
-            batch.reviews.extend(verdict.reviews[:room] if kept.get(memory_id) else verdict.reviews)
+    def _reviews(self, batch: _Batch) -> list[NewReview]:
+        """The pairs to list: the strongest, as far as there is room beside those listed already."""
+        kept = dedup_rows.review_room(self._store, list(batch.failed))
+        return [
+            review
+            for memory_id, verdict in batch.failed.items()
+            for review in verdict.reviews[: max(MAX_REVIEW_PAIRS - kept.get(memory_id, 0), 0)]
+        ]
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -196,7 +195,7 @@ class Dedup:
             run_rows.write_run(conn, self._run_id, COMMAND, __version__, self._started_at)
             dedup_rows.end_links(conn, batch.ended, self._run_id)
             dedup_rows.add_links(conn, batch.added, self._evidence, self._run_id)
-            kept = dedup_rows.add_reviews(conn, batch.reviews, self._evidence, self._run_id)
+            kept = dedup_rows.add_reviews(conn, self._reviews(batch), self._evidence, self._run_id)
             dedup_rows.write_watermarks(conn, self._scope, self._evidence, reached.items(), self._run_id)
         self._took(batch, "commit", began)
         report = self.report
@@ -209,7 +208,7 @@ class Dedup:
         )
         report.review += batch.verdicts["review"]
         report.new += batch.verdicts["new"]
-        report.review_pairs += batch.review_pairs
+        report.review_pairs += sum(verdict.review_pairs for verdict in batch.failed.values())
         report.kept_pairs += kept
 
     def _settle(self, last: int | None) -> None:

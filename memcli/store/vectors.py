@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import json
 import sqlite3
@@ -20,6 +21,10 @@ _ID_BYTES, _FLOAT_BYTES = 8, 4
 # Merging holds the rows in memory several times over, and the heap keeps room for the largest block it has seen: larger
 # segments would decide the peak of a run.
 MAX_MERGED_ROWS = 1 << 12
+_INSERT = (
+    "INSERT INTO segments (agent_id, model_id, count, dim, first_memory_id, last_memory_id, memory_ids, vectors,"
+    " hash, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -86,6 +91,32 @@ class Vectors:
             segment = self._cached.pop(segment_id, None)
             if segment is not None:
                 self._cached_bytes -= segment.size
+
+    def insert(
+        self, conn: sqlite3.Connection, agent: str, memory_ids: Sequence[int], rows: Sequence[NDArray[np.float32]]
+    ) -> None:
+        """Put rows of stored memories (ids ascending) between those of their agent, in the transaction of `conn`.
+
+        Each goes into the segment that its id belongs to, so that the ids of an agent's segments stay apart.
+        """
+        listed = conn.execute(
+            "SELECT id, first_memory_id FROM segments WHERE model_id = ? AND agent_id = ? ORDER BY first_memory_id",
+            (self._model_id, agent),
+        ).fetchall()
+        firsts = [first for _, first in listed]
+        places: dict[int, list[int]] = {}
+        for number, memory_id in enumerate(memory_ids):
+            place = max(bisect.bisect_right(firsts, memory_id) - 1, 0)
+            places.setdefault(listed[place][0] if listed else 0, []).append(number)
+        for segment_id, numbers in places.items():
+            ids = np.array([memory_ids[number] for number in numbers], dtype=np.int64)
+            vectors = np.stack([rows[number] for number in numbers])
+            for old in self._loaded([segment_id] if listed else []):
+                ids, vectors = np.concatenate([old.memory_ids, ids]), np.concatenate([old.vectors, vectors])
+            order = np.argsort(ids)
+            conn.execute("DELETE FROM segments WHERE id = ?", (segment_id,))
+            conn.execute(_INSERT, _row(agent, self._model_id, ids[order], vectors[order], now()))
+            self.forget([segment_id])
 
     def _loaded(self, segment_ids: Sequence[int]) -> Iterator[Segment]:
         absent = [segment_id for segment_id in segment_ids if segment_id not in self._cached]
@@ -157,11 +188,7 @@ def append_segments(
         all_vectors = [*(np.frombuffer(raw, dtype="<f4").reshape(-1, vectors.shape[1]) for _, raw in parts), vectors]
         rows.append(_row(agent, model_id, np.concatenate(all_ids), np.concatenate(all_vectors), created))
     conn.executemany("DELETE FROM segments WHERE id = ?", [(segment_id,) for segment_id in gone])
-    conn.executemany(
-        "INSERT INTO segments (agent_id, model_id, count, dim, first_memory_id, last_memory_id, memory_ids, vectors,"
-        " hash, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        rows,
-    )
+    conn.executemany(_INSERT, rows)
     return gone
 
 
