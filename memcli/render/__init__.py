@@ -2,6 +2,7 @@
 
 from memcli.render.bench import announce, show_ingest_benchmark
 from memcli.render.config import show_config
+from memcli.render.dedup import show_decision, show_dedup, show_explanation, show_pairs, show_question, show_undo
 from memcli.render.formats import show_formats
 from memcli.render.ingest import explain_rejected, show_ingest
 from memcli.render.metrics import metrics_text
@@ -24,14 +25,20 @@ __all__ = [
     "show_change",
     "show_config",
     "show_coverage",
+    "show_decision",
+    "show_dedup",
+    "show_explanation",
     "show_exported",
     "show_formats",
     "show_ingest",
     "show_ingest_benchmark",
+    "show_pairs",
+    "show_question",
     "show_rule",
     "show_rules",
     "show_stats",
     "show_trial",
+    "show_undo",
     "warn",
     "write",
 ]
