@@ -27,3 +27,32 @@ def content(db):
     for name in ("vectors", "words"):
         del found[name]
     return found
+
+
+def _config(db):
+    return Config(db=Path(db))
+
+
+def undo(db, *, run_id=None, merge_id=None):
+    """Undo a run or a merge; the report."""
+    return command.undo(_config(db), environ(), run_id=run_id, merge_id=merge_id, dry_run=False)
+
+
+def review(db):
+    """The pairs to decide."""
+    return command.review(_config(db))
+
+
+def accept(db, review_id):
+    """Accept a pair."""
+    return command.accept(_config(db), review_id, environ(), dry_run=False)
+
+
+def reject(db, review_id):
+    """Reject a pair."""
+    return command.reject(_config(db), review_id, dry_run=False)
+
+
+def explain(db, memory_id):
+    """Explain a memory."""
+    return command.explain(_config(db), memory_id, environ())

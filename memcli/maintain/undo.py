@@ -177,7 +177,7 @@ class _Undo:
         alone = [memory_id for memory_id in losers if memory_id not in self._live.by_loser]
         with store.transaction(store.generation()) as conn:
             if of_run is not None:
-                report.reopened = undo_rows.reopen_reviews(conn, of_run[0])
+                report.reopened = undo_rows.reopen_reviews(conn, of_run[0], COMMAND)
                 report.reviews = undo_rows.drop_reviews(conn, of_run[0]) if of_run[1] == DEDUP else 0
             if not (self.ended or self.revived or report.reopened or report.reviews):
                 return

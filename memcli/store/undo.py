@@ -127,8 +127,13 @@ def drop_reviews(conn: sqlite3.Connection, run_id: int) -> int:
     ).rowcount
 
 
-def reopen_reviews(conn: sqlite3.Connection, run_id: int) -> int:
-    """Put pairs that a run rejected back on the list; how many."""
+def reopen_reviews(conn: sqlite3.Connection, run_id: int, undo: str) -> int:
+    """Put pairs that a run rejected back on the list; how many. One whose own run was undone by `undo` goes away."""
+    conn.execute(
+        "DELETE FROM review_pairs WHERE decided_run_id = ? AND status = 'rejected' AND run_id IN"
+        " (SELECT json_extract(report, '$.of_run') FROM runs WHERE command = ?)",
+        (run_id, undo),
+    )
     return conn.execute(
         "UPDATE review_pairs SET status = 'open', decided_run_id = NULL, decided_at = NULL"
         " WHERE decided_run_id = ? AND status = 'rejected'",
