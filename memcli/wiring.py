@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from memcli.store.vectors import Coding
+
 BUILT_TIERS = ("rules", "verbatim")
 
 
@@ -71,6 +73,15 @@ class LazyRuleExtractor:
             for problem in (*problems, *self._extractor.problems):
                 self._note(problem)
         return self._extractor
+
+
+def coding() -> Coding:
+    """How vectors and texts are made ready for the scan."""
+    from memcli.dedup.codes import encode  # noqa: PLC0415 - numpy takes 0.1 s
+    from memcli.dedup.gates import GATE_VERSION, merge_key  # noqa: PLC0415 - as above
+    from memcli.store.vectors import Coding  # noqa: PLC0415 - as above
+
+    return Coding(encode, merge_key, GATE_VERSION)
 
 
 def model_of(store: Store, environ: Mapping[str, str]) -> ModelFiles:

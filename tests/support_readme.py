@@ -41,7 +41,7 @@ TABLES = {
     "dedup_watermarks": "scope, model, threshold and gate version: up to which memory `dedup` has compared",
     "rules": "rule of the user: pattern, what it keeps, for which agent and roles",
     "disabled_starter_rules": "built-in rule that is switched off",
-    "segments": "block of the vector matrix: memory ids, float32 vectors, checksum",
+    "segments": "block of the vector matrix: memory ids, float32 vectors, int8 codes, merge keys, checksum",
     "memories_fts": "keyword index entry (FTS5)",
     "meta": "setting of the database: embedding model, corpus generation",
 }

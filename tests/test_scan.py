@@ -4,11 +4,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from memcli.dedup import flood as floods
 from memcli.dedup import scan
-from memcli.dedup.scan import Flood, make_block, pairs_above, pairs_within
+from memcli.dedup.codes import SHIFT, STEP, encode
+from memcli.dedup.flood import Flood
+from memcli.dedup.scan import make_block, pairs_above, pairs_among, pairs_within
 
 DIM = 32
 
@@ -67,8 +70,10 @@ def cut(ids, vectors, cuts):
 def small_tiles(monkeypatch):
     """Tiles of a few rows, so that few vectors have many borders."""
     monkeypatch.setattr(scan, "_QUERIES_AT_ONCE", 5)
-    monkeypatch.setattr(scan, "_ROWS_AT_ONCE", 7)
-    monkeypatch.setattr(scan, "_SCORED_AT_ONCE", 3)
+    monkeypatch.setattr(scan, "_ROWS_AT_ONCE", 3)
+    monkeypatch.setattr(scan, "_ROWS_PER_TASK", 7)
+    monkeypatch.setattr(scan, "_SCORED_AT_ONCE", 2)
+    monkeypatch.setattr(scan, "HELD", 11)
 
 
 any_vectors = st.tuples(st.sampled_from(KINDS), st.integers(0, 2**32), st.integers(0, 30), st.integers(0, 30))
@@ -125,19 +130,19 @@ def test_a_pair_that_float32_rounds_below_the_threshold_is_found():
 def test_no_product_of_codes_is_further_off_than_the_bound_allows(kind, monkeypatch):
     monkeypatch.undo()
     vectors = kind(np.random.default_rng(4), 300)
-    (tile,) = make_block(np.arange(150), vectors[150:]).tiles
-    left = scan._Left.of(vectors[:150], 0)
-    codes = left.codes.astype(np.int64) - 128
-    estimates = left.scale * tile.scale * (codes @ tile.codes.astype(np.int64))
-    errors = np.abs(estimates - vectors[:150].astype(np.float64) @ vectors[150:].astype(np.float64).T)
-    assert errors.max() <= scan._bound(left, tile)
+    queries = scan._Queries._of(0, vectors[:150], np.arange(150), 0)
+    codes = encode(vectors[150:])
+    products = (codes.values.astype(np.int64) - SHIFT) @ queries.codes.astype(np.int64)
+    estimates = codes.scales[:, STEP].astype(np.float64)[:, None] * queries.step * products
+    errors = np.abs(estimates - vectors[150:].astype(np.float64) @ vectors[:150].astype(np.float64).T)
+    assert (errors <= scan._bounds(queries, codes.scales)[:, None]).all()
 
 
 def test_codes_leave_room_for_processors_that_add_two_products_in_16_bits():
     vectors = random_vectors(np.random.default_rng(5), 50)
-    left, block = scan._Left.of(vectors, 0), make_block(np.arange(50), vectors)
-    assert all(2 * 255 * int(np.abs(tile.codes.astype(int)).max()) < 2**15 for tile in block.tiles)
-    assert left.codes.dtype == np.uint8
+    queries, codes = scan._Queries._of(0, vectors, np.arange(50), 0), encode(vectors)
+    assert 2 * int(codes.values.max()) * int(np.abs(queries.codes.astype(int)).max()) < 2**15
+    assert codes.values.dtype == np.uint8
 
 
 def test_the_shipped_graph_is_the_one_its_recipe_makes():
@@ -173,24 +178,143 @@ def test_nothing_to_search_gives_nothing():
         assert (found.query.dtype, found.id.dtype, found.score.dtype) == (np.int64, np.int64, np.float64)
 
 
+# --- stored vectors among themselves ---------------------------------------------------------------------------------
+
+
+def among(blocks, threshold, **options):
+    """All groups, and their pairs in one list."""
+    groups = list(pairs_among(lambda: iter(blocks), threshold, **options))
+    found = [(g.later.tolist(), g.earlier.tolist(), g.score.tolist()) for g in groups]
+    return groups, [pair for each in found for pair in zip(*each, strict=True)]
+
+
+def naive_among(ids, vectors, threshold, after):
+    pairs = naive(vectors, ids, vectors, threshold)
+    named = [(int(ids[query]), other, score) for query, other, score in pairs]
+    return sorted(pair for pair in named if pair[1] < pair[0] and pair[0] > after)
+
+
 @settings(deadline=None)
-@given(st.integers(0, 2**32), st.integers(2, 12), st.integers(0, 30))
-def test_in_a_flood_every_pair_of_one_key_is_found_and_all_others_are_counted(seed, queries, count):
+@given(
+    any_vectors, st.sampled_from([0.999999, 0.95, 0.5]), st.lists(st.integers(0, 60), max_size=5), st.integers(0, 70)
+)
+def test_pairs_among_are_the_naive_pairs_above_the_watermark_in_ascending_order(drawn, threshold, cuts, after):
+    kind, seed, some, more = drawn
+    count = some + more
+    vectors, ids = kind(np.random.default_rng(seed), count), np.arange(3, count + 3)
+    blocks = [make_block(*each) for each in cut(ids, vectors, [min(at, count) for at in cuts])]
+    groups, found = among(blocks, threshold, after=after)
+    assert found == naive_among(ids, vectors, threshold, after)
+    looked_up = [memory_id for group in groups for memory_id in group.ids.tolist()]
+    assert looked_up == [memory_id for memory_id in ids.tolist() if memory_id > after]
+    assert all(set(group.later.tolist()) <= set(group.ids.tolist()) for group in groups)
+    assert all(len(group.ids) <= scan.HELD and not group.left_out.any() for group in groups)
+
+
+@settings(deadline=None)
+@given(
+    any_vectors, st.sampled_from([0.999999, 0.95, 0.5]), st.lists(st.integers(0, 60), max_size=5), st.integers(0, 70)
+)
+def test_pairs_among_are_the_naive_pairs_where_ids_do_not_ascend(drawn, threshold, cuts, after):
+    kind, seed, some, more = drawn
+    count = some + more
     rng = np.random.default_rng(seed)
-    vectors = np.repeat(unit(rng.normal(size=(1, DIM))), queries + count, axis=0)
-    keys = rng.integers(0, 3, queries + count)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scan, "FLOOD_PAIRS", 0)
-        patch.setattr(scan, "STRONGEST", 2)
-        flood = Flood(lambda: keys[:queries], lambda ids: keys[ids], np.zeros(queries, dtype=np.int64))
-        block = make_block(np.arange(queries, queries + count), vectors[queries:])
-        found = listed(pairs_above(vectors[:queries], [block], 0.9, flood))
-        own = Flood(lambda: keys[:queries], keys[:queries].__getitem__, np.zeros(queries, dtype=np.int64))
-        within = listed(pairs_within(vectors[:queries], 0.9, own))
-    expected = naive(vectors[:queries], range(queries, queries + count), vectors[queries:], 0.9)
+    vectors, ids = kind(rng, count), rng.permutation(70)[:count] + 1
+    blocks = [make_block(*each) for each in cut(ids, vectors, [min(at, count) for at in cuts])]
+    _, found = among(blocks, threshold, after=after)
+    assert sorted(found) == naive_among(ids, vectors, threshold, after)
+
+
+def test_nothing_above_the_watermark_is_one_look_at_the_ids():
+    vectors = random_vectors(np.random.default_rng(6), 40)
+    reads = []
+
+    def blocks():
+        reads.append(1)
+        yield make_block(np.arange(40), vectors)
+
+    assert list(pairs_among(blocks, 0.1, after=39)) == []
+    assert len(reads) == 1
+
+
+# --- floods ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def early_floods(monkeypatch):
+    monkeypatch.setattr(floods, "FLOOD_PAIRS", 1)
+    for module in (scan, floods):
+        monkeypatch.setattr(module, "SAME_KEY", 3)
+        monkeypatch.setattr(module, "STRONGEST", 2)
+
+
+def templated(rng, count):
+    """Vectors that are all near one another, some of them equal, and their keys."""
+    vectors = unit(np.ones(DIM) + rng.normal(size=(count, DIM)) * 0.1)[rng.integers(0, count, count)]
+    return vectors, rng.integers(0, 1 + count // 4, count)
+
+
+def assert_dammed(found, expected, keys, left_out):
+    """Of each query at least the strongest pairs, of its key and of others, and a true count of the rest."""
     assert set(found) <= set(expected)
-    assert {pair for pair in expected if keys[pair[0]] == keys[pair[1]]} <= set(found)
-    assert len(found) + flood.left_out.sum() == len(expected)
-    once = [pair for pair in naive(vectors[:queries], range(queries), vectors[:queries], 0.9) if pair[1] < pair[0]]
-    assert {pair for pair in once if keys[pair[0]] == keys[pair[1]]} <= set(within) <= set(once)
-    assert len(within) + own.left_out.sum() == len(once)
+    for query in {pair[0] for pair in expected}:
+        mine = [pair for pair in expected if pair[0] == query]
+        kept = {pair for pair in found if pair[0] == query}
+        for same, limit in ((True, 3), (False, 2)):
+            pairs = [pair for pair in mine if (keys[pair[0]] == keys[pair[1]]) == same]
+            strongest = sorted(pairs, key=lambda pair: (-pair[2], pair[1]))[:limit]
+            scores = sorted((pair[2] for pair in kept if pair in pairs), reverse=True)
+            assert np.allclose(scores[:limit], [pair[2] for pair in strongest], atol=1e-6)
+        assert len(mine) - len(kept) == left_out[query]
+
+
+@pytest.mark.usefixtures("early_floods")
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 2**32), st.integers(2, 12), st.integers(1, 30), st.lists(st.integers(0, 30), max_size=3))
+def test_in_a_flood_the_strongest_pairs_are_found_and_the_others_are_counted(seed, queries, count, cuts):
+    vectors, keys = templated(np.random.default_rng(seed), queries + count)
+    ids = np.arange(queries, queries + count)
+    flood = Flood(lambda: keys[:queries], np.zeros(queries, dtype=np.int64))
+    parts = cut(ids, vectors[queries:], [min(at, count) for at in cuts])
+    blocks = [make_block(some, rows, lambda some=some: keys[some]) for some, rows in parts]
+    found = listed(pairs_above(vectors[:queries], blocks, 0.98, flood))
+    assert_dammed(found, naive(vectors[:queries], ids, vectors[queries:], 0.98), keys, flood.left_out)
+    own = Flood(lambda: keys[:queries], np.zeros(queries, dtype=np.int64))
+    within = listed(pairs_within(vectors[:queries], 0.98, own))
+    assert_dammed(within, naive_among(np.arange(queries), vectors[:queries], 0.98, -1), keys, own.left_out)
+
+
+@pytest.mark.usefixtures("early_floods")
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 2**32), st.integers(2, 50), st.lists(st.integers(0, 50), max_size=3), st.integers(0, 50))
+def test_floods_are_dammed_among_stored_vectors(seed, count, cuts, after):
+    vectors, keys = templated(np.random.default_rng(seed), count)
+    parts = cut(np.arange(count), vectors, [min(at, count) for at in cuts])
+    blocks = [make_block(some, rows, lambda some=some: keys[some]) for some, rows in parts]
+    groups, found = among(blocks, 0.98, after=after, flood=True)
+    left_out = {memory_id: left for g in groups for memory_id, left in zip(g.ids.tolist(), g.left_out, strict=True)}
+    assert_dammed(found, naive_among(np.arange(count), vectors, 0.98, after), keys, left_out)
+
+
+def test_a_flood_is_bounded(monkeypatch):
+    monkeypatch.undo()
+    rng = np.random.default_rng(8)
+    vectors = unit(np.ones(64) + rng.normal(size=(6000, 64)) * 0.05)
+    keys = np.arange(6000) // 2000
+    blocks = [make_block(ids, vectors[ids], lambda ids=ids: keys[ids]) for ids in np.split(np.arange(6000), 3)]
+    groups, found = among(blocks, 0.9, flood=True)
+    assert len(found) <= 6000 * (floods.FLOOD_PAIRS + floods.SAME_KEY + floods.STRONGEST)
+    assert len(found) + sum(int(group.left_out.sum()) for group in groups) == 6000 * 5999 // 2
+
+
+@pytest.mark.usefixtures("early_floods")
+def test_what_is_kept_of_a_flood_does_not_depend_on_the_number_of_threads(monkeypatch):
+    vectors, keys = templated(np.random.default_rng(9), 200)
+    block = make_block(np.arange(200), vectors, lambda: keys)
+    results = []
+    for threads in (1, 2, 5):
+        monkeypatch.setattr(scan, "_threads", lambda threads=threads: threads)
+        results.append(
+            [(g.later.tolist(), g.earlier.tolist(), g.left_out.tolist()) for g in among([block], 0.98, flood=True)[0]]
+        )
+    assert results[0] == results[1] == results[2]

@@ -190,7 +190,7 @@ def test_without_dbstat_the_stored_values_are_added_up(db, monkeypatch):
         sizes = collect(store).sizes
     assert not sizes.exact
     assert sizes.total == db.stat().st_size
-    blobs = query(db, "SELECT sum(length(vectors) + length(memory_ids)) FROM segments")[0][0]
+    blobs = query(db, "SELECT sum(length(vectors) + length(memory_ids) + length(codes)) FROM segments")[0][0]
     assert blobs < sizes.tables["segments"] < blobs * 1.5
     assert sizes.tables["memories_fts"] > 0
 

@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support_ingest import FIXTURES, append, assert_same, assistant, flat, logical, query, run, user, write
 
+from memcli.dedup.codes import encode
 from memcli.errors import DamagedError, LockedError, MismatchError, NoDatabaseError, UsageError
 from memcli.ingest import run as ingest_run
 from memcli.store import files, memories, messages, runs, schema
 from memcli.store.db import Store, run_lock
-from memcli.store.vectors import Vectors, append_segments
+from memcli.store.vectors import Coding, NewRows, Vectors, append_segments
 from memcli.text import digest
 
 INPUT = FIXTURES / "transcripts"
@@ -274,6 +275,17 @@ def vectors_of(ids):
     return np.array([[each, -each, 0.5, each % 7] for each in ids], dtype=np.float32)
 
 
+CODING = Coding(encode, len, "1")
+
+
+def new_rows(ids, keys=None):
+    return NewRows(np.array(ids, dtype=np.int64), vectors_of(ids), keys)
+
+
+def append_new(conn, blocks, model="model", coding=CODING, made=None):
+    return append_segments(conn, model, {agent: new_rows(ids) for agent, ids in blocks.items()}, coding, made or {})
+
+
 def check(store, model, cache):
     """Every vector of the model (agent -> ids) is in one segment of its agent, and is found by its id."""
     stored = {agent: [] for agent in model}
@@ -286,15 +298,29 @@ def check(store, model, cache):
     found = cache.rows([*all_ids, 10**9, -1])
     assert found.keys() == set(all_ids)
     assert all(row.tolist() == vectors_of([each])[0].tolist() for each, row in found.items())
-    for raw_ids, raw_vectors, stored_hash in store.conn.execute("SELECT memory_ids, vectors, hash FROM segments"):
-        assert hashlib.blake2b(raw_ids + raw_vectors, digest_size=16).digest() == stored_hash
+    for *raw, stored_hash in store.conn.execute("SELECT memory_ids, vectors, codes, scales, hash FROM segments"):
+        assert hashlib.blake2b(b"".join(raw), digest_size=16).digest() == stored_hash
+
+
+def assert_coded(cache):
+    """Stored codes are those of the vectors, and the cache counts all that it holds."""
+    held = 0
+    for _, segment in cache.segments():
+        made = encode(segment.vectors)
+        assert (segment.codes.values == made.values).all()
+        assert (segment.codes.scales == made.scales).all()
+        parts = (segment.memory_ids, segment.vectors, segment.codes.values, segment.codes.scales, segment.keys)
+        held += sum(part.nbytes for part in parts if part is not None)
+    assert cache.cached_bytes <= min(held, cache._max_memory)
+    if cache._max_memory > held:
+        assert cache.cached_bytes == held
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), st.integers(1, 90), min_size=1), max_size=40), st.booleans())
 def test_appended_segments_hold_what_a_dictionary_holds(tmp_path_factory, batches, tiny_cache):
     with Store.create(tmp_path_factory.mktemp("segments") / "memory.db") as store:
-        cache = Vectors(store, "model", 100 if tiny_cache else 10**9)
+        cache = Vectors(store, "model", 100 if tiny_cache else 10**9, CODING)
         model, next_id = {}, 1
         for batch in batches:
             blocks = {}
@@ -302,11 +328,12 @@ def test_appended_segments_hold_what_a_dictionary_holds(tmp_path_factory, batche
                 ids = list(range(next_id, next_id + size))
                 next_id += size + 1
                 model.setdefault(agent, []).extend(ids)
-                blocks[agent] = (np.array(ids, dtype=np.int64), vectors_of(ids))
+                blocks[agent] = ids
             with store.transaction(store.generation()) as conn:
-                gone = append_segments(conn, "model", blocks)
+                gone = append_new(conn, blocks)
             cache.forget(gone)
             check(store, model, cache)
+            assert_coded(cache)
 
 
 def test_a_thousand_small_batches_leave_few_segments_and_rewrite_little(db):
@@ -316,7 +343,7 @@ def test_a_thousand_small_batches_leave_few_segments_and_rewrite_little(db):
         for number in range(1, 1001):
             ids = [number]
             with store.transaction(number - 1) as conn:
-                cache.forget(append_segments(conn, "model", {"a": (np.array(ids), vectors_of(ids))}))
+                cache.forget(append_new(conn, {"a": ids}))
             last = store.conn.execute("SELECT max(id), count FROM segments").fetchone()
             written += last[1]
         assert store.conn.execute("SELECT count(*) FROM segments").fetchone()[0] <= 16
@@ -327,8 +354,7 @@ def test_a_thousand_small_batches_leave_few_segments_and_rewrite_little(db):
 def test_segments_of_another_model_or_agent_are_left_alone(db):
     with Store.create(db) as store, store.transaction(0) as conn:
         for number in range(1, 9):
-            block = np.array([number]), vectors_of([number])
-            append_segments(conn, f"model {number % 2}", {f"agent {number % 4 // 2}": block})
+            append_new(conn, {f"agent {number % 4 // 2}": [number]}, f"model {number % 2}")
         found = Vectors(store, "model 1", 10**9).segments(["agent 0"])
         assert [(agent, segment.memory_ids.tolist()) for agent, segment in found] == [
             ("agent 0", [1]),
@@ -347,17 +373,88 @@ def test_a_small_cache_gives_what_a_large_one_gives(db, max_memory):
         with store.transaction(0) as conn:
             for agent, size in [("a", 9), ("b", 3), ("c", 5), ("d", 7), ("e", 2)]:
                 model[agent] = [next(ids) for _ in range(size)]
-                append_segments(conn, "model", {agent: (np.array(model[agent]), vectors_of(model[agent]))})
+                append_new(conn, {agent: model[agent]})
         for wanted in ("e", "ab", "dc", "abcde", "d", "ae", "edcba"):
             check(store, {agent: model[agent] for agent in wanted}, cache)
+            assert cache.cached_bytes <= max_memory
 
 
-def test_a_segment_of_the_wrong_length_is_damage(db):
+@pytest.mark.parametrize("column", ["memory_ids", "vectors", "codes", "scales", "keys"])
+def test_a_segment_of_the_wrong_length_is_damage(db, column):
     with Store.create(db) as store, store.transaction(0) as conn:
-        append_segments(conn, "model", {"a": (np.array([1, 2]), vectors_of([1, 2]))})
-        conn.execute("UPDATE segments SET vectors = substr(vectors, 2)")
+        append_segments(conn, "model", {"a": new_rows([1, 2], np.array([7, 8]))}, CODING, {})
+        conn.execute(f"UPDATE segments SET {column} = substr({column}, 2)")
         with pytest.raises(DamagedError, match="segment 1"):
-            list(Vectors(store, "model", 10**9).segments())
+            list(Vectors(store, "model", 10**9, CODING).segments())
+
+
+def test_a_cache_that_is_too_small_keeps_what_it_has_through_scans_of_everything(db):
+    with Store.create(db) as store:
+        with store.transaction(0) as conn:
+            for agent in "abcdefgh":
+                append_new(conn, {agent: [ord(agent)]})
+        size = next(Vectors(store, "model", 10**9, CODING).segments())[1].size
+        cache = Vectors(store, "model", 3 * size, CODING)
+        scans = [[segment for _, segment in cache.segments()] for _ in range(3)]
+        assert [each is again for each, again in zip(scans[1], scans[2], strict=True)] == [True] * 3 + [False] * 5
+        scans = [[segment for _, segment in cache.segments(["g", "h"])] for _ in range(4)]
+        assert [each is again for each, again in zip(scans[2], scans[3], strict=True)] == [True] * 2
+
+
+def test_segments_without_codes_are_read_with_codes_and_merged_with_codes(db):
+    with Store.create(db) as store:
+        cache = Vectors(store, "model", 10**9, CODING)
+        with store.transaction(0) as conn:
+            append_new(conn, {"a": [1, 2, 3]})
+            append_new(conn, {"a": [4, 5, 6]})
+            conn.execute("UPDATE segments SET codes = NULL, scales = NULL WHERE id = 1")
+        assert_coded(cache)
+        with store.transaction(1) as conn:
+            append_new(conn, {"a": [7]})
+            cache.forget(append_new(conn, {"a": [8, 9]}))
+        assert_coded(cache)
+        check(store, {"a": list(range(1, 10))}, cache)
+
+
+def test_keys_are_made_once_and_again_under_another_version(db, tmp_path):
+    texts = [f"Crate {number} stands in row {number * 7} of the hall." for number in range(6)]
+    run(db, write(tmp_path / "a.jsonl", *map(flat, texts)), extract=("verbatim",))
+    asked = []
+
+    def keyed(version):
+        return Coding(encode, lambda text: asked.append(text) or len(text), version)
+
+    with Store.create(db) as store:
+        model = store.meta("model_id")
+        for version, made in (("7", texts), ("7", []), ("8", texts)):
+            asked.clear()
+            cache = Vectors(store, model, 10**9, keyed(version))
+            found = [key for _, segment in cache.segments() for key in cache.keys(segment).tolist()]
+            assert found == [len(text) for text in texts]
+            assert sorted(asked) == sorted(made)
+            with store.transaction(store.generation()) as conn:
+                assert append_segments(conn, model, {}, cache.coding, cache.made_keys) == []
+            cache.forget([])
+            (again,) = (segment for _, segment in cache.segments())
+            assert again.keys.tolist() == found
+        (*raw, keys, stored) = store.conn.execute(
+            "SELECT memory_ids, vectors, codes, scales, keys, hash FROM segments"
+        ).fetchone()
+        hashes = [hashlib.blake2b(part, digest_size=16).digest() for part in (b"".join(raw), keys)]
+        assert stored == b"".join(hashes)
+
+
+def test_a_merged_segment_has_keys_where_all_of_its_parts_have_them(db):
+    with Store.create(db) as store:
+        for agent, last in (("a", np.array([90])), ("b", None)):
+            with store.transaction(store.generation()) as conn:
+                for number in (1, 2, 3):
+                    rows = {agent: new_rows([number], np.array([number * 10]))}
+                    append_segments(conn, "model", rows, CODING, {})
+                append_segments(conn, "model", {agent: new_rows([4], last)}, CODING, {})
+        found = {agent: segment.keys for agent, segment in Vectors(store, "model", 10**9, CODING).segments()}
+        assert found["a"].tolist() == [10, 20, 30, 90]
+        assert found["b"] is None
 
 
 def test_a_thousand_runs_of_a_few_messages_leave_few_segments(db, tmp_path):

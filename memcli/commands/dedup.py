@@ -56,7 +56,7 @@ def dedup(config: Config, request: Request, progress: Progress, environ: Mapping
             Scope(config.agent, request.across_types, request.across_agents),
             request.rethreshold,
         )
-        vectors = Vectors(store, files.model_id, config.max_memory)
+        vectors = Vectors(store, files.model_id, config.max_memory, wiring.coding())
         report = Dedup(store, vectors, files.model_id, options, progress).run()
     report.db, report.dry_run = str(config.db), request.dry_run
     return report
@@ -73,7 +73,7 @@ def accept(config: Config, review_id: int, environ: Mapping[str, str], *, dry_ru
     """Merge a pair, as the user says that it is the same."""
     with _writing(config, dry_run=dry_run) as store:
         files = wiring.model_of(store, environ)
-        vectors = Vectors(store, files.model_id, config.max_memory)
+        vectors = Vectors(store, files.model_id, config.max_memory, wiring.coding())
         evidence = Evidence(files.model_id, _threshold(config, files), GATE_VERSION)
         decision = review_case.accept(store, vectors, evidence, review_id)
     decision.db, decision.dry_run = str(config.db), dry_run
@@ -92,7 +92,7 @@ def explain(config: Config, memory_id: int, environ: Mapping[str, str]) -> Expla
     """The star of a memory, with the evidence, and what is near it."""
     with Store.open(config.db) as store:
         files = wiring.model_of(store, environ)
-        vectors = Vectors(store, files.model_id, config.max_memory)
+        vectors = Vectors(store, files.model_id, config.max_memory, wiring.coding())
         return explain_memory(store, vectors, _threshold(config, files), memory_id)
 
 
@@ -101,7 +101,7 @@ def undo(
 ) -> UndoReport:
     """Undo the merges of a run, or a single one."""
     with _writing(config, dry_run=dry_run) as store:
-        vectors = Vectors(store, wiring.model_of(store, environ).model_id, config.max_memory)
+        vectors = Vectors(store, wiring.model_of(store, environ).model_id, config.max_memory, wiring.coding())
         if merge_id is not None:
             report = undo_merge(store, vectors, merge_id)
         else:

@@ -57,7 +57,7 @@ def ingest(config: Config, request: Request, progress: Progress, environ: Mappin
             store,
             wiring.extractors(tiers, store, with_starter_rules=config.starter_rules, note=progress.note),
             wiring.LazyEmbedder(files, config.embed_batch_size),
-            Vectors(store, files.model_id, config.max_memory),
+            Vectors(store, files.model_id, config.max_memory, wiring.coding()),
             files.near_threshold if config.near_threshold is None else config.near_threshold,
             options,
             progress,

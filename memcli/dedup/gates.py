@@ -9,6 +9,7 @@ a fact.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from collections import Counter
@@ -183,9 +184,11 @@ def judge(a: str, b: str, cosine: float, threshold: float) -> Judgement:
 
 
 def merge_key(text: str) -> int:
-    """A number (of this process) that two texts have in common wherever `judge` can let them merge."""
-    words = [value.lower() for _, value in _read(text).tokens]
-    return hash(tuple(sorted([word for word in words if word not in _LIGHT])))
+    """A number of 64 bits that two texts have in common wherever `judge` can let them merge; it may be stored."""
+    words = sorted([value.lower() for _, value in _read(text).tokens])
+    evidence = "\0".join([word for word in words if word not in _LIGHT])
+    digest = hashlib.blake2b(evidence.encode(errors="surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
 
 
 # The same text is read once for its signature and again for each pair that it is judged in.

@@ -8,14 +8,17 @@ stand for. Then x.y = x'.y' + e.y + x'.f, so by Cauchy-Schwarz |x.y - s t (a.b)|
 right are computed, not estimated; a.b is an integer and exact. So a pair with s t (a.b) below the threshold by more
 than that is below the threshold.
 
-Measured on 2 cores at 256 dimensions, a tile of 1,024 x 2,048: 1.0 ms for the integer product (onnxruntime's
-MatMulInteger), 0.6 ms to look at it, against 4.1 ms for the float32 product.
+Every stored row has a step s and norms of its own, the queries of a tile have one step t and the largest of their
+norms: so there is one integer that the products of a stored row must reach, and only rows whose largest product does
+are looked at. Tiles are spread over threads, each with a product of its own that stays in the cache.
 """
 
 from __future__ import annotations
 
-import math
 import os
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,25 +27,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime
 
+from memcli.dedup.codes import ERROR, LENGTH, QUERY_RANGE, STEP, encode, largest, norms, quantise
+from memcli.dedup.flood import SAME_KEY, STRONGEST, Dam, Flood, Found, Kept, top
+from memcli.model import Codes
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
-# A tile of products is looked at while it is still in the cache; larger tiles were not faster, smaller ones slower.
+# A tile of products is looked at while it is still in the cache.
 _QUERIES_AT_ONCE = 1024
-_ROWS_AT_ONCE = 2048
-_SCORED_AT_ONCE = 4096
-FLOOD_PAIRS, STRONGEST = 64, 8
+_ROWS_AT_ONCE = 512
+_ROWS_PER_TASK = 4096
+_SCORED_AT_ONCE = 1024
+# Queries of a self-join that are held in memory while the blocks stream by: each pass reads all blocks once.
+HELD = 16384
 _GRAPH = Path(__file__).with_name("integer_product.onnx")
-# Left codes are shifted to unsigned bytes, right ones keep to 7 bits: on processors without VNNI two products are
-# added up in 16 bits, and 2 * 255 * 63 still fits.
-_LEFT_RANGE, _RIGHT_RANGE, _SHIFT = 127, 63, 128
-# For the rounding of norms, scales and scores in float64: far more than it can be.
+# For the rounding of norms, steps and scores in float64: far more than it can be.
 _SLACK = 1e-9
+_FIRST, _LAST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 _ERRORS_ONLY = 3
-
-_Found = tuple["NDArray[np.int64]", "NDArray[np.int64]", "NDArray[np.float64]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,55 +63,52 @@ class Pairs:
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
-    """Codes of up to _ROWS_AT_ONCE stored vectors, from row `start` of their block on.
+class Group:
+    """Pairs of stored vectors among themselves, sorted by (later, earlier).
 
-    `codes` is int8 (dim, m), `shifts` int32 (m,) what the unsigned left codes add to a column, `scale` what one step of
-    a code stands for, `error` and `length` the largest norm of a residual and of a vector.
+    `ids` int64 (q,) are the vectors that were looked up, in the order of the blocks, and `left_out` int64 (q,) how many
+    pairs of each a flood left out; `later`, `earlier` and `score` (p,) are the pairs, by their higher and lower id.
     """
 
-    start: int
-    codes: NDArray[np.int8]
-    shifts: NDArray[np.int32]
-    scale: float
-    error: float
-    length: float
+    ids: NDArray[np.int64]
+    later: NDArray[np.int64]
+    earlier: NDArray[np.int64]
+    score: NDArray[np.float64]
+    left_out: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Stored vectors made ready to be searched: `ids` int64 (n,), `vectors` float32 (n, dim), and their codes."""
+    """Stored vectors ready to be searched: `ids` int64 (n,), `vectors` float32 (n, dim), their codes.
+
+    `keys` gives their merge keys, int64 (n,); it is called only in a flood, in the thread of the caller.
+    """
 
     ids: NDArray[np.int64]
     vectors: NDArray[np.float32]
-    tiles: tuple[Tile, ...]
+    codes: Codes
+    keys: Callable[[], NDArray[np.int64]] | None = None
+
+    def up_to(self, end: int) -> Block:
+        """The first `end` rows."""
+        keys = self.keys
+        return Block(
+            self.ids[:end],
+            self.vectors[:end],
+            Codes(self.codes.values[:end], self.codes.scales[:end]),
+            None if keys is None else lambda: keys()[:end],
+        )
 
 
-def make_block(ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> Block:
-    """Quantise vectors, float32 (n, dim), for any number of searches; tile by tile, so that little memory is needed."""
-    return Block(ids, vectors, tuple(_tile(vectors, start) for start in range(0, len(vectors), _ROWS_AT_ONCE)))
-
-
-def _tile(vectors: NDArray[np.float32], start: int) -> Tile:
-    rows = vectors[start : start + _ROWS_AT_ONCE]
-    codes, scale, error = _quantised(rows, _RIGHT_RANGE)
-    shifts = _SHIFT * codes.sum(axis=1, dtype=np.int32)
-    return Tile(start, np.ascontiguousarray(codes.T), shifts, scale, error, _norm(rows))
-
-
-@dataclass(frozen=True, slots=True)
-class Flood:
-    """What to do where thousands of templated texts are all near one another, and their pairs past counting.
-
-    In a tile with more than FLOOD_PAIRS candidates per query only those are scored that have the query's key, which
-    is all that can matter, and the STRONGEST ones of each query by their codes. `keys` gives those of the queries,
-    int64 (b,), and `keys_of` those of stored ids; both are asked only in a flood. `left_out` int64 (b,) counts what was
-    left out.
-    """
-
-    keys: Callable[[], NDArray[np.int64]]
-    keys_of: Callable[[NDArray[np.int64]], NDArray[np.int64]]
-    left_out: NDArray[np.int64]
+def make_block(
+    ids: NDArray[np.int64],
+    vectors: NDArray[np.float32],
+    keys: Callable[[], NDArray[np.int64]] | None = None,
+    *,
+    codes: Codes | None = None,
+) -> Block:
+    """Make vectors, float32 (n, dim), ready for any number of searches; codes are made where there are none."""
+    return Block(ids, vectors, codes or encode(vectors), keys)
 
 
 def pairs_above(
@@ -117,13 +119,8 @@ def pairs_above(
     `queries` has shape (b, dim). The blocks are read once, in order. How the stored vectors are cut into blocks changes
     nothing in the result, except for what `flood` leaves out.
     """
-    found: list[_Found] = []
-    lefts = [_Left.of(queries, first) for first in range(0, len(queries), _QUERIES_AT_ONCE)]
-    for block in blocks:
-        for left in lefts:
-            for query, row, score in _search(left, block, threshold, flood):
-                found.append((query, block.ids[row], score))
-    return _sorted(found)
+    places = np.full(len(queries), _LAST)
+    return _pairs(_Queries.cut(queries, places, _FIRST), ((0, block) for block in blocks), threshold, flood)
 
 
 def pairs_within(vectors: NDArray[np.float32], threshold: float, flood: Flood | None = None) -> Pairs:
@@ -131,126 +128,263 @@ def pairs_within(vectors: NDArray[np.float32], threshold: float, flood: Flood | 
 
     Each pair comes once: `query` is the later row, `id` the earlier one.
     """
-    found: list[_Found] = []
-    for start in range(0, len(vectors), _QUERIES_AT_ONCE):
-        left = _Left.of(vectors, start)
-        earlier = vectors[: start + _QUERIES_AT_ONCE]
-        block = make_block(np.arange(len(earlier)), earlier)
-        for query, row, score in _search(left, block, threshold, flood, within=True):
-            found.append((query, row, score))
-    return _sorted(found)
+    places = np.arange(len(vectors))
+    block = make_block(places, vectors, flood.keys if flood is not None else None)
+    return _pairs(_Queries.cut(vectors, places, _FIRST), [(0, block)], threshold, flood)
+
+
+def pairs_among(
+    blocks: Callable[[], Iterable[Block]], threshold: float, *, after: int = 0, flood: bool = False
+) -> Iterator[Group]:
+    """Yield all pairs of stored vectors with a dot product of at least `threshold` and a higher id above `after`.
+
+    Every vector with an id above `after` is looked up among those before it in the order of the blocks, and among all
+    with ids up to `after`; so each pair comes once, and where ids ascend over the blocks, all pairs of a vector with
+    earlier ones come in one group. Up to HELD vectors are looked up in one pass over the blocks.
+
+    Args:
+        blocks: gives the same rows in the same order whenever it is called: once per pass.
+        threshold: the least dot product.
+        after: the watermark: pairs of two ids up to this one are left out, and cost nothing.
+        flood: dam floods, see Flood; every block must have keys then. Without it every pair is given.
+    """
+    ahead, last_old, place = _Held(0, after), 0, 0
+    for block in blocks():
+        ahead.take(block, place)
+        old = np.flatnonzero(block.ids <= after)
+        last_old = place + int(old[-1]) + 1 if len(old) else last_old
+        place += len(block.ids)
+    while ahead.count:
+        held, ahead = ahead, _Held(ahead.end, after)
+        ids, vectors, places = held.rows()
+        damming = Flood(held.keys, np.zeros(len(ids), dtype=np.int64)) if flood else None
+        stream = _stream(blocks(), max(held.end, last_old), ahead)
+        found = _pairs(_Queries.cut(vectors, places, after), stream, threshold, damming)
+        mine = ids[found.query]
+        later, earlier = np.maximum(mine, found.id), np.minimum(mine, found.id)
+        order = np.lexsort((earlier, later))
+        left_out = np.zeros(len(ids), dtype=np.int64) if damming is None else damming.left_out
+        yield Group(ids, later[order], earlier[order], found.score[order], left_out)
+
+
+def _stream(blocks: Iterable[Block], end: int, ahead: _Held) -> Iterator[tuple[int, Block]]:
+    """Yield the blocks up to place `end`, each with the place of its first row, while `ahead` takes what it can."""
+    place = 0
+    for block in blocks:
+        if place >= end and ahead.count == HELD:
+            return
+        if place < end:
+            yield place, block
+        ahead.take(block, place)
+        place += len(block.ids)
+
+
+class _Held:
+    """Rows with ids above `after` from place `start` on, up to HELD of them, to be looked up in one pass."""
+
+    def __init__(self, start: int, after: int) -> None:
+        self.end = start
+        self.count = 0
+        self._start = start
+        self._after = after
+        self._parts: list[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]] = []
+        self._keys: list[tuple[Block, NDArray[np.int64]]] = []
+
+    def take(self, block: Block, place: int) -> None:
+        """Take what there is room for of a block whose first row is at `place`."""
+        first = max(self._start - place, 0)
+        rows = first + np.flatnonzero(block.ids[first:] > self._after)[: HELD - self.count]
+        if len(rows):
+            self._parts.append((block.ids[rows], block.vectors[rows], place + rows))
+            self._keys.append((block, rows))
+            self.count += len(rows)
+            self.end = place + int(rows[-1]) + 1
+
+    def rows(self) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+        """Ids, vectors and places of all."""
+        ids, vectors, places = zip(*self._parts, strict=True)
+        return np.concatenate(ids), np.concatenate(vectors), np.concatenate(places)
+
+    def keys(self) -> NDArray[np.int64]:
+        """The merge keys of all."""
+        return np.concatenate([_keys_of(block)[rows] for block, rows in self._keys])
 
 
 @dataclass(frozen=True, slots=True)
-class _Left:
-    """Up to _QUERIES_AT_ONCE queries from row `first` on, with unsigned codes of `scale`."""
+class _Queries:
+    """Up to _QUERIES_AT_ONCE queries from row `first` on, with codes int8 (dim, b), their one step and largest norms.
+
+    A query is compared with the rows before its place, and with those whose id is at most `after`.
+    """
 
     first: int
     vectors: NDArray[np.float32]
-    codes: NDArray[np.uint8]
-    scale: float
+    places: NDArray[np.int64]
+    after: int
+    codes: NDArray[np.int8]
+    step: float
     error: float
     length: float
 
     @classmethod
-    def of(cls, queries: NDArray[np.float32], first: int) -> _Left:
-        vectors = queries[first : first + _QUERIES_AT_ONCE]
-        codes, scale, error = _quantised(vectors, _LEFT_RANGE)
-        unsigned = (codes.astype(np.int16) + _SHIFT).astype(np.uint8)
-        return cls(first, vectors, unsigned, scale, error, _norm(vectors))
+    def cut(cls, queries: NDArray[np.float32], places: NDArray[np.int64], after: int) -> list[_Queries]:
+        """Cut queries (b, dim), their places ascending, into so many that one tile takes."""
+        cuts = [slice(first, first + _QUERIES_AT_ONCE) for first in range(0, len(queries), _QUERIES_AT_ONCE)]
+        return [cls._of(cut.start, queries[cut], places[cut], after) for cut in cuts]
+
+    @classmethod
+    def _of(cls, first: int, vectors: NDArray[np.float32], places: NDArray[np.int64], after: int) -> _Queries:
+        step = np.float32(largest(vectors) / np.float32(QUERY_RANGE)) or np.float32(1)
+        rounded, errors = quantise(vectors, step, QUERY_RANGE)
+        codes = np.ascontiguousarray(rounded.T, dtype=np.int8)
+        length = float(norms(vectors).max())
+        return cls(first, vectors, places, after, codes, float(step), float(errors.max()), length)
 
 
-def _quantised(vectors: NDArray[np.float32], limit: int) -> tuple[NDArray[np.int8], float, float]:
-    """Codes within +-limit, int8 (n, dim), what one step stands for, and the largest norm of what codes leave over."""
-    largest = float(np.abs(vectors).max(initial=0.0))
-    scale = np.float32(largest / limit) or np.float32(1)
-    codes = np.clip(np.rint(vectors / scale), -limit, limit)
-    # The float32 product and difference round once more than the proof does: by far less than this.
-    error = _norm(vectors - codes * scale) + _norm(vectors) * 2.0**-22
-    return codes.astype(np.int8), float(scale), error
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """Rows `begin` to `end` of a block, whose first row is at `place`, to be searched for some queries."""
+
+    queries: _Queries
+    block: Block
+    place: int
+    begin: int
+    end: int
+    threshold: float
+
+    def is_vain(self) -> bool:
+        """Whether all of these rows come after all of the queries."""
+        comes_after = self.place + self.begin >= int(self.queries.places[-1])
+        return comes_after and int(self.block.ids[self.begin : self.end].min()) > self.queries.after
 
 
-def _norm(vectors: NDArray[np.float32]) -> float:
-    """The largest Euclidean length of a row."""
-    return float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64).max(initial=0.0)))
+def _pairs(
+    queries: list[_Queries], blocks: Iterable[tuple[int, Block]], threshold: float, flood: Flood | None
+) -> Pairs:
+    """Search blocks, each with the place of its first row, for queries; tasks run in threads and are taken in order."""
+    dams = [Dam(flood, each.first, len(each.vectors)) for each in queries]
+    waiting: deque[tuple[_Task, Future[Found | Kept | None]]] = deque()
+
+    def dam_of(task: _Task) -> Dam:
+        return dams[task.queries.first // _QUERIES_AT_ONCE]
+
+    def start(task: _Task) -> Future[Found | Kept | None]:
+        dam = dam_of(task)
+        if dam.is_flooded:
+            return _pool().submit(_search_flood, task, dam.keys(), _keys_of(task.block)[task.begin : task.end])
+        return _pool().submit(_search, task, dam.most)
+
+    def settle() -> None:
+        task, future = waiting.popleft()
+        if not dam_of(task).take(future.result()):
+            dam_of(task).take(start(task).result())
+
+    for task in _tasks(queries, blocks, threshold):
+        waiting.append((task, start(task)))
+        if len(waiting) > 2 * _threads():
+            settle()
+    while waiting:
+        settle()
+    return _sorted([pairs for dam in dams for pairs in dam.pairs()])
 
 
-def _search(
-    left: _Left, block: Block, threshold: float, flood: Flood | None, *, within: bool = False
-) -> Iterator[_Found]:
-    """Yield (query, row, score) arrays of the pairs, tile by tile; `within` gives only rows before the query's."""
-    for tile in block.tiles:
-        product = _product(left.codes, tile.codes)
-        passing = product >= tile.shifts + _floor(left, tile, threshold)
-        if within:
-            rows = tile.start + np.arange(passing.shape[1])
-            passing &= rows < (left.first + np.arange(len(passing)))[:, None]
-        if flood is not None and np.count_nonzero(passing) > FLOOD_PAIRS * len(passing):
-            passing = _dammed(passing, product - tile.shifts, block.ids[tile.start :][: passing.shape[1]], left, flood)
-        candidates = np.flatnonzero(passing)
-        for begin in range(0, len(candidates), _SCORED_AT_ONCE):
-            query, row = np.divmod(candidates[begin : begin + _SCORED_AT_ONCE], len(tile.shifts))
-            score = _scores(left.vectors[query], block.vectors[tile.start + row])
-            kept = score >= threshold
-            if kept.any():
-                yield query[kept] + left.first, row[kept] + tile.start, score[kept]
+def _tasks(queries: list[_Queries], blocks: Iterable[tuple[int, Block]], threshold: float) -> Iterator[_Task]:
+    for place, block in blocks:
+        for begin in range(0, len(block.ids), _ROWS_PER_TASK):
+            end = min(begin + _ROWS_PER_TASK, len(block.ids))
+            tasks = (_Task(each, block, place, begin, end, threshold) for each in queries)
+            yield from (task for task in tasks if not task.is_vain())
 
 
-def _dammed(
-    passing: NDArray[np.bool_], product: NDArray[np.int32], ids: NDArray[np.int64], left: _Left, flood: Flood
-) -> NDArray[np.bool_]:
-    """Of the candidates `passing` (queries, rows) those worth scoring; the others are counted in `flood.left_out`."""
-    mine = slice(left.first, left.first + len(passing))
-    kept: NDArray[np.bool_] = passing & (flood.keys()[mine, None] == flood.keys_of(ids)[None, :])
-    strongest = np.argpartition(product, -min(STRONGEST, product.shape[1]), axis=1)[:, -STRONGEST:]
-    queries = np.arange(len(passing))[:, None]
-    kept[queries, strongest] |= passing[queries, strongest]
-    flood.left_out[mine] += np.count_nonzero(passing, axis=1) - np.count_nonzero(kept, axis=1)
-    return kept
+def _search(task: _Task, most: int | None) -> Found | None:
+    """Return (query, id, score) of all pairs of a task, None when there are more than `most` candidates for them."""
+    found: list[Found] = []
+    candidates = 0
+    for rows, passing in _passing(task):
+        place, query = np.divmod(np.flatnonzero(passing), passing.shape[1])
+        candidates += len(query)
+        if most is not None and candidates > most:
+            return None
+        found.extend(_scored(task, query, rows[place]))
+    return _joined(found)
 
 
-def _bound(left: _Left, tile: Tile) -> float:
-    """How far the product of codes may be off (see the proof above)."""
-    return left.error * tile.length + (left.length + left.error) * tile.error + _SLACK
+def _search_flood(task: _Task, keys: NDArray[np.int64], keys_of_rows: NDArray[np.int64]) -> Kept:
+    """Return what is worth keeping of a task with more pairs than can be scored."""
+    same: list[Found] = []
+    others: list[Found] = []
+    total = np.zeros(len(keys), dtype=np.int64)
+    for rows, candidates in _passing(task):
+        scores, pairs = _verified(task, rows, candidates)
+        total += pairs.sum(axis=0)
+        equal = keys_of_rows[rows - task.begin][:, None] == keys[None, :]
+        for kept, among, limit in ((same, pairs & equal, SAME_KEY), (others, pairs & ~equal, STRONGEST)):
+            place, query = np.nonzero(top(scores, among, limit))
+            kept.extend(_scored(task, query, rows[place]))
+    return Kept(_joined(same), _joined(others), total)
 
 
-def _floor(left: _Left, tile: Tile, threshold: float) -> np.int32:
-    """The least product of codes that a pair at the threshold can have."""
-    floor = math.floor((threshold - _bound(left, tile)) / (left.scale * tile.scale)) - 1
-    # Sums of codes are far below this; a floor outside of it lets all or nothing pass.
-    return np.int32(max(min(floor, 2**30), -(2**30)))
+def _passing(task: _Task) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
+    """Yield rows (h,) and which of the queries may reach the threshold with them (h, b)."""
+    queries, block = task.queries, task.block
+    for begin in range(task.begin, task.end, _ROWS_AT_ONCE):
+        tile = slice(begin, min(begin + _ROWS_AT_ONCE, task.end))
+        product = _product(block.codes.values[tile], queries.codes)
+        floors = _floors(queries, block.codes.scales[tile], task.threshold)
+        hit = np.flatnonzero(product.max(axis=1) >= floors)
+        if not len(hit):
+            continue
+        passing = product[hit] >= floors[hit, None]
+        rows = begin + hit
+        if task.place + tile.stop > queries.places[0]:
+            passing &= (task.place + rows[:, None] < queries.places) | (block.ids[rows, None] <= queries.after)
+        yield rows, passing
 
 
-def _product(left: NDArray[np.uint8], right: NDArray[np.int8]) -> NDArray[np.int32]:
-    """The product of codes, int32 (len(left), columns of right); valid until the next one is asked for.
-
-    All products are written into one buffer: fresh ones of 8 MB each leave the heap in pieces, and twice the size.
-    """
-    shape = (left.shape[0], right.shape[1])
-    product = _buffer(max(_QUERIES_AT_ONCE * _ROWS_AT_ONCE, shape[0] * shape[1]))[: shape[0] * shape[1]].reshape(shape)
-    binding = _session().io_binding()
-    binding.bind_cpu_input("left", left)
-    binding.bind_cpu_input("right", right)
-    binding.bind_output("product", "cpu", 0, np.int32, shape, product.ctypes.data)
-    _session().run_with_iobinding(binding)
-    return product
+def _bounds(queries: _Queries, scales: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How far the products of codes of each row may be off (see the proof above)."""
+    error, length = scales[:, ERROR].astype(np.float64), scales[:, LENGTH].astype(np.float64)
+    return error * queries.length + (length + error) * queries.error + _SLACK
 
 
-@lru_cache(maxsize=1)
-def _buffer(size: int) -> NDArray[np.int32]:
-    return np.empty(size, dtype=np.int32)
+def _floors(queries: _Queries, scales: NDArray[np.float32], threshold: float) -> NDArray[np.int32]:
+    """The least product of codes, for each row, that a pair at the threshold can have."""
+    steps = scales[:, STEP].astype(np.float64) * queries.step
+    # Sums of codes are far below the limits; a floor outside of them lets all or nothing pass.
+    floors = np.clip(np.floor((threshold - _bounds(queries, scales)) / steps) - 1, -(2.0**30), 2.0**30)
+    whole: NDArray[np.int32] = floors.astype(np.int32)
+    return whole
 
 
-@lru_cache(maxsize=1)
-def _session() -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
-    options.enable_cpu_mem_arena = False
-    # By default onnxruntime counts physical cores; two threads of one core are still faster than one here.
-    options.intra_op_num_threads = os.cpu_count() or 1
-    # Waiting threads would spin and take the processor from whoever works between two products.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(str(_GRAPH), options, providers=["CPUExecutionProvider"])
+def _verified(
+    task: _Task, rows: NDArray[np.int64], passing: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Float32 scores of rows and queries (h, b), and which of `passing` are pairs: float64 decides the close ones."""
+    queries, block = task.queries, task.block
+    scores: NDArray[np.float32] = block.vectors[rows] @ queries.vectors.T
+    # What n roundings of float32 can do (Higham, Accuracy and Stability of Numerical Algorithms, 3.5), twice over.
+    lengths = float(block.codes.scales[rows, LENGTH].max()) * queries.length
+    off = _SLACK + 1e-6 + 2.0**-22 * len(queries.codes) * lengths
+    pairs = passing & (scores >= task.threshold + off)
+    place, query = np.nonzero(passing & ~pairs & (scores >= task.threshold - off))
+    for some in _slices(len(place)):
+        exact = _scores(queries.vectors[query[some]], block.vectors[rows[place[some]]])
+        pairs[place[some], query[some]] = exact >= task.threshold
+    return scores, pairs
+
+
+def _scored(task: _Task, query: NDArray[np.int64], row: NDArray[np.int64]) -> Iterator[Found]:
+    """Yield those of the candidates that reach the threshold."""
+    queries, block = task.queries, task.block
+    for some in _slices(len(query)):
+        score = _scores(queries.vectors[query[some]], block.vectors[row[some]])
+        kept = score >= task.threshold
+        if kept.any():
+            yield query[some][kept] + queries.first, block.ids[row[some][kept]], score[kept]
+
+
+def _slices(count: int) -> Iterator[slice]:
+    return (slice(begin, begin + _SCORED_AT_ONCE) for begin in range(0, count, _SCORED_AT_ONCE))
 
 
 def _scores(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -259,9 +393,69 @@ def _scores(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np
     return scores
 
 
-def _sorted(found: list[_Found]) -> Pairs:
+def _product(left: NDArray[np.uint8], right: NDArray[np.int8]) -> NDArray[np.int32]:
+    """The product of codes, int32 (rows of left, columns of right); valid until this thread asks for the next one.
+
+    All products of a thread are written into one buffer: fresh ones leave the heap in pieces, and twice the size.
+    """
+    shape = (left.shape[0], right.shape[1])
+    size = shape[0] * shape[1]
+    if len(_MINE.buffer) < size:
+        _MINE.buffer = np.empty(max(_ROWS_AT_ONCE * _QUERIES_AT_ONCE, size), dtype=np.int32)
+    product: NDArray[np.int32] = _MINE.buffer[:size].reshape(shape)
+    session = _session()
+    binding = session.io_binding()
+    binding.bind_cpu_input("left", left)
+    binding.bind_cpu_input("right", right)
+    binding.bind_output("product", "cpu", 0, np.int32, shape, product.ctypes.data)
+    session.run_with_iobinding(binding)
+    return product
+
+
+class _Mine(threading.local):
+    """What each thread has of its own."""
+
+    def __init__(self) -> None:
+        self.buffer: NDArray[np.int32] = np.empty(0, dtype=np.int32)
+
+
+_MINE = _Mine()
+
+
+@lru_cache(maxsize=1)
+def _session() -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.enable_cpu_mem_arena = False
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(_GRAPH), options, providers=["CPUExecutionProvider"])
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    _session()  # Here, or several threads at once would each make one.
+    return ThreadPoolExecutor(_threads(), thread_name_prefix="scan")
+
+
+def _threads() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _keys_of(block: Block) -> NDArray[np.int64]:
+    if block.keys is None:
+        raise ValueError("damming a flood takes blocks with merge keys")
+    return block.keys()
+
+
+def _joined(found: list[Found]) -> Found:
     if not found:
-        return Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64)
     query, ids, score = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return query, ids, score
+
+
+def _sorted(found: list[Found]) -> Pairs:
+    query, ids, score = _joined(found)
     order = np.lexsort((ids, query))
     return Pairs(query[order], ids[order], score[order])

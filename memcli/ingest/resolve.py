@@ -7,26 +7,26 @@ the same batch; so the result does not depend on how the stream is cut into batc
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import cache, partial
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memcli.dedup.flood import Flood
 from memcli.dedup.gates import GATE_VERSION, merge_key
 from memcli.dedup.judge import VERBATIM, Judge, Verdict
-from memcli.dedup.scan import Block, Flood, Pairs, make_block, pairs_above, pairs_within
+from memcli.dedup.scan import Block, Pairs, make_block, pairs_above, pairs_within
 from memcli.model import Candidate, Known, Link, NewReview
 from memcli.protocols import Embedder
 from memcli.store import dedup as dedup_rows
 from memcli.store import memories as memory_rows
 from memcli.store.db import Store
 from memcli.store.memories import Evidence, NewMemory
-from memcli.store.vectors import Segment, Vectors
+from memcli.store.vectors import NewRows, Segment, Vectors
 from memcli.text import content_hash
 
 
@@ -49,7 +49,7 @@ class Resolved:
     links: list[Link] = field(default_factory=list)
     relinked: list[int] = field(default_factory=list)
     reviews: list[NewReview] = field(default_factory=list)
-    blocks: dict[str, tuple[NDArray[np.int64], NDArray[np.float32]]] = field(default_factory=dict)
+    blocks: dict[str, NewRows] = field(default_factory=dict)
     embedded: int = 0
 
     def lost(self) -> Counter[str]:
@@ -70,6 +70,19 @@ class Plan:
     known: list[Known]
 
 
+@dataclass(slots=True)
+class _Near:
+    """What is near the candidates of a batch.
+
+    `pairs` has by future memory id the earlier memories (id ascending, cosine) of its agent above the threshold,
+    `left_out` counts those that were left out since there are too many of them, `blocks` are the vectors by agent.
+    """
+
+    pairs: dict[int, list[tuple[int, float]]] = field(default_factory=lambda: defaultdict(list))
+    left_out: dict[int, int] = field(default_factory=dict)
+    blocks: dict[str, NewRows] = field(default_factory=dict)
+
+
 class Resolver:
     """Decides with one embedding model and one threshold."""
 
@@ -79,8 +92,6 @@ class Resolver:
         self._embedder = embedder
         self._vectors = vectors
         self._threshold = threshold
-        self._blocks: WeakKeyDictionary[Segment, Block] = WeakKeyDictionary()
-        self._keys: dict[int, int] = {}
 
     def plan(self, items: Sequence[Extracted]) -> Plan:
         """Look up which texts are known: one query for all content hashes."""
@@ -118,8 +129,8 @@ class Resolver:
 
     def decide(self, plan: Plan, vectors: dict[bytes, NDArray[np.float32]]) -> Resolved:
         """Judge all candidates in order."""
-        pairs, left_out = self._pairs(plan, vectors)
-        stored = {memory_id for found in pairs.values() for memory_id, _ in found if memory_id < plan.first_id}
+        near = self._near(plan, vectors)
+        stored = {memory_id for found in near.pairs.values() for memory_id, _ in found if memory_id < plan.first_id}
         known = {each.id: each for each in plan.known}
         known |= {each.id: each for each in memory_rows.by_id(self._store, sorted(stored - known.keys()))}
         followers = memory_rows.losers(self._store, _may_be_replaced(plan))
@@ -128,85 +139,52 @@ class Resolver:
         result = Resolved()
         for place, item in enumerate(plan.items):
             memory_id = plan.first_id + place
-            candidate = item.candidate
-            new = Known(
-                memory_id,
-                item.agent,
-                candidate.type,
-                candidate.method,
-                candidate.content,
-                plan.hashes[place],
-                embedded=not plan.exact[place],
-                link=None,
+            judged = judge.take(
+                _known(item, memory_id, plan, place),
+                near.pairs.get(memory_id, ()),
+                left_out=near.left_out.get(memory_id, 0),
             )
-            judged = judge.take(new, pairs.get(memory_id, ()), left_out=left_out.get(memory_id, 0))
             result.reviews.extend(judged.reviews)
             result.memories.append(_row(item, memory_id, plan, place, judged))
         result.links, result.relinked = judge.links()
-        self._collect_vectors(plan, vectors, result)
+        result.blocks = near.blocks
         return result
 
-    def _pairs(
-        self, plan: Plan, vectors: dict[bytes, NDArray[np.float32]]
-    ) -> tuple[dict[int, list[tuple[int, float]]], dict[int, int]]:
-        """For each future memory id the earlier memories (id ascending, cosine) of its agent above the threshold.
-
-        The second value counts those that were left out, since they cannot be merged and there are too many of them.
-        """
-        left_out: dict[int, int] = {}
-        found: dict[int, list[tuple[int, float]]] = defaultdict(list)
+    def _near(self, plan: Plan, vectors: dict[bytes, NDArray[np.float32]]) -> _Near:
+        near = _Near()
 
         def add(ids: NDArray[np.int64], pairs: Pairs, others: NDArray[np.int64]) -> None:
             later = ids[pairs.query]
             for memory_id, other, score in zip(later.tolist(), others.tolist(), pairs.score.tolist(), strict=True):
-                found[memory_id].append((other, score))
+                near.pairs[memory_id].append((other, score))
 
-        places = _by_agent(plan)
-        ids = {agent: np.array(mine, dtype=np.int64) + plan.first_id for agent, mine in places.items()}
-        queries = {agent: np.stack([vectors[plan.hashes[place]] for place in mine]) for agent, mine in places.items()}
-        floods = {agent: self._flood(plan, mine) for agent, mine in places.items()}
-        for agent, listed in groupby(self._vectors.segments(list(places)), key=itemgetter(0)):
+        queries: dict[str, NewRows] = {}
+        floods: dict[str, Flood] = {}
+        for agent, places in _by_agent(plan).items():
+            rows = np.stack([vectors[plan.hashes[place]] for place in places])
+            queries[agent] = NewRows(np.array(places, dtype=np.int64) + plan.first_id, rows)
+            texts = [plan.items[place].candidate.content for place in places]
+            floods[agent] = Flood(partial(_keys, texts), np.zeros(len(places), dtype=np.int64))
+        for agent, listed in groupby(self._vectors.segments(list(queries)), key=itemgetter(0)):
             blocks = (self._block(segment) for _, segment in listed)
-            stored = pairs_above(queries[agent], blocks, self._threshold, floods[agent])
-            add(ids[agent], stored, stored.id)
-        for agent, mine in ids.items():
-            own = floods[agent]
-            flood = Flood(own.keys, partial(_taken, own.keys), own.left_out)
-            within = pairs_within(queries[agent], self._threshold, flood)
-            add(mine, within, mine[within.id])
-            left_out.update(zip(mine.tolist(), own.left_out.tolist(), strict=True))
-        return found, left_out
-
-    def _flood(self, plan: Plan, places: Sequence[int]) -> Flood:
-        """The merge keys of new memories, and of stored ones where they are asked for."""
-
-        @cache
-        def keys() -> NDArray[np.int64]:
-            return np.array([merge_key(plan.items[place].candidate.content) for place in places], dtype=np.int64)
-
-        def keys_of(ids: NDArray[np.int64]) -> NDArray[np.int64]:
-            missing = [memory_id for memory_id in ids.tolist() if memory_id not in self._keys]
-            for each in memory_rows.by_id(self._store, missing):
-                self._keys[each.id] = merge_key(each.content)
-            return np.array([self._keys[memory_id] for memory_id in ids.tolist()], dtype=np.int64)
-
-        return Flood(keys, keys_of, np.zeros(len(places), dtype=np.int64))
+            stored = pairs_above(queries[agent].vectors, blocks, self._threshold, floods[agent])
+            add(queries[agent].ids, stored, stored.id)
+        for agent, new in queries.items():
+            flood = floods[agent]
+            within = pairs_within(new.vectors, self._threshold, flood)
+            add(new.ids, within, new.ids[within.id])
+            near.left_out.update(zip(new.ids.tolist(), flood.left_out.tolist(), strict=True))
+            near.blocks[agent] = replace(new, keys=flood.made_keys)
+        return near
 
     def _block(self, segment: Segment) -> Block:
-        """A segment made ready to be searched, once while it stays in memory."""
-        block = self._blocks.get(segment)
-        if block is None:
-            block = self._blocks[segment] = make_block(segment.memory_ids, segment.vectors)
-        return block
-
-    def _collect_vectors(self, plan: Plan, vectors: dict[bytes, NDArray[np.float32]], result: Resolved) -> None:
-        for agent, places in _by_agent(plan).items():
-            ids = np.array(places, dtype=np.int64) + plan.first_id
-            result.blocks[agent] = (ids, np.stack([vectors[plan.hashes[place]] for place in places]))
+        return make_block(
+            segment.memory_ids, segment.vectors, partial(self._vectors.keys, segment), codes=segment.codes
+        )
 
 
-def _taken(keys: Callable[[], NDArray[np.int64]], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    return keys()[rows]
+def _keys(texts: Sequence[str]) -> NDArray[np.int64]:
+    return np.array([merge_key(text) for text in texts], dtype=np.int64)
 
 
 def _scope(agent: str, kind: str, method: str, found: bytes) -> tuple[str, str, bool, bytes]:
@@ -230,6 +208,13 @@ def _may_be_replaced(plan: Plan) -> list[int]:
         if item.candidate.method != VERBATIM
     }
     return [each.id for each in plan.known if each.method == VERBATIM and (each.agent, each.content_hash) in spoken]
+
+
+def _known(item: Extracted, memory_id: int, plan: Plan, place: int) -> Known:
+    candidate, embedded = item.candidate, not plan.exact[place]
+    return Known(
+        memory_id, item.agent, candidate.type, candidate.method, candidate.content, plan.hashes[place], embedded, None
+    )
 
 
 def _row(item: Extracted, memory_id: int, plan: Plan, place: int, judged: Verdict) -> NewMemory:

@@ -284,7 +284,13 @@ class Ingest:
             memory_rows.write_merges(
                 conn, resolved.links, resolved.relinked, resolved.reviews, self._resolver.evidence, self._run_id
             )
-            merged = append_segments(conn, self._resolver.evidence.model_id, resolved.blocks)
+            merged = append_segments(
+                conn,
+                self._resolver.evidence.model_id,
+                resolved.blocks,
+                self._vectors.coding,
+                self._vectors.made_keys,
+            )
             batch.timings["commit"] = time.perf_counter() - began
             run_rows.write_batch_timings(conn, row.id, batch.timings)
             batch.timings["commit"] = 0.0

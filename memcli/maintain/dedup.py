@@ -66,7 +66,7 @@ class Dedup:
         self._options = options
         self._scope = options.scope
         self._evidence = Evidence(model_id, options.threshold, GATE_VERSION)
-        self._slicer = Slicer(store, vectors, options.threshold, options.batch_size)
+        self._slicer = Slicer(store, vectors, model_id, options.threshold, options.batch_size)
         self._progress = progress
         self._run_id = store.next_id("runs")
         self._started_at = now()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from memcli.model import Known, Link, NewReview, Ruling
@@ -95,6 +95,14 @@ def between(store: Store, agent: str | None, after: int, last: int, limit: int) 
         " WHERE m.id > ?1 AND m.id <= ?2 AND (?3 IS NULL OR m.agent_id = ?3) ORDER BY m.id LIMIT ?4"
     )
     return [known_of(row) for row in store.conn.execute(f"{_KNOWN} {source}", (after, last, agent, limit))]
+
+
+def vector_ids(store: Store, model_id: str, agent: str | None) -> Iterator[bytes]:
+    """The ids of the vectors of an agent (None: of all), segment by segment: int64, little endian."""
+    for (raw,) in store.conn.execute(
+        "SELECT memory_ids FROM segments WHERE model_id = ?1 AND (?2 IS NULL OR agent_id = ?2)", (model_id, agent)
+    ):
+        yield raw
 
 
 def rulings(store: Store, memory_ids: Sequence[int]) -> list[Ruling]:

@@ -349,6 +349,19 @@ def m002_rules(db: Database) -> None:
             db.conn.execute(statement)
 
 
+_CODE_COLUMNS = ("codes BLOB", "scales BLOB", "keys BLOB", "gate_version TEXT")
+
+
+@migrations()
+def m004_codes(db: Database) -> None:
+    """Int8 codes with their scales, and merge keys under a gate version; older segments go without.
+
+    The hash of a segment covers memory_ids and vectors, from here on codes and scales too; 16 bytes more cover keys.
+    """
+    for column in _CODE_COLUMNS:
+        db.conn.execute(f"ALTER TABLE segments ADD COLUMN {column}")
+
+
 _DEDUP_TABLES = """
 CREATE TABLE dedup_watermarks (
     scope TEXT NOT NULL,

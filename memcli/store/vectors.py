@@ -1,4 +1,4 @@
-"""The vector matrix: immutable segments of float32 rows, appended per batch and merged geometrically."""
+"""The vector matrix: immutable segments of float32 rows with their codes, appended per batch, merged geometrically."""
 
 from __future__ import annotations
 
@@ -7,56 +7,110 @@ import hashlib
 import json
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memcli.errors import DamagedError
+from memcli.model import Codes
 from memcli.store.db import Store, now
 
 FANOUT = 4
-_ID_BYTES, _FLOAT_BYTES = 8, 4
+_ID_BYTES, _SCALES, _HASH_BYTES = 8, 3, 16
 # Merging holds the rows in memory several times over, and the heap keeps room for the largest block it has seen: larger
 # segments would decide the peak of a run.
 MAX_MERGED_ROWS = 1 << 12
 _INSERT = (
-    "INSERT INTO segments (agent_id, model_id, count, dim, first_memory_id, last_memory_id, memory_ids, vectors,"
-    " hash, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO segments (agent_id, model_id, created_at, count, dim, first_memory_id, last_memory_id, memory_ids,"
+    " vectors, codes, scales, keys, gate_version, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
+_Ids = NDArray[np.int64]
+_Rows = NDArray[np.float32]
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """How rows are made ready for the scan: codes of vectors, merge keys of texts, and the version of these keys."""
+
+    encode: Callable[[_Rows], Codes]
+    key: Callable[[str], int]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewRows:
+    """Rows to be stored: ids ascending, their vectors float32 (n, dim), and their merge keys if these are known."""
+
+    ids: _Ids
+    vectors: _Rows
+    keys: _Ids | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Segment:
-    """One immutable block: `memory_ids` int64 (n,) ascending, `vectors` float32 (n, dim), row i belongs to id i."""
+    """One immutable block: `memory_ids` int64 (n,) ascending, `vectors` float32 (n, dim), row i belongs to id i.
+
+    `codes` is there where it was asked for, `keys` int64 (n,) where it is stored under the present version.
+    """
 
     id: int
-    memory_ids: NDArray[np.int64]
-    vectors: NDArray[np.float32]
+    memory_ids: _Ids
+    vectors: _Rows
+    codes: Codes | None = None
+    keys: _Ids | None = None
 
     @property
     def size(self) -> int:
         """Bytes held in memory."""
-        return self.memory_ids.nbytes + self.vectors.nbytes
+        optional = (part.nbytes for part in (self.codes, self.keys) if part is not None)
+        return self.memory_ids.nbytes + self.vectors.nbytes + sum(optional)
 
 
 class Vectors:
-    """The segments of one model, with a cache of recently used ones of at most `max_memory` bytes."""
+    """The segments of one model, with a cache of recently used ones of at most `max_memory` bytes.
 
-    def __init__(self, store: Store, model_id: str, max_memory: int) -> None:
+    With a `coding` segments have codes, stored ones or made when they are read.
+    """
+
+    def __init__(self, store: Store, model_id: str, max_memory: int, coding: Coding | None = None) -> None:
         self._store = store
         self._model_id = model_id
         self._max_memory = max_memory
-        self._cached: OrderedDict[int, Segment] = OrderedDict()
+        self._coding = coding
+        self._cached: OrderedDict[int, tuple[int, Segment]] = OrderedDict()
         self._cached_bytes = 0
+        self._scan = 0
+        self._agents: str | None = None
+        self.made_keys: dict[int, _Ids] = {}
+
+    @property
+    def coding(self) -> Coding:
+        """How rows are made ready for the scan.
+
+        Raises:
+            ValueError: nobody said so.
+        """
+        if self._coding is None:
+            raise ValueError("these vectors have no coding")
+        return self._coding
+
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes that are held: the cache, at most `max_memory`, and keys that are not stored yet."""
+        return self._cached_bytes + sum(keys.nbytes for keys in self.made_keys.values())
 
     def segments(self, agents: Sequence[str] | None = None) -> Iterator[tuple[str, Segment]]:
         """Yield (agent, segment) of some agents (None: of all), the segments of an agent oldest memories first."""
+        self._scan += 1
+        self._agents = None if agents is None else json.dumps(agents)
         listed = self._store.conn.execute(
             "SELECT id, agent_id FROM segments WHERE model_id = ?1"
             " AND (?2 IS NULL OR agent_id IN (SELECT value FROM json_each(?2))) ORDER BY agent_id, first_memory_id, id",
-            (self._model_id, None if agents is None else json.dumps(agents)),
+            (self._model_id, self._agents),
         ).fetchall()
         absent = [segment_id for segment_id, _ in listed if segment_id not in self._cached]
         reading, read_in_order = self._read(absent), set(absent)
@@ -65,36 +119,45 @@ class Vectors:
                 segment = next(reading)
             else:
                 # What was cached may have had to make room for what was read since.
-                segment = self._cached.get(segment_id) or next(self._read([segment_id]))
+                segment = self._hit(segment_id) or next(self._read([segment_id]))
             self._keep(segment)
             yield agent, segment
 
-    def rows(self, memory_ids: Sequence[int]) -> dict[int, NDArray[np.float32]]:
+    def rows(self, memory_ids: Sequence[int]) -> dict[int, _Rows]:
         """The vectors of the memories `memory_ids`, each float32 (dim,)."""
         wanted = self._store.by_ids(
             "SELECT DISTINCT s.id FROM json_each(:ids) AS wanted JOIN segments AS s"
             " ON wanted.value BETWEEN s.first_memory_id AND s.last_memory_id",
             memory_ids,
         )
-        found: dict[int, NDArray[np.float32]] = {}
+        found: dict[int, _Rows] = {}
         ids = np.array(memory_ids, dtype=np.int64)
         for segment in self._loaded([segment_id for (segment_id,) in wanted]):
             places = np.searchsorted(segment.memory_ids, ids)
             for memory_id, place in zip(memory_ids, places.tolist(), strict=True):
                 if place < len(segment.memory_ids) and segment.memory_ids[place] == memory_id:
-                    found[memory_id] = segment.vectors[place]
+                    found[memory_id] = segment.vectors[place].copy()
         return found
 
-    def forget(self, segment_ids: Sequence[int]) -> None:
-        """Drop segments from the cache that were merged into another."""
-        for segment_id in segment_ids:
-            segment = self._cached.pop(segment_id, None)
-            if segment is not None:
-                self._cached_bytes -= segment.size
+    def keys(self, segment: Segment) -> _Ids:
+        """The merge keys of a segment, int64 (n,).
 
-    def insert(
-        self, conn: sqlite3.Connection, agent: str, memory_ids: Sequence[int], rows: Sequence[NDArray[np.float32]]
-    ) -> None:
+        Where they are not stored under the present version, they are made from the texts, and in the same two
+        statements those of all segments of the agents that were asked for last: `append_segments` stores them.
+        """
+        if segment.keys is not None:
+            return segment.keys
+        if segment.id not in self.made_keys:
+            self._make_keys()
+        return self.made_keys[segment.id]
+
+    def forget(self, segment_ids: Iterable[int]) -> None:
+        """Drop segments from the cache that were merged into another, and those whose keys have been stored."""
+        for segment_id in (*segment_ids, *self.made_keys):
+            self._drop(segment_id)
+        self.made_keys = {}
+
+    def insert(self, conn: sqlite3.Connection, agent: str, memory_ids: Sequence[int], rows: Sequence[_Rows]) -> None:
         """Put rows of stored memories (ids ascending) between those of their agent, in the transaction of `conn`.
 
         Each goes into the segment that its id belongs to, so that the ids of an agent's segments stay apart.
@@ -104,62 +167,143 @@ class Vectors:
             (self._model_id, agent),
         ).fetchall()
         firsts = [first for _, first in listed]
-        places: dict[int, list[int]] = {}
+        places: dict[int | None, list[int]] = {}
         for number, memory_id in enumerate(memory_ids):
             place = max(bisect.bisect_right(firsts, memory_id) - 1, 0)
-            places.setdefault(listed[place][0] if listed else 0, []).append(number)
+            places.setdefault(listed[place][0] if listed else None, []).append(number)
         for segment_id, numbers in places.items():
-            ids = np.array([memory_ids[number] for number in numbers], dtype=np.int64)
-            vectors = np.stack([rows[number] for number in numbers])
-            for old in self._loaded([segment_id] if listed else []):
-                ids, vectors = np.concatenate([old.memory_ids, ids]), np.concatenate([old.vectors, vectors])
+            old = list(self._loaded([] if segment_id is None else [segment_id]))
+            ids = np.concatenate([*(part.memory_ids for part in old), [memory_ids[number] for number in numbers]])
+            vectors = np.concatenate([*(part.vectors for part in old), [rows[number] for number in numbers]])
             order = np.argsort(ids)
+            whole = Segment(0, ids[order], vectors[order], self.coding.encode(vectors[order]))
             conn.execute("DELETE FROM segments WHERE id = ?", (segment_id,))
-            conn.execute(_INSERT, _row(agent, self._model_id, ids[order], vectors[order], now()))
-            self.forget([segment_id])
+            conn.execute(_INSERT, (agent, self._model_id, now(), *_row(whole, self.coding.version)))
+            self.forget([] if segment_id is None else [segment_id])
+
+    def _make_keys(self) -> None:
+        coding = self.coding
+        found = self._store.conn.execute(
+            "SELECT id, memory_ids FROM segments WHERE model_id = ?1 AND gate_version IS NOT ?3"
+            " AND (?2 IS NULL OR agent_id IN (SELECT value FROM json_each(?2)))",
+            (self._model_id, self._agents, coding.version),
+        )
+        segments = {segment_id: np.frombuffer(raw, dtype="<i8") for segment_id, raw in found}
+        ids = np.sort(np.concatenate(list(segments.values())))
+        keys = np.zeros(len(ids), dtype=np.int64)
+        texts = self._store.conn.execute(
+            "SELECT m.id, m.content FROM json_each(?) AS wanted JOIN memories AS m ON m.id = wanted.value",
+            (json.dumps(ids.tolist()),),
+        )
+        for memory_id, text in texts:
+            keys[np.searchsorted(ids, memory_id)] = coding.key(text)
+        self.made_keys = {segment_id: keys[np.searchsorted(ids, own)] for segment_id, own in segments.items()}
 
     def _loaded(self, segment_ids: Sequence[int]) -> Iterator[Segment]:
-        absent = [segment_id for segment_id in segment_ids if segment_id not in self._cached]
-        yield from [self._cached[segment_id] for segment_id in segment_ids if segment_id in self._cached]
-        for segment in self._read(absent):
+        cached = {segment_id: self._hit(segment_id) for segment_id in segment_ids}
+        yield from [segment for segment in cached.values() if segment is not None]
+        for segment in self._read([segment_id for segment_id, segment in cached.items() if segment is None]):
             self._keep(segment)
             yield segment
 
     def _read(self, segment_ids: Sequence[int]) -> Iterator[Segment]:
         """Read segments in the order of `segment_ids`: one statement, one segment in memory at a time."""
+        coding = self._coding
+        codes = "s.codes, s.scales" if coding is not None else "NULL, NULL"
         rows = self._store.conn.execute(
-            "SELECT s.id, s.count, s.dim, s.memory_ids, s.vectors FROM json_each(?) AS wanted"
-            " JOIN segments AS s ON s.id = wanted.value ORDER BY wanted.key",
-            (json.dumps(segment_ids),),
+            f"SELECT s.id, s.count, s.dim, s.memory_ids, s.vectors, {codes},"
+            " CASE WHEN s.gate_version = ? THEN s.keys END"
+            " FROM json_each(?) AS wanted JOIN segments AS s ON s.id = wanted.value ORDER BY wanted.key",
+            (None if coding is None else coding.version, json.dumps(segment_ids)),
         )
-        for segment_id, count, dim, raw_ids, raw_vectors in rows:
-            if len(raw_ids) != _ID_BYTES * count or len(raw_vectors) != _FLOAT_BYTES * count * dim:
-                raise DamagedError(f"segment {segment_id} of {self._store.path} is damaged", "restore a backup")
-            yield Segment(
-                segment_id,
-                np.frombuffer(raw_ids, dtype="<i8"),
-                np.frombuffer(raw_vectors, dtype="<f4").reshape(count, dim),
-            )
+        for segment_id, count, dim, *raw in rows:
+            try:
+                segment = _segment(segment_id, count, dim, *raw)
+            except ValueError as error:
+                message = f"segment {segment_id} of {self._store.path} is damaged"
+                raise DamagedError(message, "restore a backup") from error
+            if coding is not None and segment.codes is None:
+                codes_made = coding.encode(segment.vectors)
+                segment = Segment(segment_id, segment.memory_ids, segment.vectors, codes_made, segment.keys)
+            yield segment
+
+    def _hit(self, segment_id: int) -> Segment | None:
+        return self._cached[segment_id][1] if segment_id in self._cached else None
 
     def _keep(self, segment: Segment) -> None:
+        """Put a segment into the cache, or see that it was used.
+
+        Only what was used neither in this scan nor in the one before makes room: the matrix is read from its start to
+        its end, and a cache too small for it would otherwise lose each segment just before its turn.
+        """
         if segment.id not in self._cached:
+            while self._cached_bytes + segment.size > self._max_memory and self._drop_stale():
+                pass
+            if self._cached_bytes + segment.size > self._max_memory:
+                return
             self._cached_bytes += segment.size
-        self._cached[segment.id] = segment
+        self._cached[segment.id] = (self._scan, segment)
         self._cached.move_to_end(segment.id)
-        while self._cached_bytes > self._max_memory and len(self._cached) > 1:
-            _, dropped = self._cached.popitem(last=False)
-            self._cached_bytes -= dropped.size
+
+    def _drop_stale(self) -> bool:
+        oldest = next(iter(self._cached.items()), None)
+        if oldest is None or oldest[1][0] >= self._scan - 1:
+            return False
+        self._drop(oldest[0])
+        return True
+
+    def _drop(self, segment_id: int) -> Segment | None:
+        _, segment = self._cached.pop(segment_id, (0, None))
+        if segment is not None:
+            self._cached_bytes -= segment.size
+        return segment
+
+
+def _segment(segment_id: int, count: int, dim: int, *raw: bytes | None) -> Segment:
+    """A segment of its columns.
+
+    Raises:
+        ValueError: their lengths do not fit.
+    """
+    ids, vectors, codes, scales, keys = raw
+    if len(ids or b"") != _ID_BYTES * count or len(keys or b"") not in {0, _ID_BYTES * count}:
+        raise ValueError("ids or keys do not fit")
+    return Segment(
+        segment_id,
+        np.frombuffer(ids or b"", dtype="<i8"),
+        np.frombuffer(vectors or b"", dtype="<f4").reshape(count, dim),
+        None if codes is None or scales is None else _codes(codes, scales, count),
+        None if keys is None else np.frombuffer(keys, dtype="<i8"),
+    )
+
+
+def _codes(values: bytes, scales: bytes, count: int) -> Codes:
+    return Codes(
+        np.frombuffer(values, dtype=np.uint8).reshape(count, -1),
+        np.frombuffer(scales, dtype="<f4").reshape(count, _SCALES),
+    )
 
 
 def append_segments(
-    conn: sqlite3.Connection, model_id: str, blocks: dict[str, tuple[NDArray[np.int64], NDArray[np.float32]]]
+    conn: sqlite3.Connection,
+    model_id: str,
+    blocks: Mapping[str, NewRows],
+    coding: Coding,
+    made_keys: Mapping[int, _Ids],
 ) -> list[int]:
-    """Append one block (ids ascending, vectors) per agent, merging small neighbours; part of a batch's transaction.
+    """Append one block per agent, merging small neighbours; part of a batch's transaction.
 
     Segments grow as the levels of a log-structured store: once the last FANOUT segments of an agent are of one level
     (rows within a factor FANOUT) or below, they become one. So n batches leave O(log n) segments below MAX_MERGED_ROWS,
     where each row is rewritten O(log n) times; larger segments are left alone (O'Neil et al., The Log-Structured
     Merge-Tree, 1996).
+
+    Args:
+        conn: the connection, in a transaction.
+        model_id: the model of the vectors.
+        blocks: what is new, by agent.
+        coding: makes the codes.
+        made_keys: the keys of stored segments, by id, that were made from their texts: they are stored as well.
 
     Returns:
         The ids of the segments that went into larger ones.
@@ -171,25 +315,36 @@ def append_segments(
         (model_id, json.dumps(list(blocks))),
     ):
         newest_first[agent].append((segment_id, count))
-    merged = {agent: _to_merge(newest_first[agent], len(ids)) for agent, (ids, _) in blocks.items()}
+    _write_keys(conn, made_keys, coding.version)
+    merged = {agent: _to_merge(newest_first[agent], len(new.ids))[::-1] for agent, new in blocks.items()}
     gone = [segment_id for taken in merged.values() for segment_id in taken]
-    old = {
-        segment_id: (raw_ids, raw_vectors)
-        for segment_id, raw_ids, raw_vectors in conn.execute(
-            "SELECT id, memory_ids, vectors FROM segments WHERE id IN (SELECT value FROM json_each(?))",
-            (json.dumps(gone),),
-        )
-    }
+    # One segment is in memory at a time, whatever the number of agents.
+    parts = conn.execute(
+        "SELECT s.id, s.count, s.dim, s.memory_ids, s.vectors, s.codes, s.scales,"
+        " CASE WHEN s.gate_version = ? THEN s.keys END"
+        " FROM json_each(?) AS wanted JOIN segments AS s ON s.id = wanted.value ORDER BY wanted.key",
+        (coding.version, json.dumps(gone)),
+    )
+    old = (_segment(*part) for part in parts)
+    counts = {segment_id: count for listed in newest_first.values() for segment_id, count in listed}
     created = now()
-    rows = []
-    for agent, (ids, vectors) in blocks.items():
-        parts = [old.pop(segment_id) for segment_id in reversed(merged[agent])]
-        all_ids = [*(np.frombuffer(raw, dtype="<i8") for raw, _ in parts), ids]
-        all_vectors = [*(np.frombuffer(raw, dtype="<f4").reshape(-1, vectors.shape[1]) for _, raw in parts), vectors]
-        rows.append(_row(agent, model_id, np.concatenate(all_ids), np.concatenate(all_vectors), created))
+
+    def rows() -> Iterator[tuple[object, ...]]:
+        for agent, new in blocks.items():
+            taken = merged[agent]
+            whole = _joined(islice(old, len(taken)), sum(counts[each] for each in taken), new, coding)
+            yield agent, model_id, created, *_row(whole, coding.version)
+
+    conn.executemany(_INSERT, rows())
     conn.executemany("DELETE FROM segments WHERE id = ?", [(segment_id,) for segment_id in gone])
-    conn.executemany(_INSERT, rows)
     return gone
+
+
+def _write_keys(conn: sqlite3.Connection, made_keys: Mapping[int, _Ids], version: str) -> None:
+    conn.executemany(
+        "UPDATE segments SET keys = ?, gate_version = ?, hash = CAST(substr(hash, 1, 16) || ? AS BLOB) WHERE id = ?",
+        [(_raw(keys), version, _hash(_raw(keys)), segment_id) for segment_id, keys in made_keys.items()],
+    )
 
 
 def _to_merge(newest_first: Sequence[tuple[int, int]], rows: int) -> list[int]:
@@ -210,12 +365,39 @@ def _level(rows: int) -> int:
     return (max(rows, 1).bit_length() - 1) // (FANOUT.bit_length() - 1)
 
 
-def _row(
-    agent: str, model_id: str, ids: NDArray[np.int64], vectors: NDArray[np.float32], created: str
-) -> tuple[object, ...]:
-    raw_ids = np.ascontiguousarray(ids, dtype="<i8").data
-    raw_vectors = np.ascontiguousarray(vectors, dtype="<f4").data
-    checksum = hashlib.blake2b(raw_ids, digest_size=16)
-    checksum.update(raw_vectors)
-    count, dim = vectors.shape
-    return (agent, model_id, count, dim, int(ids[0]), int(ids[-1]), raw_ids, raw_vectors, checksum.digest(), created)
+def _joined(old: Iterable[Segment], old_rows: int, new: NewRows, coding: Coding) -> Segment:
+    """Segments with `old_rows` rows and new rows behind them as one; keys only where all parts have them."""
+    count, dim = old_rows + len(new.ids), new.vectors.shape[1]
+    ids, vectors = np.empty(count, dtype="<i8"), np.empty((count, dim), dtype="<f4")
+    codes = Codes(np.empty((count, dim), dtype=np.uint8), np.empty((count, _SCALES), dtype="<f4"))
+    keys: list[_Ids | None] = []
+    end = 0
+    for part in chain(old, [Segment(0, new.ids, new.vectors, None, new.keys)]):
+        place = slice(end, end := end + len(part.memory_ids))
+        ids[place], vectors[place] = part.memory_ids, part.vectors
+        made = part.codes or coding.encode(part.vectors)
+        codes.values[place], codes.scales[place] = made.values, made.scales
+        keys.append(part.keys)
+    known = [each for each in keys if each is not None]
+    return Segment(0, ids, vectors, codes, np.concatenate(known) if len(known) == len(keys) else None)
+
+
+def _row(segment: Segment, version: str) -> tuple[object, ...]:
+    """The columns from `count` on."""
+    ids, codes, keys = segment.memory_ids, segment.codes, segment.keys
+    parts = [_raw(ids), _raw(segment.vectors)]
+    parts += [] if codes is None else [_raw(codes.values), _raw(codes.scales)]
+    hashed = _hash(*parts) + (b"" if keys is None else _hash(_raw(keys)))
+    stored = (None, None) if keys is None else (_raw(keys), version)
+    return (*segment.vectors.shape, int(ids[0]), int(ids[-1]), *parts, *stored, hashed)
+
+
+def _raw(array: NDArray[np.generic]) -> memoryview:
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data
+
+
+def _hash(*parts: memoryview) -> bytes:
+    checksum = hashlib.blake2b(digest_size=_HASH_BYTES)
+    for part in parts:
+        checksum.update(part)
+    return checksum.digest()
