@@ -1,6 +1,10 @@
 """What the tests of dedup share: databases of generated memories, and dedup in process."""
 
+import sqlite3
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 from support_ingest import Quiet, environ, logical, quick_model
 
@@ -56,3 +60,21 @@ def reject(db, review_id):
 def explain(db, memory_id):
     """Explain a memory."""
     return command.explain(_config(db), memory_id, environ())
+
+
+@contextmanager
+def counting():
+    """The SQL statements that are executed meanwhile, once each however many rows they write."""
+    seen = []
+
+    class Connection(sqlite3.Connection):
+        def execute(self, sql, *args):
+            seen.append(sql)
+            return super().execute(sql, *args)
+
+        def executemany(self, sql, *args):
+            seen.append(sql)
+            return super().executemany(sql, *args)
+
+    with patch("memcli.store.db.sqlite3.connect", partial(sqlite3.connect, factory=Connection)):
+        yield seen
