@@ -161,6 +161,58 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """A merge: `loser` goes into `winner`, with the evidence."""
+
+    loser: int
+    winner: int
+    kind: str
+    cosine: float
+    overlap: float
+    gates_passed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A stored memory as dedup sees it.
+
+    `link` is its live merge link, None for an active memory.
+    """
+
+    id: int
+    agent: str
+    type: str
+    method: str
+    content: str
+    content_hash: bytes
+    embedded: bool
+    link: Link | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewReview:
+    """A pair above the threshold whose evidence failed."""
+
+    memory: int
+    other: int
+    cosine: float
+    judgement: Judgement
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What the user decided of two texts, for good: they are the same fact (`accepted`), or they are not.
+
+    Each side is (memory id, agent, content hash). It holds for the texts within their agents, and where both texts are
+    one, for these two memories.
+    """
+
+    one: tuple[int, str, bytes]
+    other: tuple[int, str, bytes]
+    accepted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Cursor:
     """Up to where a file has been read, and what proves that it is still that file.
 

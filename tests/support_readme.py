@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 RULES = [f"rules {each}" for each in "add list show edit test enable disable remove import export coverage".split()]
 MODELS = [f"model {each}" for each in "pull import list info use remove".split()]
-COMMANDS = ("ingest", "search", "stats", "reindex", "formats", "config show", "bench ingest", *RULES, *MODELS)
+COMMANDS = ("ingest", "search", "dedup", "stats", "reindex", "formats", "config show", "bench ingest", *RULES, *MODELS)
 TABLES = {
     "runs": "invocation of a command that wrote; every other row leads back to one",
     "batches": "committed batch: messages in, kept, filtered, memories, time per stage",
@@ -39,6 +39,7 @@ TABLES = {
     "memory_tags": "environment tag of a memory's source session, with its relevance",
     "merges": "link from a duplicate to the memory it went into, with the evidence",
     "review_pairs": "pair of similar memories whose evidence disagrees",
+    "dedup_watermarks": "scope, model, threshold and gate version: up to which memory `dedup` has compared",
     "rules": "rule of the user: pattern, what it keeps, for which agent and roles",
     "disabled_starter_rules": "built-in rule that is switched off",
     "segments": "block of the vector matrix: memory ids, float32 vectors, int8 codes, merge keys, checksum",

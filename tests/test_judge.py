@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memcli.ingest.judge import MAX_REVIEW_PAIRS, Judge
-from memcli.model import Candidate
-from memcli.store.memories import Known, Link
+from memcli.dedup.judge import MAX_REVIEW_PAIRS, Judge
+from memcli.model import Known, Link
 from memcli.text import content_hash
 
 TEXT = "The deploy window is on Tuesday morning."
@@ -21,9 +20,8 @@ def known(memory_id, text, *, method="verbatim", kind="episodic", agent="a", win
     return Known(memory_id, agent, kind, method, text, content_hash(text), embedded=True, link=link)
 
 
-def take(judge, memory_id, text, pairs=(), *, method="verbatim", kind="episodic", agent="a", exact=False):
-    candidate = Candidate(text, kind, 0.3, method, ())
-    return judge.take(memory_id, agent, candidate, content_hash(text), pairs, exact=exact)
+def take(judge, memory_id, text, pairs=(), *, method="verbatim", kind="episodic", agent="a"):
+    return judge.take(known(memory_id, text, method=method, kind=kind, agent=agent), pairs)
 
 
 def linked(judge):
@@ -45,13 +43,13 @@ def test_what_is_like_nothing_is_new():
 
 def test_an_exact_duplicate_goes_to_the_memory_with_its_text():
     judge = Judge([known(1, TEXT)], 0.9)
-    assert take(judge, 2, TEXT, exact=True).decision == "exact"
+    assert take(judge, 2, TEXT).decision == "exact"
     assert linked(judge) == ({2: (1, "exact")}, [])
 
 
 def test_an_exact_duplicate_of_a_loser_goes_to_its_winner_with_the_evidence_for_it():
     judge = Judge([known(1, TEXT), known(2, NEAR, winner=1)], 0.9)
-    take(judge, 3, NEAR, exact=True)
+    take(judge, 3, NEAR)
     (link,), _ = judge.links()
     assert link == Link(3, 1, "exact", 0.95, 0.9, ("numbers",))
 
@@ -60,13 +58,13 @@ def test_an_exact_duplicate_of_a_loser_of_this_batch_goes_to_its_winner():
     judge = Judge([], 0.9)
     take(judge, 1, TEXT)
     take(judge, 2, NEAR, [(1, 0.94)])
-    take(judge, 3, NEAR, exact=True)
+    take(judge, 3, NEAR)
     assert linked(judge)[0] == {2: (1, "near"), 3: (1, "exact")}
 
 
 def test_a_verbatim_duplicate_prefers_the_memory_of_a_rule():
     judge = Judge([known(1, TEXT, winner=2, how="exact"), known(2, TEXT, method=RULE, kind="semantic")], 0.9)
-    take(judge, 3, TEXT, exact=True)
+    take(judge, 3, TEXT)
     assert linked(judge)[0] == {3: (2, "exact")}
 
 
@@ -182,7 +180,7 @@ def feed(stream, batches):
                 for each in same
             )
             pairs = [(each.id, 0.95) for each in stored]
-            judged = take(judge, memory_id, text, pairs if not exact else (), method=method, kind=kind, exact=exact)
+            judged = take(judge, memory_id, text, pairs if not exact else (), method=method, kind=kind)
             verdicts.append(judged.decision)
             stored.append(known(memory_id, text, method=method, kind=kind))
         links, _ = judge.links()

@@ -43,6 +43,7 @@ ROOMS = {
         "dedup/scan",
         "store/vectors",
         "ingest/resolve",
+        "maintain",
         "search",
         "protocols",
         "wiring",

@@ -13,6 +13,7 @@ import typer
 from memcli import __version__
 from memcli.cli.bench import bench_app
 from memcli.cli.config import config_app
+from memcli.cli.dedup import dedup
 from memcli.cli.formats import formats
 from memcli.cli.ingest import ingest
 from memcli.cli.model import model_app
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 app.command()(ingest)
 app.command()(search)
+app.command()(dedup)
 app.command()(stats)
 app.command()(reindex)
 app.command()(formats)

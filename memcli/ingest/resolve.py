@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from memcli.dedup.flood import Flood
 from memcli.dedup.gates import GATE_VERSION, merge_key
+from memcli.dedup.judge import VERBATIM, Judge, Verdict
 from memcli.dedup.scan import Block, Pairs, make_block, pairs_above, pairs_within
-from memcli.ingest.judge import VERBATIM, Judge, Verdict
-from memcli.model import Candidate
+from memcli.model import Candidate, Known, Link, NewReview
 from memcli.protocols import Embedder
+from memcli.store import dedup as dedup_rows
 from memcli.store import memories as memory_rows
 from memcli.store.db import Store
-from memcli.store.memories import Evidence, Known, Link, NewMemory, NewReview
+from memcli.store.memories import Evidence, NewMemory
 from memcli.store.vectors import NewRows, Segment, Vectors
 from memcli.text import content_hash
 
@@ -133,17 +134,14 @@ class Resolver:
         known = {each.id: each for each in plan.known}
         known |= {each.id: each for each in memory_rows.by_id(self._store, sorted(stored - known.keys()))}
         followers = memory_rows.losers(self._store, _may_be_replaced(plan))
-        judge = Judge([*known.values(), *followers], self._threshold)
+        rulings = dedup_rows.rulings(self._store, [each.id for each in plan.known])
+        judge = Judge([*known.values(), *followers], self._threshold, rulings)
         result = Resolved()
         for place, item in enumerate(plan.items):
             memory_id = plan.first_id + place
             judged = judge.take(
-                memory_id,
-                item.agent,
-                item.candidate,
-                plan.hashes[place],
+                _known(item, memory_id, plan, place),
                 near.pairs.get(memory_id, ()),
-                exact=plan.exact[place],
                 left_out=near.left_out.get(memory_id, 0),
             )
             result.reviews.extend(judged.reviews)
@@ -210,6 +208,13 @@ def _may_be_replaced(plan: Plan) -> list[int]:
         if item.candidate.method != VERBATIM
     }
     return [each.id for each in plan.known if each.method == VERBATIM and (each.agent, each.content_hash) in spoken]
+
+
+def _known(item: Extracted, memory_id: int, plan: Plan, place: int) -> Known:
+    candidate, embedded = item.candidate, not plan.exact[place]
+    return Known(
+        memory_id, item.agent, candidate.type, candidate.method, candidate.content, plan.hashes[place], embedded, None
+    )
 
 
 def _row(item: Extracted, memory_id: int, plan: Plan, place: int, judged: Verdict) -> NewMemory:

@@ -3,6 +3,7 @@
 from memcli.render.bench import announce, show_embed_benchmark, show_ingest_benchmark, show_quality
 from memcli.render.bench_dedup import show_dedup_benchmark
 from memcli.render.config import show_config
+from memcli.render.dedup import show_decision, show_dedup, show_explanation, show_pairs, show_question, show_undo
 from memcli.render.formats import show_formats
 from memcli.render.ingest import explain_rejected, show_ingest
 from memcli.render.metrics import metrics_text
@@ -29,6 +30,9 @@ __all__ = [
     "show_coverage",
     "show_dedup_benchmark",
     "show_embed_benchmark",
+    "show_decision",
+    "show_dedup",
+    "show_explanation",
     "show_exported",
     "show_formats",
     "show_ingest",
@@ -38,11 +42,14 @@ __all__ = [
     "show_models",
     "show_quality",
     "show_reindex",
+    "show_pairs",
+    "show_question",
     "show_rule",
     "show_rules",
     "show_stats",
     "show_taken",
     "show_trial",
+    "show_undo",
     "warn",
     "write",
 ]

@@ -8,37 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from memcli.model import Candidate, Judgement
+from memcli.model import Candidate, Known, Link, NewReview
 from memcli.store.db import Store, now
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A merge: `loser` goes into `winner`, with the evidence."""
-
-    loser: int
-    winner: int
-    kind: str
-    cosine: float
-    overlap: float
-    gates_passed: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A stored memory as dedup sees it.
-
-    `link` is its live merge link, None for an active memory.
-    """
-
-    id: int
-    agent: str
-    type: str
-    method: str
-    content: str
-    content_hash: bytes
-    embedded: bool
-    link: Link | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +29,6 @@ class NewMemory:
 
 
 @dataclass(frozen=True, slots=True)
-class NewReview:
-    """A pair above the threshold whose evidence failed."""
-
-    memory: int
-    other: int
-    cosine: float
-    judgement: Judgement
-
-
-@dataclass(frozen=True, slots=True)
 class Evidence:
     """What the merges of a batch were decided with."""
 
@@ -76,7 +37,7 @@ class Evidence:
     gate_version: str
 
 
-_KNOWN = (
+KNOWN_COLUMNS = (
     "SELECT m.id, m.agent_id, m.type, m.extraction_method, m.content, m.content_hash, m.embedded,"
     " g.winner_id, g.kind, g.cosine, g.overlap, g.gates_passed FROM"
 )
@@ -86,13 +47,13 @@ _WITH_LINK = "LEFT JOIN merges AS g ON g.loser_id = m.id AND g.ended_at IS NULL 
 def by_content(store: Store, hashes: Iterable[bytes]) -> list[Known]:
     """Every memory whose text has one of the content hashes, lowest id first."""
     source = "hashes JOIN memories AS m ON m.content_hash = hashes.hash"
-    return [_known(row) for row in store.by_hashes(f"{_KNOWN} {source} {_WITH_LINK}", hashes)]
+    return [known_of(row) for row in store.by_hashes(f"{KNOWN_COLUMNS} {source} {_WITH_LINK}", hashes)]
 
 
 def by_id(store: Store, ids: Sequence[int]) -> list[Known]:
     """The memories `ids`, lowest id first."""
     source = "json_each(:ids) AS wanted JOIN memories AS m ON m.id = wanted.value"
-    return [_known(row) for row in store.by_ids(f"{_KNOWN} {source} {_WITH_LINK}", ids)]
+    return [known_of(row) for row in store.by_ids(f"{KNOWN_COLUMNS} {source} {_WITH_LINK}", ids)]
 
 
 def losers(store: Store, winners: Sequence[int]) -> list[Known]:
@@ -101,10 +62,11 @@ def losers(store: Store, winners: Sequence[int]) -> list[Known]:
         "json_each(:ids) AS wanted JOIN merges AS g ON g.winner_id = wanted.value AND g.ended_at IS NULL"
         " JOIN memories AS m ON m.id = g.loser_id ORDER BY m.id"
     )
-    return [_known(row) for row in store.by_ids(f"{_KNOWN} {source}", winners)]
+    return [known_of(row) for row in store.by_ids(f"{KNOWN_COLUMNS} {source}", winners)]
 
 
-def _known(row: tuple[Any, ...]) -> Known:
+def known_of(row: tuple[Any, ...]) -> Known:
+    """A row of KNOWN_COLUMNS as a value."""
     memory_id, agent, kind, method, content, content_hash, embedded, winner, *evidence = row
     link = None
     if winner is not None:

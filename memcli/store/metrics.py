@@ -15,7 +15,11 @@ _LIVE_LINK = "LEFT JOIN merges AS g ON g.loser_id = m.id AND g.ended_at IS NULL"
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Rows of one agent, or of all; `files` and `windows` are those that its messages came from and went into."""
+    """Rows of one agent, or of all; `files` and `windows` are those that its messages came from and went into.
+
+    `review_pairs` are the undecided ones of active memories, `reviewed` the memories that have such a pair with an
+    earlier one.
+    """
 
     sessions: int
     agents: int
@@ -104,6 +108,11 @@ def agent_names(store: Store) -> list[str]:
 def counts(store: Store, agent: str | None) -> Counts:
     """Sizes of everything but messages and memories."""
     own = "IN (SELECT id FROM sessions WHERE agent_id = :agent)"
+    open_pairs = (
+        "FROM review_pairs AS r JOIN memories AS m ON m.id = r.memory_id WHERE r.status = 'open'"
+        " AND (:agent IS NULL OR m.agent_id = :agent) AND NOT EXISTS"
+        " (SELECT 1 FROM merges AS g WHERE g.ended_at IS NULL AND g.loser_id IN (r.memory_id, r.other_id))"
+    )
     row = store.conn.execute(
         "SELECT (SELECT count(*) FROM sessions WHERE :agent IS NULL OR agent_id = :agent),"
         " (SELECT count(DISTINCT agent_id) FROM sessions WHERE :agent IS NULL OR agent_id = :agent),"
@@ -112,9 +121,7 @@ def counts(store: Store, agent: str | None) -> Counts:
         " CASE WHEN :agent IS NULL THEN (SELECT count(*) FROM windows)"
         f" ELSE (SELECT count(*) FROM windows WHERE session_id {own}) END,"
         f" (SELECT count(DISTINCT message_id) FROM pending_messages WHERE :agent IS NULL OR session_id {own}),"
-        " (SELECT count(*) FROM review_pairs AS r JOIN memories AS m ON m.id = r.memory_id"
-        " WHERE r.status = 'open' AND (:agent IS NULL OR m.agent_id = :agent)),"
-        " (SELECT count(*) FROM memories WHERE verdict = 'review' AND (:agent IS NULL OR agent_id = :agent))",
+        f" (SELECT count(*) {open_pairs}), (SELECT count(DISTINCT r.memory_id) {open_pairs})",
         {"agent": agent},
     ).fetchone()
     return Counts(*row)

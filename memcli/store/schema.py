@@ -360,3 +360,62 @@ def m004_codes(db: Database) -> None:
     """
     for column in _CODE_COLUMNS:
         db.conn.execute(f"ALTER TABLE segments ADD COLUMN {column}")
+
+
+_DEDUP_TABLES = """
+CREATE TABLE dedup_watermarks (
+    scope TEXT NOT NULL,
+    agent_id TEXT NOT NULL,
+    model_id TEXT NOT NULL,
+    threshold REAL NOT NULL,
+    gate_version TEXT NOT NULL,
+    memory_id INTEGER NOT NULL,
+    run_id INTEGER NOT NULL REFERENCES runs (id),
+    PRIMARY KEY (scope, agent_id, model_id, threshold, gate_version)
+) WITHOUT ROWID;
+
+ALTER TABLE review_pairs ADD COLUMN decided_run_id INTEGER REFERENCES runs (id);
+ALTER TABLE review_pairs ADD COLUMN decided_at TEXT;
+CREATE INDEX review_pairs_decided ON review_pairs (other_id) WHERE decided_run_id IS NOT NULL;
+
+CREATE INDEX merges_run ON merges (run_id);
+CREATE INDEX merges_ended_loser ON merges (loser_id) WHERE ended_at IS NOT NULL;
+CREATE INDEX merges_ended_run ON merges (ended_run_id) WHERE ended_at IS NOT NULL;
+CREATE INDEX merges_undone_winner ON merges (winner_id) WHERE ended_reason = 'undone';
+
+DROP VIEW merge_log;
+CREATE VIEW merge_log AS
+SELECT
+    g.id AS merge_id,
+    g.kind,
+    g.loser_id,
+    loser.content AS loser_content,
+    g.winner_id,
+    winner.content AS winner_content,
+    g.cosine,
+    g.overlap,
+    g.gates_passed,
+    g.run_id,
+    g.created_at,
+    g.ended_at,
+    g.ended_reason,
+    g.ended_run_id,
+    loser.agent_id,
+    loser.type,
+    g.threshold,
+    g.model_id,
+    g.gate_version,
+    r.command
+FROM merges AS g
+JOIN memories AS loser ON loser.id = g.loser_id
+JOIN memories AS winner ON winner.id = g.winner_id
+JOIN runs AS r ON r.id = g.run_id;
+"""
+
+
+@migrations()
+def m005_dedup(db: Database) -> None:
+    """What `dedup` remembers: how far it has compared, what the user decided, and by which run a merge ended."""
+    for statement in _DEDUP_TABLES.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import json
 import sqlite3
@@ -22,6 +23,10 @@ _ID_BYTES, _SCALES, _HASH_BYTES = 8, 3, 16
 # Merging holds the rows in memory several times over, and the heap keeps room for the largest block it has seen: larger
 # segments would decide the peak of a run.
 MAX_MERGED_ROWS = 1 << 12
+_INSERT = (
+    "INSERT INTO segments (agent_id, model_id, created_at, count, dim, first_memory_id, last_memory_id, memory_ids,"
+    " vectors, codes, scales, keys, gate_version, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 
 _Ids = NDArray[np.int64]
 _Rows = NDArray[np.float32]
@@ -151,6 +156,30 @@ class Vectors:
         for segment_id in (*segment_ids, *self.made_keys):
             self._drop(segment_id)
         self.made_keys = {}
+
+    def insert(self, conn: sqlite3.Connection, agent: str, memory_ids: Sequence[int], rows: Sequence[_Rows]) -> None:
+        """Put rows of stored memories (ids ascending) between those of their agent, in the transaction of `conn`.
+
+        Each goes into the segment that its id belongs to, so that the ids of an agent's segments stay apart.
+        """
+        listed = conn.execute(
+            "SELECT id, first_memory_id FROM segments WHERE model_id = ? AND agent_id = ? ORDER BY first_memory_id",
+            (self._model_id, agent),
+        ).fetchall()
+        firsts = [first for _, first in listed]
+        places: dict[int | None, list[int]] = {}
+        for number, memory_id in enumerate(memory_ids):
+            place = max(bisect.bisect_right(firsts, memory_id) - 1, 0)
+            places.setdefault(listed[place][0] if listed else None, []).append(number)
+        for segment_id, numbers in places.items():
+            old = list(self._loaded([] if segment_id is None else [segment_id]))
+            ids = np.concatenate([*(part.memory_ids for part in old), [memory_ids[number] for number in numbers]])
+            vectors = np.concatenate([*(part.vectors for part in old), [rows[number] for number in numbers]])
+            order = np.argsort(ids)
+            whole = Segment(0, ids[order], vectors[order], self.coding.encode(vectors[order]))
+            conn.execute("DELETE FROM segments WHERE id = ?", (segment_id,))
+            conn.execute(_INSERT, (agent, self._model_id, now(), *_row(whole, self.coding.version)))
+            self.forget([] if segment_id is None else [segment_id])
 
     def _make_keys(self) -> None:
         coding = self.coding
@@ -309,11 +338,7 @@ def append_segments(
             whole = _joined(islice(old, len(taken)), sum(counts[each] for each in taken), new, coding)
             yield agent, model_id, created, *_row(whole, coding.version)
 
-    conn.executemany(
-        "INSERT INTO segments (agent_id, model_id, created_at, count, dim, first_memory_id, last_memory_id, memory_ids,"
-        " vectors, codes, scales, keys, gate_version, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        rows(),
-    )
+    conn.executemany(_INSERT, rows())
     conn.executemany("DELETE FROM segments WHERE id = ?", [(segment_id,) for segment_id in gone])
     return gone
 

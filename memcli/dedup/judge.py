@@ -7,16 +7,16 @@ very text.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from memcli.dedup.gates import Signature, judge, signature
-from memcli.model import Candidate, Decision, Judgement
-from memcli.store.memories import Known, Link, NewReview
+from memcli.model import Decision, Judgement, Known, Link, NewReview, Ruling
 
 VERBATIM = "verbatim"
 MAX_REVIEW_PAIRS = 5
+ACCEPTED = "accepted by review"
 _SAME_TEXT = ("content",)
 
 _signature = lru_cache(maxsize=1 << 13)(signature)
@@ -52,11 +52,26 @@ class _Star:
     failed: list[tuple[float, _Memory]] = field(default_factory=list)
 
 
-class Judge:
-    """Knows the memories that matter to a batch and takes new ones in their order."""
+_Pair = tuple[int, int] | tuple[tuple[str, bytes], tuple[str, bytes]]
 
-    def __init__(self, known: Iterable[Known], threshold: float) -> None:
+
+class Judge:
+    """Knows the memories that matter to a batch and takes the batch in its order, that of the ids.
+
+    A batch is of new memories, or of stored ones that are judged once more. `rulings` are what the user decided about
+    any of them; a memory of `centres` goes into no other one, whatever the evidence says.
+    """
+
+    def __init__(
+        self,
+        known: Iterable[Known],
+        threshold: float,
+        rulings: Iterable[Ruling] = (),
+        centres: Collection[int] = (),
+    ) -> None:
         self._threshold = threshold
+        self._rulings = {_pair(ruling.one, ruling.other): ruling.accepted for ruling in rulings}
+        self._centres = centres
         self._memories: dict[int, _Memory] = {}
         self._by_text: dict[tuple[str, bytes], list[_Memory]] = defaultdict(list)
         self._followers: dict[int, dict[int, _Memory]] = defaultdict(dict)
@@ -66,62 +81,53 @@ class Judge:
         for each in known:
             if each.id not in self._memories:
                 self._stored.add(each.id)
-                self._add(
-                    _Memory(
-                        each.id,
-                        each.agent,
-                        each.type,
-                        each.method == VERBATIM,
-                        each.content,
-                        each.content_hash,
-                        each.link,
-                    )
-                )
+                self._add(_memory(each, each.link))
 
-    def take(
-        self,
-        memory_id: int,
-        agent: str,
-        candidate: Candidate,
-        content_hash: bytes,
-        pairs: Sequence[tuple[int, float]],
-        *,
-        exact: bool,
-        left_out: int = 0,
-    ) -> Verdict:
-        """Judge a new memory.
+    def take(self, known: Known, pairs: Sequence[tuple[int, float]], *, left_out: int = 0) -> Verdict:
+        """Judge a memory.
 
         Args:
-            memory_id: its id, higher than all before.
-            agent: whose memory it is.
-            candidate: what it says.
-            content_hash: the hash of its text.
+            known: the memory, its id higher than all of the same agent before. Its `link`, which a stored memory may
+                have, counts as passing the gates, unless its winner has become a loser.
             pairs: earlier memories of the agent at or above the threshold, as (id ascending, cosine).
-            exact: an earlier memory has this text in its scope.
             left_out: how many more are above the threshold, none of which it could merge with.
         """
-        memory = _Memory(
-            memory_id, agent, candidate.type, candidate.method == VERBATIM, candidate.content, content_hash
-        )
-        same = list(self._by_text[agent, content_hash])
+        memory = _memory(known, None)
+        same = [each for each in self._by_text[memory.agent, memory.hash] if self._ruling(memory, each) is not False]
         self._add(memory)
-        if exact:
-            self._link(self._to_same_text(memory, same))
+        exact = self._to_same_text(memory, same)
+        if exact is not None and self._follow(memory, exact):
             return Verdict("exact")
         replaced = [] if memory.verbatim else [each for each in same if self._is_subordinate(each)]
         # They are about to follow this memory: none of them may win it.
         apart = {each.id for each in replaced}
-        star = self._compare(memory, [pair for pair in pairs if pair[0] not in apart] if apart else pairs)
+        star = self._compare(memory, [pair for pair in pairs if pair[0] not in apart] if apart else pairs, known.link)
         judged = Verdict("new")
-        # The memory that takes over the star of a verbatim one stays a centre: its losers know no other.
-        if star.winner is not None and not any(self._followers[each.id] for each in replaced):
+        if star.winner is not None and not self._stays_centre(memory, replaced):
             self._link(star.winner)
-            judged = Verdict("near")
+            judged = Verdict("exact" if star.winner.kind == "exact" else "near")
         elif star.failed:
             judged = self._for_review(memory, star.failed, left_out)
         for each in replaced:
             self._take_over(memory, each)
         return judged
+
+    def _follow(self, memory: _Memory, exact: Link) -> bool:
+        """Link an exact duplicate, along with the losers that it may have: its text is what they were compared with."""
+        followers = list(self._followers[memory.id].values())
+        if followers and (exact.winner == memory.id or self._memories[exact.winner].hash != memory.hash):
+            return False
+        for each in (memory, *followers):
+            self._link(exact if each.link is None else replace(each.link, winner=exact.winner))
+        return True
+
+    def _stays_centre(self, memory: _Memory, replaced: Sequence[_Memory]) -> bool:
+        """Whether the memory has losers, or takes over those of a verbatim one, that know no other winner."""
+        return memory.id in self._centres or any(self._followers[each.id] for each in (memory, *replaced))
+
+    def link_of(self, memory_id: int) -> Link | None:
+        """Where a memory goes that is known or was taken; None for an active one."""
+        return self._memories[memory_id].link
 
     def links(self) -> tuple[list[Link], list[int]]:
         """The links made, loser ascending, and the stored losers whose earlier live link ends."""
@@ -143,10 +149,15 @@ class Judge:
         self._followers[link.winner][loser.id] = loser
         self._changed[loser.id] = link
 
-    def _to_same_text(self, memory: _Memory, same: Sequence[_Memory]) -> Link:
+    def _to_same_text(self, memory: _Memory, same: Sequence[_Memory]) -> Link | None:
         """The link of an exact duplicate: to the memory with its text, or where that one went, with its evidence."""
-        scope = [each for each in same if not each.verbatim and (memory.verbatim or each.type == memory.type)]
-        first = scope[0] if scope else next(each for each in same if each.type == memory.type)
+        first = next(
+            (each for each in same if not each.verbatim and (memory.verbatim or each.type == memory.type)), None
+        )
+        if first is None and memory.verbatim:
+            first = next((each for each in same if each.type == memory.type), None)
+        if first is None:
+            return None
         if first.link is None:
             return Link(memory.id, first.id, "exact", 1.0, 1.0, _SAME_TEXT)
         return Link(
@@ -175,23 +186,40 @@ class Judge:
                 link = Link(each.id, memory.id, evidence.kind, evidence.cosine, evidence.overlap, evidence.gates_passed)
             self._link(link)
 
-    def _compare(self, memory: _Memory, pairs: Sequence[tuple[int, float]]) -> _Star:
+    def _compare(self, memory: _Memory, pairs: Sequence[tuple[int, float]], kept: Link | None) -> _Star:
         """Go through the earlier memories, lowest id first, up to the first one that the evidence lets win."""
         star = _Star()
         own: Signature | None = None
+        if kept is not None and self._is_loser(kept.winner):
+            kept = None
         for other_id, cosine in pairs:
+            if kept is not None and kept.winner <= other_id:
+                break
             other = self._memories[other_id]
-            if other.link is not None or other.type != memory.type:
+            ruling = self._ruling(memory, other)
+            if other.link is not None or other.type != memory.type or ruling is False:
                 continue
             if own is None:
                 own = _signature(memory.content)
-            if _signature(other.content) == own:
+            if ruling or _signature(other.content) == own:
                 judgement = judge(memory.content, other.content, cosine, self._threshold)
-                if not judgement.failed:
-                    star.winner = Link(memory.id, other.id, "near", cosine, judgement.overlap, judgement.passed)
+                if ruling or not judgement.failed:
+                    passed = (ACCEPTED,) if ruling else judgement.passed
+                    star.winner = Link(memory.id, other.id, "near", cosine, judgement.overlap, passed)
                     return star
             star.failed.append((cosine, other))
+        star.winner = kept
         return star
+
+    def _is_loser(self, memory_id: int) -> bool:
+        known = self._memories.get(memory_id)
+        return known is not None and known.link is not None
+
+    def _ruling(self, one: _Memory, other: _Memory) -> bool | None:
+        """What the user decided of a pair, None where nothing."""
+        if not self._rulings:
+            return None
+        return self._rulings.get(_pair((one.id, one.agent, one.hash), (other.id, other.agent, other.hash)))
 
     def _for_review(self, memory: _Memory, failed: list[tuple[float, _Memory]], left_out: int) -> Verdict:
         strongest = sorted(failed, key=lambda pair: (-pair[0], pair[1].id))[:MAX_REVIEW_PAIRS]
@@ -200,3 +228,14 @@ class Judge:
             judgement: Judgement = judge(memory.content, other.content, cosine, self._threshold)
             reviews.append(NewReview(memory.id, other.id, cosine, judgement))
         return Verdict("review", tuple(reviews), len(failed) + left_out)
+
+
+def _memory(known: Known, link: Link | None) -> _Memory:
+    return _Memory(known.id, known.agent, known.type, known.method == VERBATIM, known.content, known.content_hash, link)
+
+
+def _pair(one: tuple[int, str, bytes], other: tuple[int, str, bytes]) -> _Pair:
+    """What a ruling about two memories is known by."""
+    if one[1:] == other[1:]:
+        return min(one[0], other[0]), max(one[0], other[0])
+    return min(one[1:], other[1:]), max(one[1:], other[1:])

@@ -1,0 +1,192 @@
+"""`memcli dedup` as flags."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from memcli.cli.options import (
+    AgentOption,
+    ConfigOption,
+    DbOption,
+    JsonOption,
+    MaxMemoryOption,
+    QuietOption,
+    VerboseOption,
+)
+from memcli.cli.options import settings as load_settings
+from memcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from memcli.config import Config
+    from memcli.store.review import Pair
+
+
+def dedup(
+    agent: AgentOption = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Least cosine of a near duplicate [the model's].")
+    ] = None,
+    across_types: Annotated[
+        bool, typer.Option("--across-types", help="Merge memories of different types too.")
+    ] = False,
+    across_agents: Annotated[
+        bool, typer.Option("--across-agents", help="Merge memories of different agents too.")
+    ] = False,
+    rethreshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="T", min=0, max=1, help="Judge everything again at T: end merges below it, make those above it."
+        ),
+    ] = None,
+    review: Annotated[
+        bool, typer.Option("--review", help="List the pairs whose evidence failed; decide them on a terminal.")
+    ] = False,
+    accept: Annotated[int | None, typer.Option(metavar="ID", help="Merge this review pair.")] = None,
+    reject: Annotated[int | None, typer.Option(metavar="ID", help="Keep this review pair apart for good.")] = None,
+    explain: Annotated[
+        int | None, typer.Option(metavar="MEMORY_ID", help="Show what was merged with a memory, what not, and why.")
+    ] = None,
+    undo: Annotated[int | None, typer.Option(metavar="RUN_ID", help="Undo the merges of a run.")] = None,
+    undo_merge: Annotated[int | None, typer.Option("--undo-merge", metavar="ID", help="Undo one merge.")] = None,
+    max_memory: MaxMemoryOption = None,
+    wait: Annotated[float | None, typer.Option(metavar="SECONDS", help="Wait for another run to end [0].")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Do it on a copy that is deleted; same report.")] = False,
+    db: DbOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Merge duplicates among all that is stored; review, explain and undo merges.
+
+    Example: memcli dedup --dry-run
+    """
+    asked = {
+        "--review": review or None,
+        "--accept": accept,
+        "--reject": reject,
+        "--explain": explain,
+        "--undo": undo,
+        "--undo-merge": undo_merge,
+    }
+    action = _one_of(asked)
+    merging = {"--threshold": threshold, "--rethreshold": rethreshold}
+    merging |= {"--across-types": across_types or None, "--across-agents": across_agents or None}
+    _refuse_together(action, merging, agent=agent, across_agents=across_agents, review=review)
+    settings, _ = load_settings(config, {"db": db, "agent": agent, "max_memory": max_memory, "wait": wait})
+    if action is None:
+        request = {
+            "threshold": threshold if rethreshold is None else rethreshold,
+            "across_types": across_types,
+            "across_agents": across_agents,
+            "rethreshold": rethreshold is not None,
+            "dry_run": dry_run,
+        }
+        _run(settings, request, as_json=as_json, quiet=quiet, verbose=verbose)
+    elif action == "--review":
+        _review(settings, as_json=as_json, dry_run=dry_run)
+    else:
+        _act(settings, action, int(asked[action] or 0), as_json=as_json, dry_run=dry_run)
+
+
+def _one_of(asked: dict[str, Any]) -> str | None:
+    given = [name for name, value in asked.items() if value is not None]
+    if len(given) > 1:
+        raise UsageError(f"{given[0]} does not go with {given[1]}", "one at a time")
+    return given[0] if given else None
+
+
+def _refuse_together(
+    action: str | None, merging: dict[str, Any], *, agent: str | None, across_agents: bool, review: bool
+) -> None:
+    given = [name for name, value in merging.items() if value is not None]
+    if action is not None and given:
+        raise UsageError(f"{action} does not go with {given[0]}", "drop one of them")
+    if merging["--threshold"] is not None and merging["--rethreshold"] is not None:
+        raise UsageError("--threshold does not go with --rethreshold", "drop one of them")
+    if agent is not None and (across_agents or (action is not None and not review)):
+        raise UsageError(f"--agent does not go with {action or '--across-agents'}", "drop one of them")
+
+
+def _run(settings: Config, request: dict[str, Any], *, as_json: bool, quiet: bool, verbose: bool) -> None:
+    from memcli import render  # noqa: PLC0415 - keeps --help fast
+    from memcli.commands import dedup as command  # noqa: PLC0415 - as above: numpy
+
+    progress = render.ConsoleProgress(quiet=quiet, verbose=verbose, unit="memories")
+    try:
+        report = command.dedup(settings, command.Request(**request), progress, os.environ)
+    finally:
+        progress.finish()
+    if as_json:
+        render.print_json(report.to_json())
+    else:
+        render.show_dedup(report)
+
+
+def _act(settings: Config, action: str, number: int, *, as_json: bool, dry_run: bool) -> None:
+    from memcli import render  # noqa: PLC0415 - keeps --help fast
+    from memcli.commands import dedup as command  # noqa: PLC0415 - as above: numpy
+
+    show: Any
+    report: Any
+    if action == "--explain":
+        report, show = command.explain(settings, number, os.environ), render.show_explanation
+    elif action == "--accept":
+        report, show = command.accept(settings, number, os.environ, dry_run=dry_run), render.show_decision
+    elif action == "--reject":
+        report, show = command.reject(settings, number, dry_run=dry_run), render.show_decision
+    else:
+        run_id, merge_id = (number, None) if action == "--undo" else (None, number)
+        report = command.undo(settings, os.environ, run_id=run_id, merge_id=merge_id, dry_run=dry_run)
+        show = render.show_undo
+    if as_json:
+        render.print_json(report.to_json())
+    else:
+        show(report)
+
+
+def _review(settings: Config, *, as_json: bool, dry_run: bool) -> None:
+    from memcli import render  # noqa: PLC0415 - keeps --help fast
+    from memcli.commands import dedup as command  # noqa: PLC0415 - as above: numpy
+
+    pairs = command.review(settings)
+    if as_json:
+        render.print_json([pair.to_json() for pair in pairs])
+    elif pairs and sys.stdin.isatty() and sys.stdout.isatty():
+        _ask(settings, pairs, dry_run=dry_run)
+    else:
+        render.show_pairs(pairs)
+
+
+def _ask(settings: Config, pairs: list[Pair], *, dry_run: bool) -> None:
+    """Go through the pairs; each decision is written at once, and what it settles is not asked any more."""
+    from memcli import render  # noqa: PLC0415 - keeps --help fast
+    from memcli.commands import dedup as command  # noqa: PLC0415 - as above: numpy
+
+    passed: set[int] = set()
+    while pair := next((each for each in pairs if each.id not in passed), None):
+        passed.add(pair.id)
+        render.show_question(pair, left=len([each for each in pairs if each.id not in passed]))
+        answer = _answer()
+        if answer == "q":
+            return
+        if answer == "a":
+            render.show_decision(command.accept(settings, pair.id, os.environ, dry_run=dry_run))
+        elif answer == "r":
+            render.show_decision(command.reject(settings, pair.id, dry_run=dry_run))
+        if answer != "s":
+            pairs = command.review(settings)
+
+
+def _answer() -> str:
+    while True:
+        sys.stdout.write("[a]ccept (the same), [r]eject (not the same), [s]kip, [q]uit: ")
+        sys.stdout.flush()
+        line = sys.stdin.readline()
+        answer = line.strip().lower()[:1] if line else "q"
+        if answer in {"a", "r", "s", "q"}:
+            return answer

@@ -1,0 +1,129 @@
+"""`memcli dedup`: what is stored is deduplicated against itself, explained, decided by the user, and undone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from memcli import wiring
+from memcli.commands.database import writable_database
+from memcli.config import Config
+from memcli.dedup.gates import GATE_VERSION
+from memcli.embed.models import ModelFiles
+from memcli.errors import NoDatabaseError, UsageError
+from memcli.maintain import review as review_case
+from memcli.maintain.dedup import Dedup, Options
+from memcli.maintain.explain import Explanation
+from memcli.maintain.explain import explain as explain_memory
+from memcli.maintain.report import DedupReport
+from memcli.maintain.undo import UndoReport, undo_merge, undo_run
+from memcli.protocols import Progress
+from memcli.store.db import Store
+from memcli.store.dedup import Scope
+from memcli.store.memories import Evidence
+from memcli.store.metrics import agent_names
+from memcli.store.review import Pair, open_pairs
+from memcli.store.vectors import Vectors
+
+COMMAND = "dedup"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked of one dedup, beside the configuration."""
+
+    threshold: float | None = None
+    across_types: bool = False
+    across_agents: bool = False
+    rethreshold: bool = False
+    dry_run: bool = False
+
+
+def dedup(config: Config, request: Request, progress: Progress, environ: Mapping[str, str]) -> DedupReport:
+    """Deduplicate what is stored against itself.
+
+    Raises:
+        NoDatabaseError: there is no database.
+        UsageError: there is no such agent.
+    """
+    with _writing(config, dry_run=request.dry_run) as store:
+        _check_agent(store, config.agent)
+        files = wiring.model_of(store, environ)
+        options = Options(
+            _threshold(config, files) if request.threshold is None else request.threshold,
+            config.batch_size,
+            Scope(config.agent, request.across_types, request.across_agents),
+            request.rethreshold,
+        )
+        vectors = Vectors(store, files.model_id, config.max_memory, wiring.coding())
+        report = Dedup(store, vectors, files.model_id, options, progress).run()
+    report.db, report.dry_run = str(config.db), request.dry_run
+    return report
+
+
+def review(config: Config) -> list[Pair]:
+    """The pairs whose evidence failed and that the user has not decided, strongest first."""
+    with Store.open(config.db) as store:
+        _check_agent(store, config.agent)
+        return open_pairs(store, config.agent)
+
+
+def accept(config: Config, review_id: int, environ: Mapping[str, str], *, dry_run: bool) -> review_case.Decision:
+    """Merge a pair, as the user says that it is the same."""
+    with _writing(config, dry_run=dry_run) as store:
+        files = wiring.model_of(store, environ)
+        vectors = Vectors(store, files.model_id, config.max_memory, wiring.coding())
+        evidence = Evidence(files.model_id, _threshold(config, files), GATE_VERSION)
+        decision = review_case.accept(store, vectors, evidence, review_id)
+    decision.db, decision.dry_run = str(config.db), dry_run
+    return decision
+
+
+def reject(config: Config, review_id: int, *, dry_run: bool) -> review_case.Decision:
+    """Keep a pair apart, for good."""
+    with _writing(config, dry_run=dry_run) as store:
+        decision = review_case.reject(store, review_id)
+    decision.db, decision.dry_run = str(config.db), dry_run
+    return decision
+
+
+def explain(config: Config, memory_id: int, environ: Mapping[str, str]) -> Explanation:
+    """The star of a memory, with the evidence, and what is near it."""
+    with Store.open(config.db) as store:
+        files = wiring.model_of(store, environ)
+        vectors = Vectors(store, files.model_id, config.max_memory, wiring.coding())
+        return explain_memory(store, vectors, _threshold(config, files), memory_id)
+
+
+def undo(
+    config: Config, environ: Mapping[str, str], *, run_id: int | None, merge_id: int | None, dry_run: bool
+) -> UndoReport:
+    """Undo the merges of a run, or a single one."""
+    with _writing(config, dry_run=dry_run) as store:
+        vectors = Vectors(store, wiring.model_of(store, environ).model_id, config.max_memory, wiring.coding())
+        if merge_id is not None:
+            report = undo_merge(store, vectors, merge_id)
+        else:
+            report = undo_run(store, vectors, int(run_id or 0))
+    report.db, report.dry_run = str(config.db), dry_run
+    return report
+
+
+def _threshold(config: Config, files: ModelFiles) -> float:
+    return files.near_threshold if config.near_threshold is None else config.near_threshold
+
+
+@contextmanager
+def _writing(config: Config, *, dry_run: bool) -> Iterator[Store]:
+    if not config.db.exists():
+        raise NoDatabaseError(f"no database at {config.db}", "make one with: memcli ingest PATH")
+    with writable_database(config, COMMAND, dry_run=dry_run) as path, Store.create(path) as store:
+        yield store
+
+
+def _check_agent(store: Store, agent: str | None) -> None:
+    known = agent_names(store)
+    if agent is not None and agent not in known:
+        shown = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")  # noqa: PLR2004 - enough for a hint
+        raise UsageError(f"no such agent: {agent}", f"agents: {shown}" if known else "the database has no memories")
