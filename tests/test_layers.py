@@ -47,7 +47,6 @@ ROOMS = {
         "search",
         "protocols",
         "wiring",
-        "maintain",
         "bench/quality",
     },
     "filelock": {"store", "embed/hub"},

@@ -145,7 +145,7 @@ def _same_person(marked: str, other: str) -> bool:
 def same_case(left: Token, right: Token, context: Context) -> bool:
     """Whether two ways to write one word with or without capitals are one: "Postgres", "postgres" but not "US", "us"."""
     one, other = left.case, right.case
-    if one == other or START in (one, other) and all(case in ("", START) or case[1:] == left.key[1:] for case in (one, other)):
+    if one == other or (START in (one, other) and all(case in ("", START) or case[1:] == left.key[1:] for case in (one, other))):
         return True
     if left.key in CLOSED or not (one == "" or other == "" or START in (one, other)):
         return False
