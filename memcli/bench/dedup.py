@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memcli.dedup.gates import GATE_VERSION
+from memcli.dedup.judge import Judge
 from memcli.dedup.scan import pairs_within
 from memcli.errors import UsageError
-from memcli.ingest.judge import Judge
-from memcli.model import Candidate
+from memcli.model import Known
 from memcli.protocols import Embedder
 from memcli.text import content_hash
 
@@ -157,7 +157,10 @@ def evaluate(pairs: Sequence[LabelledPair], embedder: Embedder, threshold: float
     return Evaluation(
         threshold,
         _scores(pairs, merged),
-        {key: _scores([pairs[at] for at in places], [merged[at] for at in places]) for key, places in sorted(kinds.items())},
+        {
+            key: _scores([pairs[at] for at in places], [merged[at] for at in places])
+            for key, places in sorted(kinds.items())
+        },
         tuple(pair for pair, yes in zip(pairs, merged, strict=True) if yes and pair.label == DISTINCT),
         {"cosine": _best(pairs, cosines), "jaccard": _best(pairs, [_jaccard(pair) for pair in pairs])},
     )
@@ -175,26 +178,20 @@ def calibrate(pairs: Sequence[LabelledPair], embedder: Embedder) -> Calibration:
         threshold = step / 100
         merged = [merges(pair, vectors[2 * at : 2 * at + 2], threshold) for at, pair in enumerate(pairs)]
         found.append((_scores(pairs, merged), threshold))
-    chosen, threshold = max(
-        found, key=lambda each: (min(each[0].precision, WANTED_PRECISION), each[0].recall, each[1])
-    )
-    return Calibration(
-        embedder.model_id, threshold, round(chosen.precision, 4), round(chosen.recall, 4), len(pairs)
-    )
+    chosen, threshold = max(found, key=lambda each: (min(each[0].precision, WANTED_PRECISION), each[0].recall, each[1]))
+    return Calibration(embedder.model_id, threshold, round(chosen.precision, 4), round(chosen.recall, 4), len(pairs))
 
 
 def merges(pair: LabelledPair, vectors: NDArray[np.float32], threshold: float) -> bool:
     """Whether the second text of a pair would be merged into the first, by the scan and the judge of ingest."""
     judge = Judge((), threshold)
-    first, second = content_hash(pair.a), content_hash(pair.b)
-    judge.take(1, _AGENT, _candidate(pair.a), first, (), exact=False)
+    judge.take(_memory(1, pair.a), ())
     near = [(1, score) for score in pairs_within(vectors, threshold).score.tolist()]
-    verdict = judge.take(2, _AGENT, _candidate(pair.b), second, near, exact=first == second)
-    return verdict.decision in ("exact", "near")
+    return judge.take(_memory(2, pair.b), near).decision in ("exact", "near")
 
 
-def _candidate(text: str) -> Candidate:
-    return Candidate(text, "semantic", 0.5, "rules", ())
+def _memory(memory_id: int, text: str) -> Known:
+    return Known(memory_id, _AGENT, "semantic", "rules", text, content_hash(text), embedded=True, link=None)
 
 
 def _vectors(pairs: Sequence[LabelledPair], embedder: Embedder) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ from memcli import wiring
 from memcli.commands.database import writable_database
 from memcli.config import Config
 from memcli.dedup.gates import GATE_VERSION
+from memcli.embed.api import ApiModel
 from memcli.embed.models import ModelFiles
 from memcli.errors import NoDatabaseError, UsageError
 from memcli.maintain import review as review_case
@@ -49,7 +50,7 @@ def dedup(config: Config, request: Request, progress: Progress, environ: Mapping
     """
     with _writing(config, dry_run=request.dry_run) as store:
         _check_agent(store, config.agent)
-        files = wiring.model_of(store, environ)
+        files = wiring.model_of(store, config, environ)
         options = Options(
             _threshold(config, files) if request.threshold is None else request.threshold,
             config.batch_size,
@@ -72,7 +73,7 @@ def review(config: Config) -> list[Pair]:
 def accept(config: Config, review_id: int, environ: Mapping[str, str], *, dry_run: bool) -> review_case.Decision:
     """Merge a pair, as the user says that it is the same."""
     with _writing(config, dry_run=dry_run) as store:
-        files = wiring.model_of(store, environ)
+        files = wiring.model_of(store, config, environ)
         vectors = Vectors(store, files.model_id, config.max_memory, wiring.coding())
         evidence = Evidence(files.model_id, _threshold(config, files), GATE_VERSION)
         decision = review_case.accept(store, vectors, evidence, review_id)
@@ -91,7 +92,7 @@ def reject(config: Config, review_id: int, *, dry_run: bool) -> review_case.Deci
 def explain(config: Config, memory_id: int, environ: Mapping[str, str]) -> Explanation:
     """The star of a memory, with the evidence, and what is near it."""
     with Store.open(config.db) as store:
-        files = wiring.model_of(store, environ)
+        files = wiring.model_of(store, config, environ)
         vectors = Vectors(store, files.model_id, config.max_memory, wiring.coding())
         return explain_memory(store, vectors, _threshold(config, files), memory_id)
 
@@ -101,7 +102,7 @@ def undo(
 ) -> UndoReport:
     """Undo the merges of a run, or a single one."""
     with _writing(config, dry_run=dry_run) as store:
-        vectors = Vectors(store, wiring.model_of(store, environ).model_id, config.max_memory, wiring.coding())
+        vectors = Vectors(store, wiring.model_of(store, config, environ).model_id, config.max_memory, wiring.coding())
         if merge_id is not None:
             report = undo_merge(store, vectors, merge_id)
         else:
@@ -110,7 +111,7 @@ def undo(
     return report
 
 
-def _threshold(config: Config, files: ModelFiles) -> float:
+def _threshold(config: Config, files: ModelFiles | ApiModel) -> float:
     return files.near_threshold if config.near_threshold is None else config.near_threshold
 
 

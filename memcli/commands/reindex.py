@@ -33,6 +33,8 @@ def reindex(
         if not dry_run:
             keep_model(files, store_dir)
         embedder = wiring.LazyEmbedder(files, config.embed_batch_size)
-        report = Reindex(store, embedder, files.name, config.max_memory, config.batch_size, progress).run()
+        report = Reindex(
+            store, embedder, files.name, config.max_memory, wiring.coding(), config.batch_size, progress
+        ).run()
     report.db, report.dry_run = str(config.db), dry_run
     return report

@@ -20,7 +20,7 @@ from memcli.store import reindex as rows
 from memcli.store import runs as run_rows
 from memcli.store.db import Store, now
 from memcli.store.reindex import Embedded
-from memcli.store.vectors import Vectors, append_segments
+from memcli.store.vectors import Coding, NewRows, Vectors, append_segments
 
 COMMAND = "reindex"
 
@@ -53,11 +53,18 @@ class Reindex:
     """One run over one store, with the run lock held. `run` may be called once."""
 
     def __init__(
-        self, store: Store, embedder: Embedder, name: str, max_memory: int, batch_size: int, progress: Progress
+        self,
+        store: Store,
+        embedder: Embedder,
+        name: str,
+        max_memory: int,
+        coding: Coding,
+        batch_size: int,
+        progress: Progress,
     ) -> None:
         self._store = store
         self._embedder = embedder
-        self._vectors = Vectors(store, embedder.model_id, max_memory)
+        self._vectors = Vectors(store, embedder.model_id, max_memory, coding)
         self._batch_size = batch_size
         self._progress = progress
         self._run_id = store.next_id("runs")
@@ -95,7 +102,7 @@ class Reindex:
         embedded = time.perf_counter()
         with self._store.transaction(generation) as conn:
             run_rows.write_run(conn, self._run_id, COMMAND, __version__, self._started_at)
-            merged = append_segments(conn, self._embedder.model_id, _blocks(batch, vectors))
+            merged = append_segments(conn, self._embedder.model_id, _blocks(batch, vectors), self._vectors.coding, {})
         self._vectors.forget(merged)
         report.run_id = self._run_id
         report.batches += 1
@@ -118,15 +125,13 @@ class Reindex:
         report.seconds = time.perf_counter() - began
 
 
-def _blocks(
-    batch: list[Embedded], vectors: dict[bytes, NDArray[np.float32]]
-) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float32]]]:
+def _blocks(batch: list[Embedded], vectors: dict[bytes, NDArray[np.float32]]) -> dict[str, NewRows]:
     """The batch's rows as one block per agent, ids ascending."""
     by_agent: dict[str, list[Embedded]] = defaultdict(list)
     for each in batch:
         by_agent[each.agent].append(each)
     return {
-        agent: (
+        agent: NewRows(
             np.array([each.id for each in members], dtype=np.int64),
             np.stack([vectors[each.content_hash] for each in members]),
         )
