@@ -1,6 +1,11 @@
 """What the user sees: reports and hits on stdout, progress and warnings on stderr. Only this package uses Rich."""
 
-from memcli.render.bench import announce, show_ingest_benchmark
+from memcli.render.bench import (
+    announce,
+    show_ingest_benchmark,
+    show_scan_benchmark,
+    show_templated_benchmark,
+)
 from memcli.render.config import show_config
 from memcli.render.formats import show_formats
 from memcli.render.ingest import explain_rejected, show_ingest
@@ -30,7 +35,9 @@ __all__ = [
     "show_ingest_benchmark",
     "show_rule",
     "show_rules",
+    "show_scan_benchmark",
     "show_stats",
+    "show_templated_benchmark",
     "show_trial",
     "warn",
     "write",
