@@ -37,6 +37,9 @@ ROOMS = {
     "re2": {"extract/rules", "redact", "filters"},
     "numpy": {
         "embed",
+        "bench/scan",
+        "bench/peers",
+        "bench/vectors",
         "dedup/codes",
         "dedup/flood",
         "dedup/make_lexicon",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 FLOOD_PAIRS, SAME_KEY, STRONGEST = 64, 64, 8
 
 Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+Floors = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(slots=True)
@@ -44,6 +45,27 @@ class Kept:
     total: NDArray[np.int64]
 
 
+class _Strongest:
+    """The `limit` strongest pairs of each of some queries, of equal ones those with the lowest ids."""
+
+    def __init__(self, limit: int, first: int, queries: int) -> None:
+        self.pairs: Found = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
+        self.floor = np.full(queries, -np.inf)
+        self._limit = limit
+        self._first = first
+
+    def add(self, found: Found) -> None:
+        if not len(found[0]):
+            return
+        query, ids, score = (np.concatenate(parts) for parts in zip(self.pairs, found, strict=True))
+        order = np.lexsort((ids, -score, query))
+        query = query[order]
+        rank = np.arange(len(query)) - np.searchsorted(query, query)
+        kept, last = order[rank < self._limit], order[rank == self._limit - 1]
+        self.pairs = (query[rank < self._limit], ids[kept], score[kept])
+        self.floor[query[rank == self._limit - 1] - self._first] = score[last]
+
+
 @dataclass(slots=True)
 class Dam:
     """Collects the pairs of `queries` queries, the first of which is `first`; in a flood the strongest ones only."""
@@ -54,8 +76,17 @@ class Dam:
     is_flooded: bool = False
     _calm: list[Found] = field(default_factory=list)
     _calm_pairs: int = 0
-    _same: list[Found] = field(default_factory=list)
-    _others: list[Found] = field(default_factory=list)
+    _same: _Strongest = field(init=False)
+    _others: _Strongest = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._same = _Strongest(SAME_KEY, self.first, self.queries)
+        self._others = _Strongest(STRONGEST, self.first, self.queries)
+
+    @property
+    def floors(self) -> Floors:
+        """The scores below which pairs of a query are not kept any more: with its key, and without."""
+        return self._same.floor, self._others.floor
 
     @property
     def most(self) -> int | None:
@@ -82,14 +113,12 @@ class Dam:
 
     def _keep(self, kept: Kept) -> None:
         self._count(np.arange(self.first, self.first + self.queries), kept.total)
-        self._same, self._others = (
-            _trimmed([*before, new], limit, self.queries)
-            for before, new, limit in ((self._same, kept.same, SAME_KEY), (self._others, kept.others, STRONGEST))
-        )
+        self._same.add(kept.same)
+        self._others.add(kept.others)
 
     def pairs(self) -> list[Found]:
         """All that is kept. To be called once."""
-        kept = [*_trimmed(self._same, SAME_KEY, 0), *_trimmed(self._others, STRONGEST, 0)]
+        kept = [self._same.pairs, self._others.pairs]
         for query, _, _ in kept:
             self._count(query, np.full(len(query), -1))
         return [*self._calm, *kept]
@@ -108,15 +137,3 @@ def top(scores: NDArray[np.float32], among: NDArray[np.bool_], limit: int) -> ND
     larger, equal = shown > least, (shown == least) & among.T
     kept: NDArray[np.bool_] = larger | (equal & (np.cumsum(equal, axis=1) <= limit - larger.sum(axis=1)[:, None]))
     return kept.T
-
-
-def _trimmed(found: list[Found], limit: int, queries: int) -> list[Found]:
-    """The `limit` strongest pairs of each query, of equal ones those with the lowest ids; not before it is worth it."""
-    if sum(len(query) for query, _, _ in found) <= 2 * limit * queries or not found:
-        return found
-    query, ids, score = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    order = np.lexsort((ids, -score, query))
-    query = query[order]
-    first = np.arange(len(query)) - np.searchsorted(query, query) < limit
-    kept = order[first]
-    return [(query[first], ids[kept], score[kept])]

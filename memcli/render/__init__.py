@@ -2,6 +2,7 @@
 
 from memcli.render.bench import announce, show_embed_benchmark, show_ingest_benchmark, show_quality
 from memcli.render.bench_dedup import show_dedup_benchmark
+from memcli.render.bench_scan import show_scan_benchmark, show_templated_benchmark
 from memcli.render.config import show_config
 from memcli.render.dedup import show_decision, show_dedup, show_explanation, show_pairs, show_question, show_undo
 from memcli.render.formats import show_formats
@@ -46,8 +47,10 @@ __all__ = [
     "show_reindex",
     "show_rule",
     "show_rules",
+    "show_scan_benchmark",
     "show_stats",
     "show_taken",
+    "show_templated_benchmark",
     "show_trial",
     "show_undo",
     "warn",

@@ -61,9 +61,9 @@ def show_embed_benchmark(document: Mapping[str, Any]) -> None:
     """Print the modes with their rates, what each step brings, and the comparison with an earlier document."""
     model = f"{document['model']}: {document['texts']:,} texts of {document['tokens'] / document['texts']:.0f} tokens"
     rounds = f"batches of {document['batch_size']}, {document['repeat']} rounds, seed {document['seed']}"
-    facts = [*_machine(document), f"{model}, {rounds}", f"timed: {document['timed']}"]
+    facts = [*machine_lines(document), f"{model}, {rounds}", f"timed: {document['timed']}"]
     one = document["modes"][0]["seconds"]
-    table = _table("mode", "threads", "texts/s", "tokens/s", "speed", "CPU s", "peak RSS")
+    table = figures_table("mode", "threads", "texts/s", "tokens/s", "speed", "CPU s", "peak RSS")
     for mode in document["modes"]:
         rates = [f"{mode[name]:,.0f}" for name in ("texts_per_second", "tokens_per_second")]
         rates += [f"{one / mode['seconds']:.2f}", f"{mode['cpu_seconds']:.2f}", f"{mode['peak_rss_mb']:,.0f} MB"]
@@ -88,7 +88,7 @@ def _told(ratios: Mapping[str, float]) -> list[str]:
 
 def _embed_comparison(document: Mapping[str, Any]) -> list[object]:
     comparison = document["comparison"]
-    table = _table("mode", "threads", "speed now / before")
+    table = figures_table("mode", "threads", "speed now / before")
     for mode in comparison["modes"]:
         mark = "!" if mode["worse"] else " "
         table.add_row(mode["name"], str(mode["threads"]), f"{mode['ratio']:.2f}{mark}")
@@ -109,7 +109,7 @@ def show_quality(document: Mapping[str, Any]) -> None:
     blocks: list[object] = [Text(safe(f"{document['model']}: {document['dim']} dimensions{size}"), style="dim")]
     for kind, columns in _QUALITY.items():
         if document.get(kind):
-            table = _table(_QUALITY_FILES[kind], *(heading for heading, _ in columns))
+            table = figures_table(_QUALITY_FILES[kind], *(heading for heading, _ in columns))
             for row in document[kind]:
                 table.add_row(safe(row["file"]), *(_score(row[key]) for _, key in columns))
             blocks += [Text(""), table]
@@ -127,21 +127,23 @@ def _score(value: float | None) -> str:
 def _head(document: Mapping[str, Any]) -> list[Text]:
     rounds = f"median of {document['repeat']}" if document["repeat"] > 1 else "measured once"
     lines = [
-        *_machine(document),
+        *machine_lines(document),
         f"{document['messages']:,} messages in {document['files']:,} files, seed {document['seed']}, {rounds}",
         f"timed: {document['timed']}",
     ]
     return [Text(safe(line), style="dim") for line in lines]
 
 
-def _machine(document: Mapping[str, Any]) -> list[str]:
+def machine_lines(document: Mapping[str, Any]) -> list[str]:
+    """The versions and the hardware of a benchmark, a line each."""
     machine = document["machine"]
     hardware = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_bytes'] / _GIGA:.0f} GB"
     versions = ", ".join(f"{name} {number}" for name, number in document["versions"].items())
     return [versions, f"{hardware}, {machine['system']}"]
 
 
-def _table(*headings: str) -> Table:
+def figures_table(*headings: str) -> Table:
+    """A table of a name and figures."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for place, heading in enumerate(headings):
         table.add_column(heading, justify="right" if place else "left")
@@ -149,7 +151,7 @@ def _table(*headings: str) -> Table:
 
 
 def _runs(document: Mapping[str, Any]) -> Table:
-    table = _table("run", "files", "new messages", "seconds", "CPU s", "messages/s", "peak RSS")
+    table = figures_table("run", "files", "new messages", "seconds", "CPU s", "messages/s", "peak RSS")
     for run in document["runs"]:
         rate = f"{run['messages_per_second']:,.0f}" if run["messages"] else ""
         memory = f"{run['peak_rss_mb']:,.0f} MB"
@@ -160,7 +162,7 @@ def _runs(document: Mapping[str, Any]) -> Table:
 
 def _stages(document: Mapping[str, Any]) -> Table:
     runs = document["runs"]
-    table = _table("seconds in", *(run["name"] for run in runs), "share")
+    table = figures_table("seconds in", *(run["name"] for run in runs), "share")
     for stage, seconds in runs[0]["stages"].items():
         share = seconds / runs[0]["seconds"]  # of the first run
         table.add_row(
@@ -175,7 +177,7 @@ def _comparison(
     """The figures as now / before; those that are worse by more than the noise are marked."""
     runs = list(dict.fromkeys(each.run for each in comparisons))
     cells = {(each.run, each.figure): each for each in comparisons}
-    table = _table("now / before", *runs)
+    table = figures_table("now / before", *runs)
     for figure in dict.fromkeys(each.figure for each in comparisons):
         table.add_row(figure, *(_ratio(cells.get((run, figure))) for run in runs))
     worse = sum(each.worse for each in comparisons)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from memcli.render.bench import figures_table
 from memcli.render.terminal import one_line, safe, show
 
 if TYPE_CHECKING:
@@ -27,15 +28,8 @@ def show_dedup_benchmark(result: DedupBenchmark) -> None:
     show(blocks)
 
 
-def _table(*headings: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for place, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if place else "left")
-    return table
-
-
 def _overall(found: Evaluation) -> Table:
-    table = _table("decided by", "threshold", "precision", "recall", "F1", "false merges")
+    table = figures_table("decided by", "threshold", "precision", "recall", "F1", "false merges")
     rows = [("dedup", found.threshold, found.scores)]
     rows += [(f"{name} alone, best", at, scores) for name, (at, scores) in found.baselines.items()]
     for name, at, scores in rows:
@@ -48,7 +42,7 @@ def _measures(scores: Scores) -> list[str]:
 
 
 def _kinds(found: Evaluation) -> Table:
-    table = _table("kind", "label", "pairs", "merged", "right")
+    table = figures_table("kind", "label", "pairs", "merged", "right")
     for (label, kind), scores in found.by_kind.items():
         right = scores.merged if label == "duplicate" else scores.pairs - scores.merged
         table.add_row(one_line(kind), label, f"{scores.pairs:,}", f"{scores.merged:,}", f"{right / scores.pairs:.0%}")

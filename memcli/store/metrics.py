@@ -325,3 +325,8 @@ def matrix_bytes(store: Store) -> int:
             f" + {coded} + coalesce(length(keys), 0)), 0) FROM segments"
         ).fetchone()[0]
     )
+
+
+def similar_pairs(store: Store) -> int:
+    """How many pairs above the threshold were not merged, those included that are counted and not kept."""
+    return int(store.conn.execute("SELECT coalesce(sum(review_pairs), 0) FROM memories").fetchone()[0])

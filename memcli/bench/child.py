@@ -1,0 +1,52 @@
+"""A measured command: a process of its own, timed and weighed from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from memcli.bench import measure
+from memcli.errors import MemcliError
+
+_MEGA = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a process took, and the JSON document that it printed."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_rss_mb: float
+    document: dict[str, Any]
+
+
+def run_python(arguments: Sequence[str], folder: Path) -> Measured:
+    """Run Python with `arguments` in `folder`, with memcli's database and data there and none of the user's settings.
+
+    Raises:
+        MemcliError: it failed.
+    """
+    (folder / "memcli.toml").touch()
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MEMCLI_")}
+    environment |= {"MEMCLI_DATA_DIR": str(folder / "data"), "MEMCLI_DB": str(folder / "memory.db")}
+    report = folder / "report.json"
+    # No shell, and nothing in the command comes from outside; -I -S keeps the measuring process small.
+    done = subprocess.run(  # noqa: S603 - as said
+        [sys.executable, "-I", "-S", str(measure.__file__), str(report), sys.executable, *arguments],
+        stdout=subprocess.PIPE,
+        env=environment,
+        cwd=folder,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    if found["code"] != 0:
+        raise MemcliError(f"the measured {' '.join(arguments[:3])} failed with exit code {found['code']}")
+    document = json.loads(report.read_text(encoding="utf-8"))
+    return Measured(found["seconds"], found["cpu"], found["peak_rss"] / _MEGA, document)
