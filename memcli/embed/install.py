@@ -185,12 +185,12 @@ def _probe(files: ModelFiles) -> float | None:
         DamagedError: the model does not load or does not work, or its tokenizer knows tokens that its graph does not.
     """
     embedder = OnnxEmbedder(files)
+    embedder.check_vocabulary()
     together = embedder.embed(_PROBE)
     alone = np.concatenate([embedder.embed([text]) for text in _PROBE])
     if not together.any(axis=1).all():
         raise DamagedError(f"{files.folder / MODEL_FILE}: the graph gives zeros for a text", _HINT)
     embedder.embed_queries(_PROBE[:1])
-    embedder.check_vocabulary()
     if np.abs(together - alone).max() <= _INDEPENDENT:
         return None
     return float((together * alone).sum(axis=1).min())
