@@ -148,7 +148,7 @@ def install(
             # The draft is gone by the time that the user reads this.
             raise DamagedError(error.message.replace(f"{draft}/", f"{name}: "), _HINT) from error
         if facts.is_dynamically_quantised or dependence is not None:
-            notes.append(_unsteady(dependence))
+            notes.append(_unsteady(dependence, is_quantised=facts.is_dynamically_quantised))
             if wanted is None:
                 raise UsageError(
                     f"{name}: {graph_name}: {notes[-1]}",
@@ -185,20 +185,21 @@ def _probe(files: ModelFiles) -> float | None:
         DamagedError: the model does not load or does not work, or its tokenizer knows tokens that its graph does not.
     """
     embedder = OnnxEmbedder(files)
+    embedder.check_vocabulary()
     together = embedder.embed(_PROBE)
     alone = np.concatenate([embedder.embed([text]) for text in _PROBE])
     if not together.any(axis=1).all():
         raise DamagedError(f"{files.folder / MODEL_FILE}: the graph gives zeros for a text", _HINT)
     embedder.embed_queries(_PROBE[:1])
-    embedder.check_vocabulary()
     if np.abs(together - alone).max() <= _INDEPENDENT:
         return None
     return float((together * alone).sum(axis=1).min())
 
 
-def _unsteady(cosine: float | None) -> str:
-    found = "" if cosine is None else f" (cosine {cosine:.3f} between a text alone and with two others)"
+def _unsteady(cosine: float | None, *, is_quantised: bool) -> str:
+    found = "" if cosine is None else f" (cosine {cosine:.3f} between one alone and the same with two others)"
+    reason = ", since this graph is quantised by the batch at hand" if is_quantised else ""
     return (
-        f"this graph is quantised by the batch at hand: a text's vector depends on what is embedded with it{found}, "
-        "so duplicates may be missed, and results are not reproducible"
+        f"a text's vector depends on what is embedded with it{found}{reason}: "
+        "duplicates may be missed, and results are not reproducible"
     )
