@@ -102,8 +102,9 @@ def _default_db() -> Path:
 class Config:
     """Every setting of a run. `max_memory` is in bytes, `wait` in seconds; None leaves the choice to the default.
 
-    `extract` None means the tiers of the profile, `near_threshold` None the embedding model's own. `profiles` are the
-    built-in ones with the [profiles.NAME] tables of memcli.toml on top.
+    `model` is the embedding model of new databases, None the one of `memcli model use`. `extract` None means the tiers
+    of the profile, `near_threshold` None the embedding model's own. `profiles` are the built-in ones with the
+    [profiles.NAME] tables of memcli.toml on top.
     """
 
     db: Path = field(default_factory=_default_db)
@@ -111,6 +112,7 @@ class Config:
     profile: str = "local"
     extract: tuple[str, ...] | None = None
     roles: tuple[str, ...] = ("user", "assistant")
+    model: str | None = None
     batch_size: int = 1024
     embed_batch_size: int = 64
     max_memory: int = 1_000_000_000
@@ -350,6 +352,7 @@ _SETTINGS: Mapping[str, Setting] = {
     "profile": _text,
     "extract": _some_of(TIERS),
     "roles": _some_of(ROLES),
+    "model": _text,
     "batch_size": _COUNT,
     "embed_batch_size": _COUNT,
     "max_memory": _bytes,

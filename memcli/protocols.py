@@ -63,10 +63,13 @@ class Embedder(Protocol):
     dim: int
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return one unit-length row per text, in order, shape (len(texts), dim), float32.
+        """Return one unit-length row per text to remember, in order, shape (len(texts), dim), float32.
 
         A text's row does not depend on the other texts of the call. A text without any token has the zero row.
         """
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return rows as `embed` does, but for questions to what is remembered: some models tell them apart."""
 
 
 class Progress(Protocol):

@@ -61,7 +61,7 @@ def search(
     """
     began = time.perf_counter()
     passing = search_rows.filtered_ids(store, filters) if filters.any else None
-    ids, cosines = _cosines(vectors, embedder.embed(queries), filters.agent, passing)
+    ids, cosines = _cosines(vectors, embedder.embed_queries(queries), filters.agent, passing)
     shared = (time.perf_counter() - began) / max(len(queries), 1)
     answers = []
     for query, scores in zip(queries, cosines.T, strict=True):

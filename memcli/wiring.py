@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memcli.config import data_dir
-from memcli.embed.models import ModelFiles, default_model, find_model, keep_model
+from memcli.embed.installed import chosen_model, resolve
+from memcli.embed.models import ModelFiles, find_model, keep_model
 from memcli.errors import MismatchError
 from memcli.extract.rule_files import rule_of
 from memcli.extract.rules import Rule, RuleExtractor, starter_rules
@@ -40,11 +42,18 @@ class LazyEmbedder:
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See Embedder."""
+        return self._loaded().embed(texts)
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See Embedder."""
+        return self._loaded().embed_queries(texts)
+
+    def _loaded(self) -> Embedder:
         if self._embedder is None:
             from memcli.embed.onnx import OnnxEmbedder  # noqa: PLC0415 - onnxruntime and tokenizers take 0.2 s
 
             self._embedder = OnnxEmbedder(self._files, self._batch_size)
-        return self._embedder.embed(texts)
+        return self._embedder
 
 
 class LazyRuleExtractor:
@@ -84,16 +93,26 @@ def coding() -> Coding:
     return Coding(encode, merge_key, GATE_VERSION)
 
 
-def model_of(store: Store, environ: Mapping[str, str]) -> ModelFiles:
-    """The model a database was made with; for a new one the default.
+def models_dir(environ: Mapping[str, str]) -> Path:
+    """The folder of installed models and of the copies that databases rely on."""
+    return data_dir(environ) / "models"
+
+
+def model_of(store: Store, environ: Mapping[str, str], wanted: str | None = None) -> ModelFiles:
+    """The model a database was made with; for a new one the `wanted` one, else the one that new databases take.
 
     Raises:
-        MismatchError: the database's model is neither in the package nor in the data folder.
+        MismatchError: the database's model is neither in the package nor in the data folder, or is not the wanted one.
+        UsageError: there is no wanted model.
     """
-    model_id = store.meta("model_id")
+    model_id, folder = store.meta("model_id"), models_dir(environ)
     if model_id is None:
-        return default_model()
-    folder = data_dir(environ) / "models"
+        return chosen_model(folder) if wanted is None else resolve(wanted, folder)
+    if wanted is not None and (other := resolve(wanted, folder)).model_id != model_id:
+        raise MismatchError(
+            f"{store.path} was made with the embedding model {model_id}, not with {other.name} ({other.model_id})",
+            f"leave out --model, or move on with: memcli reindex --model {wanted}",
+        )
     files = find_model(model_id, folder)
     if files is None:
         raise MismatchError(
@@ -107,7 +126,7 @@ def adopt_model(store: Store, files: ModelFiles, environ: Mapping[str, str]) -> 
     """Make `files` the model of a new database, and keep a copy of it: a later default must not break the file."""
     if store.meta("model_id") is not None:
         return
-    keep_model(files, data_dir(environ) / "models")
+    keep_model(files, models_dir(environ))
     store.set_model(files.model_id)
 
 

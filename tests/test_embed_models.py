@@ -96,14 +96,14 @@ def test_keeping_twice_writes_once(tmp_path, other):
 
 
 def test_a_copy_that_fails_half_way_leaves_nothing_behind(tmp_path, other, monkeypatch):
-    real = models._copy
+    real = models.copy_file
 
     def failing(source: Path, target: Path) -> None:
         if source.name == "tokenizer.json":
             raise OSError(28, "No space left on device")
         real(source, target)
 
-    monkeypatch.setattr(models, "_copy", failing)
+    monkeypatch.setattr(models, "copy_file", failing)
     with pytest.raises(UsageError, match="No space left"):
         keep_model(other, tmp_path / "models")
     assert list((tmp_path / "models").iterdir()) == []
@@ -111,14 +111,14 @@ def test_a_copy_that_fails_half_way_leaves_nothing_behind(tmp_path, other, monke
 
 def test_losing_the_race_to_keep_a_model_is_no_error(tmp_path, other, monkeypatch):
     store = tmp_path / "models"
-    real = models._copy
+    real = models.copy_file
 
     def slow(source: Path, target: Path) -> None:
         real(source, target)
         if source.name == "card.json":
             shutil.copytree(other.folder, store / other.model_id)
 
-    monkeypatch.setattr(models, "_copy", slow)
+    monkeypatch.setattr(models, "copy_file", slow)
     assert keep_model(other, store) == store / other.model_id
     assert [path.name for path in store.iterdir()] == [other.model_id]
 

@@ -1,9 +1,13 @@
 """What every Embedder promises (see memcli.protocols), run over each embedder that there is."""
 
+import shutil
+import tempfile
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
+from support_models import MINILM, carded, installed, minilm, transformer
 
 from memcli.embed.models import default_model
 from memcli.embed.onnx import OnnxEmbedder
@@ -24,41 +28,71 @@ def packaged() -> Embedder:
     return OnnxEmbedder(default_model())
 
 
-@pytest.fixture(params=[packaged], ids=["packaged"])
+@cache
+def small_transformer() -> Embedder:
+    with tempfile.TemporaryDirectory() as name:
+        return OnnxEmbedder(installed(Path(name) / "small", transformer()))
+
+
+@cache
+def prompted() -> Embedder:
+    with tempfile.TemporaryDirectory() as name:
+        prompts = {"query_prompt": "query: ", "passage_prompt": "passage: "}
+        return OnnxEmbedder(installed(Path(name) / "small", transformer(), **prompts))
+
+
+@cache
+def shared_minilm() -> Embedder:
+    graph = minilm()
+    with tempfile.TemporaryDirectory() as name:
+        shutil.copyfile(graph, Path(name) / "model.onnx")
+        shutil.copyfile(MINILM / "tokenizer.json", Path(name) / "tokenizer.json")
+        return OnnxEmbedder(carded(Path(name), dim=384, max_tokens=256))
+
+
+EMBEDDERS = [packaged, small_transformer, prompted, shared_minilm]
+
+
+@pytest.fixture(params=EMBEDDERS, ids=[each.__name__ for each in EMBEDDERS])
 def embedder(request):
     return request.param()
 
 
-def test_gives_one_float32_row_of_dim_columns_per_text(embedder):
-    vectors = embedder.embed(TEXTS)
+@pytest.fixture(params=["embed", "embed_queries"])
+def embed(request, embedder):
+    return getattr(embedder, request.param)
+
+
+def test_gives_one_float32_row_of_dim_columns_per_text(embedder, embed):
+    vectors = embed(TEXTS)
     assert vectors.shape == (len(TEXTS), embedder.dim)
     assert vectors.dtype == np.float32
 
 
-def test_no_text_gives_no_row(embedder):
-    assert embedder.embed([]).shape == (0, embedder.dim)
+def test_no_text_gives_no_row(embedder, embed):
+    assert embed([]).shape == (0, embedder.dim)
 
 
-def test_rows_have_unit_length_and_a_text_without_token_the_zero_row(embedder):
-    lengths = np.linalg.norm(embedder.embed(TEXTS).astype(np.float64), axis=1)
+def test_rows_have_unit_length_and_a_text_without_token_the_zero_row(embed):
+    lengths = np.linalg.norm(embed(TEXTS).astype(np.float64), axis=1)
     assert lengths[1] == 0
     assert np.abs(np.delete(lengths, 1) - 1).max() < 1e-6
 
 
-def test_rows_come_in_the_order_of_the_texts(embedder):
-    alone = np.concatenate([embedder.embed([text]) for text in TEXTS])
-    assert np.abs(embedder.embed(TEXTS) - alone).max() <= 1e-5
-    assert np.abs(embedder.embed(TEXTS[::-1]) - alone[::-1]).max() <= 1e-5
+def test_rows_come_in_the_order_of_the_texts(embed):
+    alone = np.concatenate([embed([text]) for text in TEXTS])
+    assert np.abs(embed(TEXTS) - alone).max() <= 1e-5
+    assert np.abs(embed(TEXTS[::-1]) - alone[::-1]).max() <= 1e-5
 
 
-def test_equal_texts_have_equal_rows_and_different_texts_do_not(embedder):
-    vectors = embedder.embed(TEXTS)
+def test_equal_texts_have_equal_rows_and_different_texts_do_not(embed):
+    vectors = embed(TEXTS)
     assert np.array_equal(vectors[0], vectors[4])
     assert not np.array_equal(vectors[0], vectors[2])
 
 
-def test_related_texts_are_nearer_than_unrelated_ones(embedder):
-    query, near, far = embedder.embed(
+def test_related_texts_are_nearer_than_unrelated_ones(embed):
+    query, near, far = embed(
         ["How do I reset my password?", "I forgot my password, how can I change it?", "The soup needs more salt."]
     )
     assert query @ near > query @ far + 0.2

@@ -46,7 +46,8 @@ ROOMS = {
         "protocols",
         "wiring",
     },
-    "filelock": {"store"},
+    "filelock": {"store", "embed/hub"},
+    "huggingface_hub": {"embed/hub"},
     "platformdirs": {"config"},
 }
 MODULES = sorted(ROOT.rglob("*.py"))

@@ -15,6 +15,8 @@ from memcli.cli.config import config_app
 from memcli.cli.dedup import dedup
 from memcli.cli.formats import formats
 from memcli.cli.ingest import ingest
+from memcli.cli.model import model_app
+from memcli.cli.reindex import reindex
 from memcli.cli.rules import rules_app
 from memcli.cli.search import search
 from memcli.cli.stats import stats
@@ -36,8 +38,10 @@ app.command()(ingest)
 app.command()(search)
 app.command()(dedup)
 app.command()(stats)
+app.command()(reindex)
 app.command()(formats)
 app.add_typer(rules_app, name="rules")
+app.add_typer(model_app, name="model")
 app.add_typer(config_app, name="config")
 app.add_typer(bench_app, name="bench")
 

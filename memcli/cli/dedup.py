@@ -116,7 +116,7 @@ def _run(settings: Config, request: dict[str, Any], *, as_json: bool, quiet: boo
     from memcli import render  # noqa: PLC0415 - keeps --help fast
     from memcli.commands import dedup as command  # noqa: PLC0415 - as above: numpy
 
-    progress = render.ConsoleProgress(quiet=quiet, verbose=verbose, counts="memories")
+    progress = render.ConsoleProgress(quiet=quiet, verbose=verbose, unit="memories", of_bytes=False)
     try:
         report = command.dedup(settings, command.Request(**request), progress, os.environ)
     finally:

@@ -51,6 +51,9 @@ def ingest(
     reextract: Annotated[
         bool, typer.Option("--reextract", help="Also bring new rules and tiers to stored messages; needs no PATH.")
     ] = False,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Embedding model of a new database; see memcli model.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Messages per transaction [1024].")] = None,
     embed_batch_size: Annotated[int | None, typer.Option(help="Texts per run of the embedding model [64].")] = None,
     max_memory: MaxMemoryOption = None,
@@ -73,6 +76,7 @@ def ingest(
         "extract": extract,
         "starter_rules": starter_rules,
         "roles": roles,
+        "model": model,
         "batch_size": batch_size,
         "embed_batch_size": embed_batch_size,
         "max_memory": max_memory,

@@ -27,6 +27,8 @@ VerboseOption = Annotated[bool, typer.Option("--verbose", help="A timing line pe
 MaxMemoryOption = Annotated[
     str | None, typer.Option("--max-memory", metavar="SIZE", help="Cap of the vectors held in memory [1GB].")
 ]
+WaitOption = Annotated[float | None, typer.Option(metavar="SECONDS", help="Wait for another run to end [0].")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Do it on a copy that is deleted; same report.")]
 AgentOption = Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Whose memory it is.")]
 SinceOption = Annotated[
     str | None, typer.Option("--since", metavar="DATE", help="Nothing older (2026-03-05, or a full time; UTC).")

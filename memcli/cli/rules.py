@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from memcli.cli.options import ConfigOption, DbOption, JsonOption, QuietOption, VerboseOption
+from memcli.cli.options import (
+    ConfigOption,
+    DbOption,
+    DryRunOption,
+    JsonOption,
+    QuietOption,
+    VerboseOption,
+    WaitOption,
+)
 from memcli.cli.options import settings as load_settings
 from memcli.errors import UsageError
 
@@ -37,8 +45,6 @@ RolesOption = Annotated[
 ]
 OwnerOption = Annotated[str | None, typer.Option("--agent", metavar="NAME", help="The agent it is for [all].")]
 CaseOption = Annotated[bool | None, typer.Option("--case-sensitive/--any-case", help="Tell capitals apart.")]
-WaitOption = Annotated[float | None, typer.Option(metavar="SECONDS", help="Wait for another run to end [0].")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Do it on a copy that is deleted; same report.")]
 FormatOption = Annotated[str | None, typer.Option("--format", help="json or toml, instead of the file's name.")]
 
 

@@ -50,7 +50,7 @@ def ingest(config: Config, request: Request, progress: Progress, environ: Mappin
     tiers = _tiers(config, options, progress)
     found, failed = discover(request.paths)
     with writable_database(config, "ingest", dry_run=request.dry_run) as path, Store.create(path) as store:
-        files = wiring.model_of(store, environ)
+        files = wiring.model_of(store, environ, config.model)
         if not request.dry_run:
             wiring.adopt_model(store, files, environ)
         run = Ingest(

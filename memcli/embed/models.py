@@ -8,8 +8,12 @@ import os
 import re
 import shutil
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from memcli.errors import DamagedError, UsageError
 from memcli.text import digest
@@ -18,10 +22,51 @@ MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
 CARD_FILE = "card.json"
 
+IN_GRAPH = "in-graph"
+POOLINGS = (IN_GRAPH, "mean", "cls", "max", "last")
+UNIT_LENGTH = "l2"
+
 _FILES = (MODEL_FILE, TOKENIZER_FILE, CARD_FILE)
+# What a card need not say, and what that means. Only what differs from it enters the hash, so that the ids of models
+# whose cards know nothing of a setting stay what they are.
+_OPTIONAL: dict[str, object] = {
+    "special_tokens": False,
+    "pad_id": 0,
+    "skipped_id": -1,
+    "lower_case": False,
+    "query_prompt": "",
+    "passage_prompt": "",
+}
+_DRAFT = ".model-"
+_DRAFT_SECONDS = 24 * 3600
 _PACKAGED = Path(__file__).parent / "default"
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _MODEL_ID = re.compile(r"[0-9a-f]{32}")
 _HINT = "reinstall memcli, or restore the folder from a backup; `memcli reindex --model default` moves to another model"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a model's texts become token ids, and what its graph says of them one vector.
+
+    `pooling` is one of POOLINGS; `normalise` is "in-graph" or "l2". `special_tokens` says that the tokenizer adds its
+    own, as transformers want it; `pad_id` fills up shorter texts, `skipped_id` is a token that is left out (-1: none).
+    The prompts are put before queries and before the texts that are searched.
+    """
+
+    pooling: str = IN_GRAPH
+    normalise: str = IN_GRAPH
+    special_tokens: bool = False
+    pad_id: int = 0
+    skipped_id: int = -1
+    lower_case: bool = False
+    query_prompt: str = ""
+    passage_prompt: str = ""
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the model is a table of token vectors and no transformer, as far as the card tells."""
+        return self.pooling == IN_GRAPH and not self.special_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +74,7 @@ class ModelFiles:
     """An embedding model on disk and what its card says.
 
     `near_threshold` is the cosine from which two texts may be near duplicates under this model; `max_tokens` is where
-    a text is cut off.
+    a text is cut off, special tokens included. `data_files` lie beside the graph and hold weights of it.
     """
 
     folder: Path
@@ -38,6 +83,8 @@ class ModelFiles:
     dim: int
     near_threshold: float
     max_tokens: int
+    recipe: Recipe = Recipe()
+    data_files: tuple[str, ...] = ()
 
 
 def default_model() -> ModelFiles:
@@ -72,18 +119,40 @@ def keep_model(files: ModelFiles, store_dir: Path) -> Path:
     target = store_dir / files.model_id
     if target.is_dir():
         return target
-    try:
-        store_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".model-", dir=store_dir))
-        try:
-            for name in _FILES:
-                _copy(files.folder / name, temporary / name)
-            _move(temporary, target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        raise UsageError(f"cannot keep the embedding model in {store_dir}: {error}", "make it writable") from error
+    with drafts(store_dir) as draft:
+        for name in (*_FILES, *files.data_files):
+            copy_file(files.folder / name, draft / name)
+        move_folder(draft, target)
     return target
+
+
+@contextmanager
+def drafts(store_dir: Path | None) -> Iterator[Path]:
+    """A new folder in `store_dir` (None: elsewhere) to put a model together in; gone at the end, unless it was moved.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    try:
+        if store_dir is not None:
+            store_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _sweep(store_dir)
+        draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=store_dir))
+        try:
+            yield draft
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        raise UsageError(
+            f"cannot keep the embedding model in {store_dir or tempfile.gettempdir()}: {error}", "make it writable"
+        ) from error
+
+
+def _sweep(store_dir: Path) -> None:
+    """Delete what a killed process left of a model; what is younger may still be at work."""
+    for path in store_dir.glob(f"{_DRAFT}*"):
+        if time.time() - path.stat().st_mtime > _DRAFT_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def compute_model_id(folder: Path) -> str:
@@ -93,15 +162,22 @@ def compute_model_id(folder: Path) -> str:
     change without making another model of it.
     """
     card = _read_card(folder)
-    parts = [hashlib.blake2b(_read(folder / name), digest_size=16).hexdigest() for name in (MODEL_FILE, TOKENIZER_FILE)]
+    parts = [_hash(folder / name) for name in (MODEL_FILE, TOKENIZER_FILE, *_data_files(card))]
     settings = [f"{key}={card[key]}" for key in ("pooling", "normalise", "max_tokens")]
+    settings += [f"{key}={card[key]}" for key, usual in _OPTIONAL.items() if card.get(key, usual) != usual]
     return digest(*parts, *settings).hex()
 
 
 def load_card(folder: Path) -> ModelFiles:
     """Read the card of the model in `folder`. Raises DamagedError when a file is missing or the card makes no sense."""
     card = _read_card(folder)
-    for name in _FILES:
+    if card["pooling"] not in POOLINGS or card["normalise"] not in {IN_GRAPH, UNIT_LENGTH}:
+        raise DamagedError(
+            f"{folder / CARD_FILE}: pooling {card['pooling']!r} with normalisation {card['normalise']!r} is not known",
+            "upgrade memcli, or " + _HINT,
+        )
+    data_files = _data_files(card)
+    for name in (*_FILES, *data_files):
         if not (folder / name).is_file():
             raise DamagedError(f"{folder / name}: the model file is missing", _HINT)
     return ModelFiles(
@@ -111,6 +187,12 @@ def load_card(folder: Path) -> ModelFiles:
         dim=int(str(card["dim"])),
         near_threshold=float(str(card["near_threshold"])),
         max_tokens=int(str(card["max_tokens"])),
+        recipe=Recipe(
+            str(card["pooling"]),
+            str(card["normalise"]),
+            **{key: card.get(key, usual) for key, usual in _OPTIONAL.items()},  # type: ignore[arg-type]
+        ),
+        data_files=data_files,
     )
 
 
@@ -125,8 +207,26 @@ def _read_card(folder: Path) -> dict[str, object]:
     for key, kind in kinds.items():
         if not isinstance(card, dict) or not isinstance(card.get(key), kind):
             raise DamagedError(f"{path}: the model card has no valid {key!r}", _HINT)
+    for key, usual in _OPTIONAL.items():
+        if type(card.get(key, usual)) is not type(usual):
+            raise DamagedError(f"{path}: the model card has no valid {key!r}", _HINT)
+    if not all(isinstance(name, str) and _PLAIN_NAME.fullmatch(name) for name in card.get("data_files", [])):
+        raise DamagedError(f"{path}: the model card has no valid 'data_files'", _HINT)
     result: dict[str, object] = card
     return result
+
+
+def _data_files(card: dict[str, object]) -> tuple[str, ...]:
+    names = card.get("data_files", ())
+    return tuple(names) if isinstance(names, list) else ()
+
+
+def _hash(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except OSError as error:
+        raise DamagedError(f"{path}: the model file cannot be read: {error.strerror}", _HINT) from error
 
 
 def _read(path: Path) -> bytes:
@@ -136,17 +236,38 @@ def _read(path: Path) -> bytes:
         raise DamagedError(f"{path}: the model file cannot be read: {error.strerror}", _HINT) from error
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file of a model into a draft, durably and for its owner only. Raises OSError."""
+    with source.open("rb") as content, _durable(target) as out:
+        shutil.copyfileobj(content, out, 1 << 20)
+
+
+def write_card(draft: Path, card: dict[str, object]) -> None:
+    """Write the card of the files in `draft`, with the id that they and it have. Raises OSError."""
+    _write_json(draft / CARD_FILE, card | {"model_id": ""})
+    _write_json(draft / CARD_FILE, card | {"model_id": compute_model_id(draft)})
+
+
+def _write_json(path: Path, document: dict[str, object]) -> None:
+    path.unlink(missing_ok=True)
+    with _durable(path) as out:
+        out.write((json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+@contextmanager
+def _durable(target: Path) -> Iterator[BinaryIO]:
+    """A new file for its owner only, on the disk when it is left: a rename must not get there before the bytes do."""
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as out:
-        out.write(_read(source))
+        yield out
         out.flush()
-        os.fsync(out.fileno())  # the rename must not reach the disk before the bytes do
+        os.fsync(out.fileno())
 
 
-def _move(temporary: Path, target: Path) -> None:
+def move_folder(draft: Path, target: Path) -> None:
+    """Give a finished draft its name. Raises OSError."""
     try:
-        temporary.replace(target)
+        draft.replace(target)
     except OSError:
         if not target.is_dir():  # another process kept the same model first: equally good
             raise

@@ -10,12 +10,14 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-from memcli.embed.models import MODEL_FILE, TOKENIZER_FILE, ModelFiles, compute_model_id
-from memcli.errors import DamagedError
+from memcli.embed.graph import check_graph, read_graph
+from memcli.embed.models import IN_GRAPH, MODEL_FILE, TOKENIZER_FILE, UNIT_LENGTH, ModelFiles, compute_model_id
+from memcli.embed.pooling import pooled, unit_rows
+from memcli.errors import DamagedError, MemcliError
 from memcli.text import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -24,20 +26,32 @@ if TYPE_CHECKING:
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+LONG_BUCKETS = (768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 
 _TOKENIZE_AT_ONCE = 2048  # bounds the tokenizer's working memory, whatever the number of texts
-_INPUTS = {"input_ids", "attention_mask"}
-_OUTPUT = "embedding"
+# Attention takes memory by the square of the length: 64 texts of 512 tokens would take a GB.
+_TRANSFORMER_TOKENS = 1 << 13
+_PADDED = frozenset({"input_ids", "attention_mask"})
+_OPTIONAL_INPUTS = frozenset({"token_type_ids", "position_ids"})
+_BAG = frozenset({"input_ids", "offsets"})
+_SENTENCES = ("embedding", "sentence_embedding", "embeddings")
+_TOKENS = ("last_hidden_state", "token_embeddings")
+_INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 _HINT = "reinstall memcli, or restore the model's folder from a backup"
-_ERRORS_ONLY = 3
+_NO_LOG = 4  # an error is raised as well: the user need not see it twice
+_MESSAGE = 400
 
 
 class OnnxEmbedder:
-    """Embeds with an ONNX graph of inputs input_ids and attention_mask and output `embedding`, pooled in the graph.
+    """Embeds with an ONNX graph: a table of token vectors, or a transformer whose token vectors are pooled here.
 
-    `batch_size` is the number of texts per graph run, `threads` those of onnxruntime (None: one, since a static model
-    waits for the tokenizer and not for the graph). Raises DamagedError when the files are not the model that their
-    card names or cannot be loaded.
+    The graph's inputs are input_ids and attention_mask, and token_type_ids and position_ids where it has them; or
+    input_ids and offsets, the ids of all texts one after another. Its output is one vector per text (embedding,
+    sentence_embedding, embeddings) or per token (last_hidden_state, token_embeddings), as the card's pooling says.
+
+    `batch_size` is the number of texts per graph run, of long texts fewer in a transformer; `threads` are those of
+    onnxruntime (None: all cores for a transformer, one for a static model, since that waits for the tokenizer and not
+    for the graph). Raises DamagedError when the files are not the model that their card names or cannot be loaded.
     """
 
     def __init__(self, files: ModelFiles, batch_size: int = 64, threads: int | None = None) -> None:
@@ -46,63 +60,133 @@ class OnnxEmbedder:
             raise DamagedError(f"{files.folder}: its content is model {found}, not {files.model_id}", _HINT)
         self.model_id = files.model_id
         self.dim = files.dim
+        self._files = files
+        self._recipe = files.recipe
         self._batch_size = batch_size
-        self._max_tokens = files.max_tokens
-        self._buckets = np.array([*(size for size in BUCKETS if size < files.max_tokens), files.max_tokens])
-        self._tokenizer = _load_tokenizer(files.folder / TOKENIZER_FILE)
-        self._session = _load_session(files.folder / MODEL_FILE, threads or 1)
-        _check_signature(self._session, files)
+        sizes = (size for size in (*BUCKETS, *LONG_BUCKETS) if size < files.max_tokens)
+        self._buckets = np.array([*sizes, files.max_tokens])
+        self._tokenizer = _load_tokenizer(files)
+        usual = 1 if files.recipe.is_static else 0  # 0: as many as there are cores
+        check_graph(files.folder / MODEL_FILE, read_graph(files.folder / MODEL_FILE), files.data_files)
+        self._session = load_session(files.folder / MODEL_FILE, usual if threads is None else threads)
+        self._inputs = {node.name: _INTEGERS.get(node.type) for node in self._session.get_inputs()}
+        self._output = _check_signature(self._session, files)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return one unit-length row per text, in order, shape (len(texts), dim), float32.
+        """Return one unit-length row per text that will be searched, in order, shape (len(texts), dim), float32.
 
-        A text's row depends on nothing but the text: it is padded to the bucket of its own length. A text without any
-        token has the zero row. Texts are cut off at the model's `max_tokens`.
+        A text's row depends on nothing but the text: it is padded to the bucket of its own length (bitwise so for a
+        static model, within 1e-5 for a float32 transformer; a dynamically quantised one does not keep it). A text
+        without any token of its own has the zero row. Texts are cut off at the model's `max_tokens`.
         """
+        return self._embed(texts, self._recipe.passage_prompt)
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return rows as `embed` does, but for questions: some models want another prompt before those."""
+        return self._embed(texts, self._recipe.query_prompt)
+
+    def check_vocabulary(self) -> None:
+        """Embed the tokenizer's last token. Raises DamagedError when the graph has no vector for it."""
+        last = max(self._tokenizer.get_vocab(with_added_tokens=True).values())
+        ids = np.zeros((1, int(self._buckets[0])), dtype=np.int64)
+        mask = np.ones(ids.shape, dtype=np.bool_)
+        self._run(ids, mask)  # a graph that cannot do this has another fault
+        try:
+            self._run(ids + last, mask)
+        except DamagedError as error:
+            tokenizer = self._files.folder / TOKENIZER_FILE
+            raise DamagedError(f"{tokenizer}: its tokens go up to {last:,}, the graph's do not", _HINT) from error
+
+    def _embed(self, texts: Sequence[str], prompt: str) -> NDArray[np.float32]:
         result = np.zeros((len(texts), self.dim), dtype=np.float32)
+        nothing = self._tokenize([""], prompt)[0]
         for start in range(0, len(texts), _TOKENIZE_AT_ONCE):
-            rows = self._tokenize(texts[start : start + _TOKENIZE_AT_ONCE])
-            for members, ids, mask in self._batches(rows):
-                feeds = {"input_ids": ids, "attention_mask": mask}
-                result[start + members] = self._session.run([_OUTPUT], feeds)[0]
+            rows = self._tokenize(texts[start : start + _TOKENIZE_AT_ONCE], prompt)
+            for members, ids, mask in self._batches(rows, nothing):
+                result[start + members] = self._run(ids, mask)
         return result
 
-    def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        encodings = self._tokenizer.encode_batch_fast([clean(text) for text in texts], add_special_tokens=False)
-        return [encoding.ids[: self._max_tokens] for encoding in encodings]
+    def _tokenize(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
+        recipe = self._recipe
+        prepared = [prompt + clean(text) for text in texts]
+        if recipe.lower_case:
+            prepared = [text.lower() for text in prepared]
+        encodings = self._tokenizer.encode_batch_fast(prepared, add_special_tokens=recipe.special_tokens)
+        rows = [encoding.ids for encoding in encodings]
+        if recipe.skipped_id >= 0:
+            rows = [[token for token in row if token != recipe.skipped_id] for row in rows]
+        return [row[: self._files.max_tokens] for row in rows]
 
     def _batches(
-        self, rows: list[list[int]]
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
+        self, rows: list[list[int]], nothing: list[int]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]]:
         """Yield (positions, padded ids, mask) per batch; the positions are the texts' places among `rows`."""
         lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
         order = np.argsort(lengths, kind="stable")
-        order = order[np.count_nonzero(lengths == 0) :]
+        order = order[[rows[place] != nothing for place in order.tolist()]]
         edges = np.searchsorted(lengths[order], self._buckets, side="right")
         begin = 0
-        for bucket, end in zip(self._buckets, edges, strict=True):
-            for first in range(begin, end, self._batch_size):
-                members = order[first : min(first + self._batch_size, end)]
+        for bucket, end in zip(self._buckets.tolist(), edges.tolist(), strict=True):
+            size = self._batch_size
+            if not self._recipe.is_static:
+                size = min(size, max(1, _TRANSFORMER_TOKENS // bucket))
+            for first in range(begin, end, size):
+                members = order[first : min(first + size, end)]
                 mask = np.arange(bucket) < lengths[members, None]
-                ids = np.zeros(mask.shape, dtype=np.int64)
+                ids = np.full(mask.shape, self._recipe.pad_id, dtype=np.int64)
                 ids[mask] = np.fromiter(chain.from_iterable(rows[member] for member in members), dtype=np.int64)
-                yield members, ids, mask.astype(np.int64)
+                yield members, ids, mask
             begin = end
 
+    def _run(self, ids: NDArray[np.int64], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """The vectors of padded token ids (n, length), shape (n, dim)."""
+        try:
+            output = self._session.run([self._output], self._feeds(ids, mask))[0]
+        except MemcliError:
+            raise
+        except Exception as error:  # onnxruntime's own classes have no public name and no common base
+            raise DamagedError(f"{self._files.folder / MODEL_FILE}: the graph fails: {_brief(error)}", _HINT) from error
+        vectors: NDArray[np.float32] = output
+        if self._recipe.pooling != IN_GRAPH:
+            vectors = pooled(output, mask, self._recipe.pooling)
+        if self._recipe.normalise == UNIT_LENGTH:
+            vectors = unit_rows(vectors)
+        if vectors.shape != (len(ids), self.dim) or not np.isfinite(vectors).all():
+            given = f"rows of shape {vectors.shape} or numbers that are not finite"
+            raise DamagedError(f"{self._files.folder / MODEL_FILE}: the graph gives {given}", _HINT)
+        return vectors
 
-def _load_tokenizer(path: Path) -> Tokenizer:
+    def _feeds(self, ids: NDArray[np.int64], mask: NDArray[np.bool_]) -> dict[str, NDArray[np.int64]]:
+        if "offsets" in self._inputs:
+            ends = mask.sum(axis=1).cumsum()
+            feeds = {"input_ids": ids[mask], "offsets": ends - mask.sum(axis=1)}
+        else:
+            feeds = {"input_ids": ids, "attention_mask": mask}
+            if "token_type_ids" in self._inputs:
+                feeds["token_type_ids"] = np.zeros_like(ids)
+            if "position_ids" in self._inputs:
+                feeds["position_ids"] = np.tile(np.arange(ids.shape[1]), (len(ids), 1))
+        return {name: value.astype(self._inputs[name]) for name, value in feeds.items()}
+
+
+def _load_tokenizer(files: ModelFiles) -> Tokenizer:
+    path = files.folder / TOKENIZER_FILE
     try:
         tokenizer = Tokenizer.from_file(str(path))
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        if files.recipe.special_tokens:
+            # Cutting must spare the special token at the end.
+            tokenizer.enable_truncation(files.max_tokens)
     except Exception as error:  # the tokenizers package raises nothing narrower
         raise DamagedError(f"{path}: not a tokenizer: {error}", _HINT) from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
     return tokenizer
 
 
-def _load_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def load_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """Load a graph; `threads` 0: as many as there are cores. Raises DamagedError where onnxruntime refuses it."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _NO_LOG
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Waiting threads would spin and take the processor from the tokenizer's.
@@ -110,15 +194,34 @@ def _load_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes have no public name and no common base
-        raise DamagedError(f"{path}: not a graph that onnxruntime can load: {error}", _HINT) from error
+        raise DamagedError(f"{path}: not a graph that onnxruntime can load: {_brief(error)}", _HINT) from error
 
 
-def _check_signature(session: onnxruntime.InferenceSession, files: ModelFiles) -> None:
-    inputs = {node.name for node in session.get_inputs()}
+def _check_signature(session: onnxruntime.InferenceSession, files: ModelFiles) -> str:
+    """Return the name of the output that holds the vectors."""
+    inputs = {node.name: node.type for node in session.get_inputs()}
     shapes = {node.name: node.shape for node in session.get_outputs()}
-    if inputs != _INPUTS or _OUTPUT not in shapes or shapes[_OUTPUT][1:] != [files.dim]:
-        raise DamagedError(
-            f"{files.folder / MODEL_FILE}: inputs {sorted(inputs)} and outputs {shapes}, where input_ids, "
-            f"attention_mask and {_OUTPUT} of {files.dim} columns are needed",
-            _HINT,
-        )
+    rank = 2 if files.recipe.pooling == IN_GRAPH else 3
+    output = vector_output(shapes, files.recipe.pooling)
+    fits = inputs.keys() == _BAG or _PADDED <= inputs.keys() <= _PADDED | _OPTIONAL_INPUTS
+    if output is not None and fits and set(inputs.values()) <= _INTEGERS.keys():
+        columns = shapes[output][-1]
+        # Exporters may leave the length of a vector open: then the first run tells.
+        if len(shapes[output]) == rank and (columns == files.dim or not isinstance(columns, int)):
+            return output
+    expected = (_SENTENCES if files.recipe.pooling == IN_GRAPH else _TOKENS)[0]
+    raise DamagedError(
+        f"{files.folder / MODEL_FILE}: inputs {sorted(inputs)} and outputs {shapes}, where input_ids, "
+        f"attention_mask and {expected} of {files.dim} columns are needed",
+        _HINT,
+    )
+
+
+def vector_output(names: Iterable[str], pooling: str) -> str | None:
+    """Which of a graph's outputs holds the vectors that `pooling` starts from."""
+    given = set(names)
+    return next((name for name in (_SENTENCES if pooling == IN_GRAPH else _TOKENS) if name in given), None)
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:_MESSAGE]

@@ -6,7 +6,9 @@ from memcli.render.dedup import show_decision, show_dedup, show_explanation, sho
 from memcli.render.formats import show_formats
 from memcli.render.ingest import explain_rejected, show_ingest
 from memcli.render.metrics import metrics_text
+from memcli.render.model import show_model, show_model_changed, show_models, show_taken
 from memcli.render.progress import ConsoleProgress
+from memcli.render.reindex import show_reindex
 from memcli.render.rules import show_change, show_coverage, show_exported, show_rule, show_rules, show_trial, warn
 from memcli.render.search import show_answers
 from memcli.render.stats import show_batches, show_stats
@@ -32,11 +34,16 @@ __all__ = [
     "show_formats",
     "show_ingest",
     "show_ingest_benchmark",
+    "show_model",
+    "show_model_changed",
+    "show_models",
     "show_pairs",
     "show_question",
+    "show_reindex",
     "show_rule",
     "show_rules",
     "show_stats",
+    "show_taken",
     "show_trial",
     "show_undo",
     "warn",

@@ -24,14 +24,15 @@ LINE_INTERVAL = 10.0
 class ConsoleProgress:
     """Progress on stderr: a bar on a terminal, else a plain line every ten seconds, nothing when `quiet`.
 
-    `counts` says what the total is counted in, where that is not bytes of transcripts.
+    `unit` is what is counted beside bytes, or, without `of_bytes`, instead of them.
     """
 
-    def __init__(self, *, quiet: bool, verbose: bool, counts: str | None = None) -> None:
+    def __init__(self, *, quiet: bool, verbose: bool, unit: str = "messages", of_bytes: bool = True) -> None:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._unit = unit
         self._quiet = quiet
         self._verbose = verbose
-        self._counts = counts
+        self._of_bytes = of_bytes
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._total: int | None = None
@@ -46,10 +47,9 @@ class ConsoleProgress:
         self._began = self._last_line = time.monotonic()
         if self._quiet or self._verbose or total_bytes == 0 or not self._console.is_terminal:
             return
-        of_bytes = [DownloadColumn(), TransferSpeedColumn()] if self._counts is None else []
-        noun = self._counts or "messages"
+        of_bytes = [DownloadColumn(), TransferSpeedColumn()] if self._of_bytes else []
         self._bar = Progress(
-            TextColumn(f"{{task.fields[messages]:,}} {noun}, {{task.fields[rate]:,.0f}}/s"),
+            TextColumn(f"{{task.fields[messages]:,}} {self._unit}, {{task.fields[rate]:,.0f}}/s"),
             BarColumn(),
             *of_bytes,
             TimeRemainingColumn(),
@@ -67,14 +67,14 @@ class ConsoleProgress:
         seconds = max(time.monotonic() - self._began, 1e-9)
         rate = self._messages / seconds
         if self._bar is not None:
-            done = self._bytes if self._counts is None else self._messages
+            done = self._bytes if self._of_bytes else self._messages
             self._bar.update(self._task, completed=done, messages=self._messages, rate=rate)
         elif not self._quiet and time.monotonic() - self._last_line >= LINE_INTERVAL:
             self._last_line = time.monotonic()
-            if self._counts is None:
-                self._line(f"{self._so_far(seconds)}, {self._messages:,} messages, {rate:,.0f} messages/s")
+            if self._of_bytes:
+                self._line(f"{self._so_far(seconds)}, {self._messages:,} {self._unit}, {rate:,.0f} {self._unit}/s")
             else:
-                self._line(f"{self._messages:,} of {self._total or 0:,} {self._counts}, {rate:,.0f}/s")
+                self._line(f"{self._messages:,} of {self._total or 0:,} {self._unit}, {rate:,.0f}/s")
 
     def _so_far(self, seconds: float) -> str:
         if not self._total:

@@ -1,0 +1,134 @@
+"""Moving a database to another embedding model: all texts are embedded again, while the old vectors go on serving.
+
+The vectors of the new model are committed batch by batch beside the old ones. Only when all are there, one transaction
+binds the database to the new model and drops the old vectors. A run that was killed is continued by the next one; what
+was ingested in between has higher ids, and so comes last.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memcli import __version__
+from memcli.protocols import Embedder, Progress
+from memcli.store import reindex as rows
+from memcli.store import runs as run_rows
+from memcli.store.db import Store, now
+from memcli.store.reindex import Embedded
+from memcli.store.vectors import NewRows, Vectors, append_segments
+
+COMMAND = "reindex"
+
+
+@dataclass(slots=True)
+class ReindexReport:
+    """What a reindex did; `resumed` are memories that an earlier, interrupted run had embedded already."""
+
+    db: str
+    model: str
+    model_id: str
+    from_model_id: str | None
+    run_id: int | None = None
+    memories: int = 0
+    embedded: int = 0
+    reused: int = 0
+    resumed: int = 0
+    batches: int = 0
+    seconds: float = 0.0
+    dry_run: bool = False
+    timings: dict[str, float] = field(default_factory=lambda: {"embed": 0.0, "commit": 0.0})
+
+    def to_json(self) -> dict[str, object]:
+        """The report as one JSON document."""
+        rounded = {name: round(seconds, 4) for name, seconds in self.timings.items()}
+        return asdict(self) | {"seconds": round(self.seconds, 4), "timings": rounded}
+
+
+class Reindex:
+    """One run over one store, with the run lock held. `run` may be called once."""
+
+    def __init__(
+        self, store: Store, embedder: Embedder, name: str, vectors: Vectors, batch_size: int, progress: Progress
+    ) -> None:
+        self._store = store
+        self._embedder = embedder
+        self._vectors = vectors
+        self._batch_size = batch_size
+        self._progress = progress
+        self._run_id = store.next_id("runs")
+        self._started_at = now()
+        self._report = ReindexReport(str(store.path), name, embedder.model_id, store.meta("model_id"))
+
+    def run(self) -> ReindexReport:
+        """Embed what has no vector of the new model yet, then switch; with nothing to do nothing is written."""
+        began, report = time.perf_counter(), self._report
+        model_id = self._embedder.model_id
+        if report.from_model_id == model_id and not rows.stale_segments(self._store, model_id):
+            return report
+        work = rows.remaining(self._store, model_id)
+        if report.from_model_id != model_id:
+            report.memories, report.resumed = work.done + work.memories, work.done
+            self._progress.start(work.characters)
+            after = work.after_id
+            while batch := rows.embedded_after(self._store, after, self._batch_size):
+                self._embed(batch)
+                after = batch[-1].id
+        self._switch(began)
+        self._progress.finish()
+        return report
+
+    def _embed(self, batch: list[Embedded]) -> None:
+        began, report = time.perf_counter(), self._report
+        generation = self._store.generation()
+        texts = {each.content_hash: each.content for each in batch}
+        known = rows.first_with_text(self._store, list(texts), batch[0].id - 1)
+        found = self._vectors.rows(sorted(set(known.values())))
+        vectors = {each: found[memory_id] for each, memory_id in known.items() if memory_id in found}
+        missing = [each for each in texts if each not in vectors]
+        if missing:
+            vectors.update(zip(missing, self._embedder.embed([texts[each] for each in missing]), strict=True))
+        embedded = time.perf_counter()
+        with self._store.transaction(generation) as conn:
+            run_rows.write_run(conn, self._run_id, COMMAND, __version__, self._started_at)
+            merged = append_segments(
+                conn, self._embedder.model_id, _blocks(batch, vectors), self._vectors.coding, self._vectors.made_keys
+            )
+        self._vectors.forget(merged)
+        report.run_id = self._run_id
+        report.batches += 1
+        report.embedded += len(missing)
+        report.reused += len(batch) - len(missing)
+        report.timings["embed"] += embedded - began
+        report.timings["commit"] += time.perf_counter() - embedded
+        self._progress.stage("embed", embedded - began)
+        self._progress.advance(sum(len(each.content) for each in batch), len(batch))
+
+    def _switch(self, began: float) -> None:
+        started, report = time.perf_counter(), self._report
+        report.run_id = self._run_id
+        with self._store.transaction(self._store.generation()) as conn:
+            run_rows.write_run(conn, self._run_id, COMMAND, __version__, self._started_at)
+            rows.switch_model(conn, self._embedder.model_id)
+            report.timings["commit"] += time.perf_counter() - started
+            report.seconds = time.perf_counter() - began
+            run_rows.finish_run(conn, self._run_id, report.to_json(), complete=True, settles=False)
+        report.seconds = time.perf_counter() - began
+
+
+def _blocks(batch: list[Embedded], vectors: dict[bytes, NDArray[np.float32]]) -> dict[str, NewRows]:
+    """The batch's rows as one block per agent, ids ascending."""
+    by_agent: dict[str, list[Embedded]] = defaultdict(list)
+    for each in batch:
+        by_agent[each.agent].append(each)
+    return {
+        agent: NewRows(
+            np.array([each.id for each in members], dtype=np.int64),
+            np.stack([vectors[each.content_hash] for each in members]),
+        )
+        for agent, members in by_agent.items()
+    }

@@ -1,0 +1,77 @@
+"""What moving a database to another embedding model asks of the store, and writes."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from memcli.store.db import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A memory that has a vector of its own."""
+
+    id: int
+    agent: str
+    content: str
+    content_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """Memories behind the last one that has a vector of the new model, and their characters; `done` are before it."""
+
+    after_id: int
+    done: int
+    memories: int
+    characters: int
+
+
+def remaining(store: Store, model_id: str) -> Remaining:
+    """How far an earlier, interrupted run came: it goes through the memories by id, so its last one tells."""
+    row = store.conn.execute(
+        "WITH reached (id) AS (SELECT coalesce(max(last_memory_id), 0) FROM segments WHERE model_id = ?)"
+        " SELECT reached.id, count(*) FILTER (WHERE m.id <= reached.id), count(*) FILTER (WHERE m.id > reached.id),"
+        " coalesce(sum(length(m.content)) FILTER (WHERE m.id > reached.id), 0)"
+        " FROM reached LEFT JOIN memories AS m ON m.embedded",
+        (model_id,),
+    ).fetchone()
+    return Remaining(*row)
+
+
+def embedded_after(store: Store, memory_id: int, limit: int) -> list[Embedded]:
+    """The next memories with a vector of their own, by id."""
+    rows = store.conn.execute(
+        "SELECT id, agent_id, content, content_hash FROM memories WHERE id > ? AND embedded ORDER BY id LIMIT ?",
+        (memory_id, limit),
+    )
+    return [Embedded(*row) for row in rows]
+
+
+def first_with_text(store: Store, hashes: list[bytes], up_to: int) -> dict[bytes, int]:
+    """For each content hash the first embedded memory, of those up to the id `up_to`, that has it."""
+    rows = store.by_hashes(
+        "SELECT m.content_hash, min(m.id) FROM hashes JOIN memories AS m ON m.content_hash = hashes.hash"
+        f" WHERE m.embedded AND m.id <= {int(up_to)} GROUP BY m.content_hash",
+        hashes,
+    )
+    return dict(rows)
+
+
+def has_memories(store: Store) -> bool:
+    """Whether there is any memory."""
+    return bool(store.conn.execute("SELECT EXISTS (SELECT 1 FROM memories)").fetchone()[0])
+
+
+def switch_model(conn: sqlite3.Connection, model_id: str) -> None:
+    """Bind the database to another model and drop all vectors of others; part of a transaction."""
+    conn.execute(
+        "INSERT INTO meta VALUES ('model_id', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (model_id,)
+    )
+    conn.execute("DELETE FROM segments WHERE model_id <> ?", (model_id,))
+
+
+def stale_segments(store: Store, model_id: str) -> int:
+    """How many blocks of vectors are there of models other than `model_id`."""
+    return int(store.conn.execute("SELECT count(*) FROM segments WHERE model_id <> ?", (model_id,)).fetchone()[0])
