@@ -35,7 +35,16 @@ ROOMS = {
     "tokenizers": {"embed", "dedup/make_lexicon"},
     "onnx": {"embed/distill", "dedup/integer_product"},
     "re2": {"extract/rules", "redact", "filters"},
-    "numpy": {"embed", "dedup/scan", "dedup/make_lexicon", "store/vectors", "ingest/resolve", "search", "protocols", "wiring"},
+    "numpy": {
+        "embed",
+        "dedup/scan",
+        "dedup/make_lexicon",
+        "store/vectors",
+        "ingest/resolve",
+        "search",
+        "protocols",
+        "wiring",
+    },
     "filelock": {"store"},
     "platformdirs": {"config"},
 }

@@ -157,7 +157,10 @@ def evaluate(pairs: Sequence[LabelledPair], embedder: Embedder, threshold: float
     return Evaluation(
         threshold,
         _scores(pairs, merged),
-        {key: _scores([pairs[at] for at in places], [merged[at] for at in places]) for key, places in sorted(kinds.items())},
+        {
+            key: _scores([pairs[at] for at in places], [merged[at] for at in places])
+            for key, places in sorted(kinds.items())
+        },
         tuple(pair for pair, yes in zip(pairs, merged, strict=True) if yes and pair.label == DISTINCT),
         {"cosine": _best(pairs, cosines), "jaccard": _best(pairs, [_jaccard(pair) for pair in pairs])},
     )
@@ -175,12 +178,8 @@ def calibrate(pairs: Sequence[LabelledPair], embedder: Embedder) -> Calibration:
         threshold = step / 100
         merged = [merges(pair, vectors[2 * at : 2 * at + 2], threshold) for at, pair in enumerate(pairs)]
         found.append((_scores(pairs, merged), threshold))
-    chosen, threshold = max(
-        found, key=lambda each: (min(each[0].precision, WANTED_PRECISION), each[0].recall, each[1])
-    )
-    return Calibration(
-        embedder.model_id, threshold, round(chosen.precision, 4), round(chosen.recall, 4), len(pairs)
-    )
+    chosen, threshold = max(found, key=lambda each: (min(each[0].precision, WANTED_PRECISION), each[0].recall, each[1]))
+    return Calibration(embedder.model_id, threshold, round(chosen.precision, 4), round(chosen.recall, 4), len(pairs))
 
 
 def merges(pair: LabelledPair, vectors: NDArray[np.float32], threshold: float) -> bool:

@@ -101,9 +101,7 @@ def _parts(senses: Counter[tuple[str, str]]) -> dict[str, str]:
     return defaultdict(str, ordered)
 
 
-def _holds(
-    first: str, second: str, part: str, count: int, cosine: float, senses: Counter[tuple[str, str]]
-) -> bool:
+def _holds(first: str, second: str, part: str, count: int, cosine: float, senses: Counter[tuple[str, str]]) -> bool:
     """Whether one word may stand for the other in most of its uses as that part of speech."""
     if _respelt(first) == _respelt(second):
         return True

@@ -5,6 +5,7 @@ The search goes from the first difference on along explained steps only, so a pa
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,7 @@ from memcli.dedup.gates.words import (
     MODERN,
     MONTHS,
     PRONOUNS,
+    RUNS,
     SHORT_FORMS,
     WEEKDAYS,
 )
@@ -33,7 +35,9 @@ _SHORTEST_SHORT, _LONGEST_SHORT = 3, 6
 _LONGEST_ACRONYM = 5
 _LONG_NAME = 8
 _LONG_START = 6
+_STAND_FOR = {"->": ("to",), "+": ("and",), "/": ("and", "or"), "instead-of": ("over",)}
 _VOWELS = frozenset("aeiou")
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -84,7 +88,7 @@ def _steps(
     if left and right:
         if alike(left, right, context) and _both_fit(first, second, at, to):
             steps.append((1, 1, 0))
-        elif left.kind is right.kind is WORD:
+        if left.kind is right.kind is WORD and left.key != right.key:
             steps += [
                 (taken, other, 0)
                 for taken, one in _runs(first, at)
@@ -93,7 +97,7 @@ def _steps(
             ]
     for token, step in ((left, (1, 0)), (right, (0, 1))):
         if token and token.kind is WORD:
-            if token.key in EMPTY or (token.key in ("be", "-") and _stopped(token.key, first, second, at, to)):
+            if token.key in EMPTY or (token.key in ("be", "-", "and") and _stopped(token.key, first, second, at, to)):
                 steps.append((*step, 0))
             elif token.key in LIGHT and not token.case.isupper():
                 steps.append((*step, 1))
@@ -101,11 +105,11 @@ def _steps(
 
 
 def _stopped(key: str, first: Sequence[Token], second: Sequence[Token], at: int, to: int) -> bool:
-    """Whether a colon stands for the "is" of the other side, "Budget: $500", or any stop for its dash."""
+    """Whether a colon stands for the "is" of the other side, "Budget: $500", any comma for its "and", any stop for its dash."""
     if not (at and to):
         return False
     stops = first[at - 1].stop + second[to - 1].stop
-    return ":" in stops if key == "be" else bool(stops)
+    return ":" in stops if key == "be" else bool(set(stops) & set(",;")) if key == "and" else bool(stops)
 
 
 def _both_fit(first: Sequence[Token], second: Sequence[Token], at: int, to: int) -> bool:
@@ -127,6 +131,10 @@ def alike(left: Token, right: Token, context: Context) -> bool:
     if left.kind is not WORD:
         return False
     one, other = left.key, right.key
+    if one in _STAND_FOR or other in _STAND_FOR:
+        return other in _STAND_FOR.get(one, ()) or one in _STAND_FOR.get(other, ())
+    if not (one.isascii() and other.isascii()) and _unaccented(one) == _unaccented(other):
+        return True
     if context.views_differ and (_same_person(one, other) or _same_person(other, one) or _agree(one, other)):
         return True
     if _is_name(left, context) or _is_name(right, context):
@@ -137,6 +145,11 @@ def alike(left: Token, right: Token, context: Context) -> bool:
     return interchangeable(one, other)
 
 
+@lru_cache(maxsize=1 << 12)
+def _unaccented(word: str) -> str:
+    return "".join(mark for mark in unicodedata.normalize("NFD", word) if not unicodedata.combining(mark))
+
+
 def _same_person(marked: str, other: str) -> bool:
     """Whether a pronoun marked as perhaps about the user is that of the other text: "their~" is "their" or "my"."""
     return marked.endswith("~") and other in (marked[:-1], PRONOUNS[marked[:-1]])
@@ -145,7 +158,11 @@ def _same_person(marked: str, other: str) -> bool:
 def same_case(left: Token, right: Token, context: Context) -> bool:
     """Whether two ways to write one word with or without capitals are one: "Postgres", "postgres" but not "US", "us"."""
     one, other = left.case, right.case
-    if one == other or START in (one, other) and all(case in ("", START) or case[1:] == left.key[1:] for case in (one, other)):
+    if (
+        one == other
+        or START in (one, other)
+        and all(case in ("", START) or case[1:] == left.key[1:] for case in (one, other))
+    ):
         return True
     if left.key in CLOSED or not (one == "" or other == "" or START in (one, other)):
         return False
@@ -182,9 +199,7 @@ def _grouped(one: str, other: str) -> bool:
     if other in GROUPS.get(one, ()):
         return True
     forms = {(lemma, form) for lemma, form in readings(other)}
-    return any(
-        (member, form) in forms for lemma, form in readings(one) for member in (lemma, *GROUPS.get(lemma, ()))
-    )
+    return any((member, form) in forms for lemma, form in readings(one) for member in (lemma, *GROUPS.get(lemma, ())))
 
 
 def _shortened(short: str, long: str) -> bool:
@@ -253,6 +268,8 @@ def _same_phrase(one: str, two: str, heads: tuple[Token, Token], context: Contex
         if len(whole) <= _LONGEST_ACRONYM and (head.case.isupper() or context.caseless):
             words = parts.split()
             return whole == "".join(word[0] for word in words) and CLOSED.isdisjoint(words)
+    if two in RUNS.get(one, ()):
+        return True
     return (" " not in one or entry_of(one)) and (" " not in two or entry_of(two)) and synonymous(one, two)
 
 

@@ -24,7 +24,17 @@ milligram milligrams, mcg microgram micrograms, g gram grams, kg kilogram kilogr
 millilitres milliliter milliliters, l litre litres liter liters, lb pound pounds lbs, oz ounce ounces, ft foot feet,
 mi mile miles, px pixel pixels, Hz hertz, W watt watts, kW kilowatt kilowatts, V volt volts"""
 # Written without a capital where nothing has one: still bytes, hertz and degrees.
-_UNCASED = {"mb": "MB", "gb": "GB", "kb": "KB", "tb": "TB", "hz": "Hz", "khz": "kHz", "mhz": "MHz", "ghz": "GHz", "kwh": "kWh"}
+_UNCASED = {
+    "mb": "MB",
+    "gb": "GB",
+    "kb": "KB",
+    "tb": "TB",
+    "hz": "Hz",
+    "khz": "kHz",
+    "mhz": "MHz",
+    "ghz": "GHz",
+    "kwh": "kWh",
+}
 _UNCASED |= {"°c": "°C", "°f": "°F", "kw": "kW"}
 SPELLED = {name: unit for unit, *names in map(str.split, _NAMES.split(",")) for name in names}
 _LONG_TIMES = {"week": 7 * 86400, "weeks": 7 * 86400, "wk": 7 * 86400, "wks": 7 * 86400}
@@ -127,7 +137,11 @@ def _told(base: str, amount: Fraction) -> str:
 def _exact(amount: Fraction) -> str:
     """Write a fraction without loss: as a decimal where it is one."""
     scaled = amount * 10**9
-    return f"{float(amount):.9f}".rstrip("0").rstrip(".") if scaled.denominator == 1 and abs(scaled) < 10**18 else str(amount)
+    return (
+        f"{float(amount):.9f}".rstrip("0").rstrip(".")
+        if scaled.denominator == 1 and abs(scaled) < 10**18
+        else str(amount)
+    )
 
 
 def scaled(value: str, scale: str) -> str | None:

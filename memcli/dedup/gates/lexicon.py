@@ -110,7 +110,7 @@ def _stems(word: str, ending: str) -> list[str]:
 
 def _parts(word: str) -> str:
     found = entry(word)
-    return (found.parts.replace("N", "") if found else "") or ("n" if word in MODERN else "")
+    return (found.parts.replace("N", "") if found else "") or ("nv" if word in MODERN else "")
 
 
 @lru_cache(maxsize=_CACHED)

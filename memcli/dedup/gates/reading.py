@@ -42,7 +42,13 @@ _TIMES = frozenset("once twice times time thrice".split())
 _BEFORE_TIME = frozenset("on at in".split())
 _TELLS_TIME = frozenset("at by from until till before after to since around between than every".split())
 _NO_NUMERAL = frozenset(("no", ",no", "this", "that", "which", "another", "any", "some", "every"))
-_HEDGES = {"about": "about-n", "around": "about-n", "roughly": "about-n", "approximately": "about-n", "approx": "about-n"}
+_HEDGES = {
+    "about": "about-n",
+    "around": "about-n",
+    "roughly": "about-n",
+    "approximately": "about-n",
+    "approx": "about-n",
+}
 _HEDGES |= {"over": "over-n", "above": "over-n", "exceeding": "over-n", "under": "under-n", "below": "under-n"}
 _HEDGES |= {"maximum": "at-most", "max": "at-most", "minimum": "at-least", "min": "at-least", "circa": "about-n"}
 _COMPARED = {"more": "over-n", "greater": "over-n", "less": "under-n", "fewer": "under-n"}
@@ -50,6 +56,7 @@ _HALVES = {"hour": "30 min", "day": "12 h", "minute": "30 s", "year": "6 month",
 _CODES = frozenset(("USD", "EUR", "GBP", "JPY"))
 _DEGREES = {"celsius": "°C", "c": "°C", "fahrenheit": "°F", "f": "°F"}
 _TITLED = 4
+_PLACES = frozenset("to in at from near into".split())
 _SHORTEST_SLIP = 5
 _MENDED = tuple(
     sorted(
@@ -313,6 +320,12 @@ def _timed(tokens: list[Token]) -> list[Token]:
                     result.append(Token(NUMBER, value, "", following.stop))
                     at += 2
                     continue
+            elif token.key == "/" and following.key in _PERIODS:
+                token = Token(WORD, "every")
+            elif token.key == "'d":
+                token = token._replace(
+                    key="had" if any(form == "vd" for _, form in readings(following.key)) else "would"
+                )
             elif following.kind is NUMBER and token.key in _HEDGES and not token.stop:
                 token = Token(WORD, _HEDGES[token.key])
             elif token.key == "than" and following.kind is NUMBER and result and result[-1].key in _COMPARED:
@@ -328,7 +341,9 @@ def _timed(tokens: list[Token]) -> list[Token]:
 def _is_time(token: Token) -> bool:
     if token.kind is NUMBER:
         key = token.key
-        return is_clock(key) or (len(key) >= len("2026-03") and key[:1] in "-12" and key.count("-") >= 1 and " " not in key)
+        return is_clock(key) or (
+            len(key) >= len("2026-03") and key[:1] in "-12" and key.count("-") >= 1 and " " not in key
+        )
     return token.kind is WORD and (token.key in PLAIN_WEEKDAYS or token.key == "every")
 
 
@@ -353,9 +368,11 @@ def _phrased(tokens: list[Token]) -> list[Token]:
 def _phrase(tokens: list[Token], at: int) -> tuple[int, tuple[str, ...]] | None:
     for words, kept in PHRASES[tokens[at].key]:
         span = tokens[at : at + len(words)]
-        if tuple(token.key for token in span) == words and all(
-            token.kind is WORD and token.case in ("", START) for token in span
-        ) and not any(token.stop for token in span[:-1]):
+        if (
+            tuple(token.key for token in span) == words
+            and all(token.kind is WORD and token.case in ("", START) for token in span)
+            and not any(token.stop for token in span[:-1])
+        ):
             return len(words), kept
     return None
 
@@ -401,7 +418,7 @@ def _marked(tokens: list[Token]) -> list[Token]:
         if token.key in _SPEAKER.values():
             spoken = True
         elif token.key in PEOPLE or token.case not in ("", START):
-            others = True
+            others = others or token.key in PEOPLE or tokens[at - 1].key not in _PLACES
         elif spoken and token.key in PRONOUNS and (not others or token.key.startswith("the")):
             tokens[at] = token._replace(key=token.key + "~")
     return tokens

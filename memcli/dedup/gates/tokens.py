@@ -54,16 +54,37 @@ _HYPHENATED = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)+")
 _MEASURED = re.compile(r"(\d+(?:\.\d+)?)-([^\W\d_]+(?:-[^\W\d_]+)*)")
 _FRAME = 4
 _TICKET = re.compile(r"[A-Za-z]{2,10}-\d+")
-_WRITTEN_SO = {"w/": "with", "w/o": "without", "b/c": "because", "k8s": "kubernetes", "&": "and", "a.m": "am", "p.m": "pm"}
+_WRITTEN_SO = {
+    "w/": "with",
+    "w/o": "without",
+    "b/c": "because",
+    "k8s": "kubernetes",
+    "&": "and",
+    "a.m": "am",
+    "p.m": "pm",
+}
 _COMPARED = {"~": "about", "≈": "about", "<": "less than", ">": "more than", "≤": "at most", "≥": "at least"}
 _COMPARED |= {"<=": "at most", ">=": "at least", "±": "±"}
+# Between words: explained by a stop, "to", "and" and nothing else.
+_SIGNS = {"-": "-", "->": "->", "→": "->", "+": "+", "@": "at"}
+_SLASHED = re.compile(r"([a-z]{3,})/([a-z]{3,})")
 _CONTRACTED = {"m": "be", "re": "be", "ve": "have", "ll": "will", "d": "'d"}
 _IT_IS = frozenset("it he she that there here what who where how this".split())
 _AUXILIARIES = "do does did is are was were has have had could would should must need might".split()
 _NOT = {verb + ending: verb for verb in _AUXILIARIES for ending in ("n't", "nt")}
 _NOT |= dict.fromkeys(("can't", "cannot", "cant"), "can") | dict.fromkeys(("won't", "wont"), "will")
 _NOT |= {"ain't": "is"}
-FORMS = {"am": "be", "is": "be", "are": "be", "were": "was", "has": "have", "does": "do", "an": "a", "teh": "the", "hte": "the"}
+FORMS = {
+    "am": "be",
+    "is": "be",
+    "are": "be",
+    "were": "was",
+    "has": "have",
+    "does": "do",
+    "an": "a",
+    "teh": "the",
+    "hte": "the",
+}
 _PERSONS = {"i": "<i>", "me": "<i>", "my": "<i's>", "mine": "<i's>", "myself": "<i self>"}
 _TITLES = frozenset("dr mr mrs ms st prof jr sr vs approx dept apt appt no".split())
 _MARKED = frozenset(("not", "no", "never", "none"))
@@ -87,7 +108,7 @@ def quotes(text: str) -> tuple[str, ...]:
     """Return what a prepared text quotes or sets as code."""
     if "`" not in text and '"' not in text and text.count("'") <= 1:
         return ()
-    found = (match[match.lastindex or 0] for match in _QUOTED.finditer(text))
+    found = (" ".join(match[match.lastindex or 0].split()) for match in _QUOTED.finditer(text))
     # A quotation of everything quotes nothing.
     return tuple(quote for quote in found if len(quote) + _FRAME < len(text))
 
@@ -139,8 +160,9 @@ class Scanner:
         self.tokens += [Token(IDENTIFIER, mark) for mark in opening if mark in _BRACKETS]
         if core.isalpha():
             self._word(core)
-        elif core == "-":
-            self._add(WORD, core)
+        elif core in _SIGNS or core in _COMPARED:
+            for word in (_SIGNS.get(core) or _COMPARED[core]).split():
+                self._add(WORD, word)
         elif core:
             self._mixed(core)
         if core:
@@ -152,7 +174,14 @@ class Scanner:
         if closing == "." and (core.lower() in _TITLES or (len(core) == 1 and core.isupper())):
             closing = ""  # "Dr. Ito", "Ursula K. Le Guin"
         ends = not _SENTENCE_ENDS.isdisjoint(closing)
-        stop = next((mark for mark, marks in ((".", ".!?。"), (";", ";"), (":", ":"), (",", ",)")) if set(marks) & set(closing)), "")
+        stop = next(
+            (
+                mark
+                for mark, marks in ((".", ".!?。"), (";", ";"), (":", ":"), (",", ",)"))
+                if set(marks) & set(closing)
+            ),
+            "",
+        )
         if stop:
             self._stop(stop)
         if core or stop:
@@ -193,13 +222,20 @@ class Scanner:
                 for word in _COMPARED[sign].split():
                     self._add(WORD, word)
                 sign = ""
-            self._add(NUMBER, figure(sign, currency, digits, unit))
+            times = unit == "x" and not currency
+            self._add(NUMBER, figure(sign, currency, digits, None if times else unit))
+            if times:
+                self._add(WORD, "times")
         elif measured:
             self._add(NUMBER, measured[1])
             for part in measured[2].split("-"):
                 self._word(part)
         elif "'" in core:
             self._contraction(core, lowered)
+        elif slashed := _SLASHED.fullmatch(core):
+            self._word(slashed[1])
+            self._add(WORD, "/")
+            self._word(slashed[2])
         elif _HYPHENATED.fullmatch(core):
             self._hyphenated(core, lowered)
         else:

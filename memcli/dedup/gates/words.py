@@ -39,7 +39,9 @@ PLAIN_WEEKDAYS = frozenset(names[0] for names in _WEEK) | {"tue", "tues", "thur"
 DAY_PARTS = frozenset("morning afternoon evening night noon midnight day weekend week month year weekday".split())
 
 # Verbs whose past is as their present.
-UNCHANGED = frozenset("bet bid burst cast cost cut hit hurt let put quit read reset set shed shut split spread upset".split())
+UNCHANGED = frozenset(
+    "bet bid burst cast cost cut hit hurt let put quit read reset set shed shut split spread upset".split()
+)
 CLOSED = frozenset(
     f"""a an the this that these those and or but nor so yet if unless because since although though while when where
     whether than as until till before after of in on at by for with from to into onto over under above below between
@@ -112,7 +114,8 @@ due to > owing to > on account of > because of
 because > cause of that > because
 prior to > before
 subsequent to > after
-rather than > in place of > instead of
+rather than > in place of > instead of > instead-of
+decided to use > decided on > opted to use > opted for > chose to use > chose
 right now > at moment > at present > as of now > currently
 not any longer > not any more > no longer
 e.g. > eg > for instance > for example
@@ -216,7 +219,6 @@ be fan of > like
 be keen on > like
 be crazy about > love
 free of charge > for free > free
-capped at > restricted to > limited to
 once more > again
 all of > all
 both of > both
@@ -279,6 +281,11 @@ for _group in _GROUPS.split(";"):
     for _word in _group.split():
         GROUPS[_word] = GROUPS.get(_word, frozenset()).union(_group.split())
 
+# Runs of words that may stand for one another in their place.
+RUNS: dict[str, frozenset[str]] = {}
+for _runs in ("capped at|limited to|restricted to", "set to|configured to", "at night|every night", "by day|every day"):
+    for _run in _runs.split("|"):
+        RUNS[_run] = frozenset(_runs.split("|")) - {_run}
 # A verb that takes no object, for one that may take one: alike only where none follows.
 INTRANSITIVE = frozenset("depart departs departed departing reside resides resided residing".split())
 # What follows a verb that has no object.
