@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from memcli.dedup.gates.lexicon import common, distance, entry, known, mistyped, readings, synonymous
-from memcli.dedup.gates.tokens import IDENTIFIER, NUMBER, START, WORD, Token
+from memcli.dedup.gates.tokens import NUMBER, START, WORD, Token
 from memcli.dedup.gates.words import (
     CLOSED,
     EMPTY,
@@ -41,7 +41,7 @@ _VOWELS = frozenset("aeiou")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What of two whole texts bears on single words: capitals that tell nothing in one of them, and two views of one speaker."""
+    """What of two whole texts bears on words: capitals that tell nothing in one of them, two views of one speaker."""
 
     caseless: bool
     views_differ: bool
@@ -105,7 +105,7 @@ def _steps(
 
 
 def _stopped(key: str, first: Sequence[Token], second: Sequence[Token], at: int, to: int) -> bool:
-    """Whether a colon stands for the "is" of the other side, "Budget: $500", any comma for its "and", any stop for its dash."""
+    """Whether a stop on either side stands for the word: a colon for "is", a comma for "and", any for a dash."""
     if not (at and to):
         return False
     stops = first[at - 1].stop + second[to - 1].stop
@@ -122,20 +122,16 @@ def _both_fit(first: Sequence[Token], second: Sequence[Token], at: int, to: int)
 
 def alike(left: Token, right: Token, context: Context) -> bool:
     """Whether one token may stand for another in its place."""
-    if left.kind is not right.kind:
+    if left.kind is not right.kind or (left.kind is not WORD and left.key != right.key):
         return False
-    if left.key == right.key:
-        if left.kind is IDENTIFIER:
-            return left.case == right.case or context.caseless
-        return left.kind is not WORD or same_case(left, right, context)
     if left.kind is not WORD:
-        return False
+        return left.case == right.case or context.caseless
+    return same_case(left, right, context) if left.key == right.key else _same_word(left, right, context)
+
+
+def _same_word(left: Token, right: Token, context: Context) -> bool:
     one, other = left.key, right.key
-    if one in _STAND_FOR or other in _STAND_FOR:
-        return other in _STAND_FOR.get(one, ()) or one in _STAND_FOR.get(other, ())
-    if not (one.isascii() and other.isascii()) and _unaccented(one) == _unaccented(other):
-        return True
-    if context.views_differ and (_same_person(one, other) or _same_person(other, one) or _agree(one, other)):
+    if _rewritten(one, other) or (context.views_differ and _other_view(one, other)):
         return True
     if _is_name(left, context) or _is_name(right, context):
         return _slipped_name(one, other) or _short_name(one, other)
@@ -145,7 +141,19 @@ def alike(left: Token, right: Token, context: Context) -> bool:
     return interchangeable(one, other)
 
 
-@lru_cache(maxsize=1 << 12)
+@lru_cache(maxsize=1 << 14)
+def _rewritten(one: str, other: str) -> bool:
+    """Whether two words are one with and without accents, or one is a sign for the other: "+", "and"."""
+    if other in _STAND_FOR.get(one, ()) or one in _STAND_FOR.get(other, ()):
+        return True
+    return not (one.isascii() and other.isascii()) and _unaccented(one) == _unaccented(other)
+
+
+def _other_view(one: str, other: str) -> bool:
+    """Whether two words are one as the user and as somebody else would say it: "like", "likes"; "my", "their"."""
+    return _same_person(one, other) or _same_person(other, one) or _agree(one, other)
+
+
 def _unaccented(word: str) -> str:
     return "".join(mark for mark in unicodedata.normalize("NFD", word) if not unicodedata.combining(mark))
 
@@ -156,19 +164,15 @@ def _same_person(marked: str, other: str) -> bool:
 
 
 def same_case(left: Token, right: Token, context: Context) -> bool:
-    """Whether two ways to write one word with or without capitals are one: "Postgres", "postgres" but not "US", "us"."""
+    """Whether two ways to write a word with or without capitals are one: "Postgres", "postgres"; not "US", "us"."""
     one, other = left.case, right.case
-    if (
-        one == other
-        or START in (one, other)
-        and all(case in ("", START) or case[1:] == left.key[1:] for case in (one, other))
-    ):
+    titled = all(case in ("", START) or case[1:] == left.key[1:] for case in (one, other))
+    if one == other or (START in (one, other) and titled):
         return True
     if left.key in CLOSED or not (one == "" or other == "" or START in (one, other)):
         return False
     written = one if one not in ("", START) else other
-    title = written[1:] == left.key[1:]
-    if not title and not (context.caseless and written[0].isupper()):
+    if not titled and not (context.caseless and written[0].isupper()):
         return False
     # A word that is also a common one means something else with a capital: "Polish", "Max".
     return context.caseless or not common(left.key) or left.key in MODERN
@@ -231,9 +235,7 @@ def _is_name(token: Token, context: Context) -> bool:
 
 
 def _slipped_name(one: str, other: str) -> bool:
-    """Whether one is a slip of the name of a month, a day or a product, or of any name with two letters swapped or of a
-    long one with a letter too few.
-    """
+    """Whether one name is a slip of the other: of a month, a day, a product; letters swapped; one left out."""
     named = any(word in MONTHS or word in WEEKDAYS or word in MODERN for word in (one, other))
     if named and mistyped(one, other):
         return True

@@ -36,6 +36,8 @@ _CONSTRUCTING = frozenset(
 )
 _BE = {"be": "vs", "was": "vd"}
 _ADVERBS = frozenset("always usually often never not still currently now also already".split())
+# Before, between and behind two runs that change places.
+_BREAKS = 3
 _MOST_PIECES = 10
 _LONGEST_APPOSITION = 3
 
@@ -83,8 +85,8 @@ def _variants(sentence: tuple[Token, ...]) -> tuple[tuple[Clause, ...], ...]:
     active = tuple(_active(clause) or clause for clause in clauses)
     plain = tuple(_clauses(sentence))
     found = [clauses, active]
-    for rewrite in (_apposed, _equated, _placed, _told):
-        found.append(tuple(_pieces(rewrite(clause) or clause) for clause in plain))
+    rewritten = (_apposed, _equated, _placed, _told)
+    found += [tuple(_pieces(rewrite(clause) or clause) for clause in plain) for rewrite in rewritten]
     for at, clause in enumerate(plain):
         for other in _possessed(clause):
             written = tuple(_pieces(each) for each in (*plain[:at], other, *plain[at + 1 :]))
@@ -157,6 +159,7 @@ def _apposed(clause: tuple[Token, ...]) -> tuple[Token, ...] | None:
 def _clauses(sentence: tuple[Token, ...]) -> Iterator[tuple[Token, ...]]:
     """Cut a sentence before its conjunctions, and behind the comma that ends a subordinate clause."""
     clause: list[Token] = []
+    depends = False
     for at, token in enumerate(sentence):
         begins = token.kind is WORD and (
             token.key in _COORDINATE
@@ -261,14 +264,7 @@ def _matched(one: Clause, other: Clause, context: Context) -> list[int] | None:
 def _one_moved(order: list[int]) -> bool:
     """Whether an order comes from the natural one by moving a single run: 0 3 4 1 2 does."""
     breaks = [at for at, (one, next_one) in enumerate(pairwise([-1, *order, len(order)])) if next_one != one + 1]
-    return (
-        len(breaks) <= 3
-        and all(  # noqa: PLR2004 - before, between and behind two runs that change places
-            one < other
-            for begin, end in pairwise([0, *breaks, len(order)])
-            for one, other in pairwise(order[begin:end])
-        )
-    )
+    return len(breaks) <= _BREAKS
 
 
 def _keeps_prepositions(clause: Clause, order: list[int]) -> bool:

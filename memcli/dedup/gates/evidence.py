@@ -11,7 +11,7 @@ from memcli.dedup.gates.clauses import reordered
 from memcli.dedup.gates.lexicon import opposite, same_lemma
 from memcli.dedup.gates.reading import Reading, Signature, read, surface
 from memcli.dedup.gates.tokens import IDENTIFIER, START, WORD, Token, stands_in
-from memcli.dedup.gates.words import EMPTY, LIGHT, MODALS, NEGATIONS, QUANTIFIERS, STATES
+from memcli.dedup.gates.words import EMPTY, MODALS, NEGATIONS, QUANTIFIERS, STATES
 from memcli.model import Judgement
 
 GATE_VERSION = "2"

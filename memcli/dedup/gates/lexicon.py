@@ -169,7 +169,7 @@ def same_lemma(first: str, second: str) -> bool:
 
 @lru_cache(maxsize=_CACHED)
 def mistyped(first: str, second: str) -> bool:
-    """Whether one of two lower-case words is common and the other, no word nor name, a slip of the keys away from it."""
+    """Whether one of two lower-case words is common and the other, no word nor name, a slip of the keys away."""
     if abs(len(first) - len(second)) > _MOST_SLIPS:
         return False
     right, wrong = (first, second) if common(first) else (second, first)
