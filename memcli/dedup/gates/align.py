@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from memcli.dedup.gates.lexicon import common, distance, entry, known, mistyped, readings, synonymous
+from memcli.dedup.gates.lexicon import common, distance, entry, known, mistyped, named, readings, synonymous
 from memcli.dedup.gates.tokens import NUMBER, START, WORD, Token
 from memcli.dedup.gates.words import (
     CLOSED,
@@ -97,11 +97,18 @@ def _steps(
             ]
     for token, step in ((left, (1, 0)), (right, (0, 1))):
         if token and token.kind is WORD:
-            if token.key in EMPTY or (token.key in ("be", "-", "and") and _stopped(token.key, first, second, at, to)):
+            if token.key in EMPTY or (token.key in ("be", "-", "and") and _stopped(token.key, first, second, at, to)) or (at == to == 0 and _untold_subject(*((first, second) if step[0] else (second, first)))):
                 steps.append((*step, 0))
             elif token.key in LIGHT and not token.case.isupper():
                 steps.append((*step, 1))
     return steps
+
+
+def _untold_subject(told: Sequence[Token], untold: Sequence[Token]) -> bool:
+    """Whether one side leaves out that it is the user who does it: "Booked a cabin", "Speaks Thai"."""
+    if len(told) <= 1 or not untold or told[0].key != "<speaker>" or untold[0].key != told[1].key:
+        return False
+    return any(form in ("vs", "vd") for _, form in readings(untold[0].key))
 
 
 def _stopped(key: str, first: Sequence[Token], second: Sequence[Token], at: int, to: int) -> bool:
@@ -125,7 +132,7 @@ def alike(left: Token, right: Token, context: Context) -> bool:
     if left.kind is not right.kind or (left.kind is not WORD and left.key != right.key):
         return False
     if left.kind is not WORD:
-        return left.case == right.case or context.caseless
+        return left.case == right.case or (context.caseless and "" in (left.case, right.case))
     return same_case(left, right, context) if left.key == right.key else _same_word(left, right, context)
 
 
@@ -174,8 +181,13 @@ def same_case(left: Token, right: Token, context: Context) -> bool:
     written = one if one not in ("", START) else other
     if not titled and not (context.caseless and written[0].isupper()):
         return False
-    # A word that is also a common one means something else with a capital: "Polish", "Max".
-    return context.caseless or not common(left.key) or left.key in MODERN
+    # A common word that is also a name means something else with a capital: "Polish".
+    return (
+        context.caseless
+        or not common(left.key)
+        or left.key in MODERN
+        or not (named(left.key) or len(left.key) < _LONG_START)
+    )
 
 
 @lru_cache(maxsize=1 << 14)

@@ -126,6 +126,13 @@ def common(word: str) -> bool:
 
 
 @lru_cache(maxsize=_CACHED)
+def named(word: str) -> bool:
+    """Whether a lower-case word is with a capital a name that the lexicon has: "polish"."""
+    found = entry(word)
+    return found is not None and "N" in found.parts
+
+
+@lru_cache(maxsize=_CACHED)
 def synonymous(first: str, second: str) -> bool:
     """Whether one word (or short phrase) may stand for the other, both in the same form: "began", "started"."""
     mine = _uses(first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -61,6 +62,7 @@ _HALVES = {"hour": "30 min", "day": "12 h", "minute": "30 s", "year": "6 month",
 _CODES = frozenset(("USD", "EUR", "GBP", "JPY"))
 _DEGREES = {"celsius": "°C", "c": "°C", "fahrenheit": "°F", "f": "°F"}
 _TITLED = 4
+_CAPITALISED = re.compile(r"(?<![\w`/.-])[A-Z][a-z]")
 _PLACES = frozenset("to in at from near into".split())
 _SHORTEST_SLIP = 5
 _MENDED = tuple(
@@ -91,7 +93,7 @@ class Signature:
 class Reading:
     """A text as evidence.
 
-    `caseless` says that its capitals tell nothing (there are none, or on nearly every word), `view` whether its speaker
+    `caseless` says that its capitals tell nothing (none begins a word, or nearly every one), `view` whether its speaker
     is "first" or "third" person, "" when there is none or both are there.
     """
 
@@ -109,7 +111,7 @@ def read(text: str) -> Reading:
     """Return the evidence in a text."""
     plain = prepared(text)
     caseless = _caseless(plain)
-    scanner = Scanner(plain.lower() if caseless else plain)
+    scanner = Scanner(plain.lower() if caseless and not plain[:1].islower() else plain)
     composed = _timed(_composed(_spelled(scanner.tokens)))
     unified, view = _persons(_phrased(composed))
     tokens = tuple(_without_articles(unified))
@@ -131,7 +133,9 @@ def read(text: str) -> Reading:
 def _caseless(text: str) -> bool:
     words = [word for word in text.split() if len(word) >= _TITLED and word.isalpha()]
     capitals = sum(word[0].isupper() for word in words)
-    return text in (text.lower(), text.upper()) or (len(words) >= _TITLED and capitals >= len(words) - 1)
+    # Written in small letters but for "PR", "SUP-717", "MAX_SIZE".
+    small = text[:1].islower() and not _CAPITALISED.search(text)
+    return small or text in (text.lower(), text.upper()) or (len(words) >= _TITLED and capitals >= len(words) - 1)
 
 
 def surface(token: Token) -> str:
