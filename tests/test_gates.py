@@ -56,7 +56,7 @@ DISTINCT = [
     ("overlap", "It must be merged.", "It may be merged."),
     ("overlap", "All servers were patched.", "Some servers were patched."),
     ("overlap", "She works at Acme.", "She worked at Acme."),
-    ("overlap", "He lives in Rome.", "He lives in Rome and keeps bees."),
+    ("extra", "He lives in Rome.", "He lives in Rome and keeps bees."),
     ("overlap", "I read few books.", "I read a few books."),
     ("overlap", "She has a dog.", "She has dogs."),
     ("overlap", "Users can upload files.", "I can upload files."),
@@ -259,11 +259,11 @@ def test_only_light_words_may_stand_on_one_side(extra, cosine, passes):
 
 
 def test_a_light_word_on_one_side_of_a_short_text_is_too_much():
-    assert failed("She is in Rome", "She is Rome", 1.0) == ("overlap",)
+    assert failed("She is and in Rome", "She is in Rome", 1.0) == ("extra",)
 
 
 def test_the_version_is_named_so_that_a_watermark_can_tell_it():
-    assert GATE_VERSION == "1"
+    assert GATE_VERSION == "2"
 
 
 WORDS = """user the my I don't never cannot manages studies user's a few not is Rome café ten may March twenty-one

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from memcli.cli.bench_dedup import bench_dedup
 from memcli.cli.options import JsonOption, QuietOption, VerboseOption
 
 bench_app = typer.Typer(help="Measure memcli on this machine.", no_args_is_help=True, rich_markup_mode=None)
+bench_app.command("dedup")(bench_dedup)
 
 
 @bench_app.command("ingest")

@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from memcli.text import digest
 MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
 CARD_FILE = "card.json"
+CALIBRATION_FILE = "calibration.json"
 
 IN_GRAPH = "in-graph"
 POOLINGS = (IN_GRAPH, "mean", "cls", "max", "last")
@@ -122,6 +123,8 @@ def keep_model(files: ModelFiles, store_dir: Path) -> Path:
     with drafts(store_dir) as draft:
         for name in (*_FILES, *files.data_files):
             copy_file(files.folder / name, draft / name)
+        if (files.folder / CALIBRATION_FILE).is_file():
+            copy_file(files.folder / CALIBRATION_FILE, draft / CALIBRATION_FILE)
         move_folder(draft, target)
     return target
 
@@ -180,12 +183,13 @@ def load_card(folder: Path) -> ModelFiles:
     for name in (*_FILES, *data_files):
         if not (folder / name).is_file():
             raise DamagedError(f"{folder / name}: the model file is missing", _HINT)
+    calibrated = _calibrated(folder, str(card["model_id"]))
     return ModelFiles(
         folder=folder,
         model_id=str(card["model_id"]),
         name=str(card["name"]),
         dim=int(str(card["dim"])),
-        near_threshold=float(str(card["near_threshold"])),
+        near_threshold=calibrated if calibrated is not None else float(str(card["near_threshold"])),
         max_tokens=int(str(card["max_tokens"])),
         recipe=Recipe(
             str(card["pooling"]),
@@ -194,6 +198,35 @@ def load_card(folder: Path) -> ModelFiles:
         ),
         data_files=data_files,
     )
+
+
+def write_calibration(folder: Path, document: Mapping[str, object]) -> Path:
+    """Put a calibration beside the card in `folder`, at once; its `threshold` then counts instead of the card's.
+
+    `document` names the `model_id` it was made with; a calibration of another model is not heeded. Raises UsageError
+    when it cannot be written.
+    """
+    path = folder / CALIBRATION_FILE
+    temporary = path.with_suffix(".tmp")
+    try:
+        temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error}", "make the model's folder writable") from error
+    return path
+
+
+def _calibrated(folder: Path, model_id: str) -> float | None:
+    """Return the near threshold of a calibration of that model, None when there is none."""
+    path = folder / CALIBRATION_FILE
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(_read(path))
+        threshold, made_for = float(found["threshold"]), found["model_id"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise DamagedError(f"{path}: no calibration", "make it again: memcli dedup --calibrate PAIRS.jsonl") from error
+    return threshold if made_for == model_id and 0 <= threshold <= 1 else None
 
 
 def _read_card(folder: Path) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """What the user sees: reports and hits on stdout, progress and warnings on stderr. Only this package uses Rich."""
 
 from memcli.render.bench import announce, show_ingest_benchmark
+from memcli.render.bench_dedup import show_dedup_benchmark
 from memcli.render.config import show_config
 from memcli.render.dedup import show_decision, show_dedup, show_explanation, show_pairs, show_question, show_undo
 from memcli.render.formats import show_formats
@@ -29,6 +30,7 @@ __all__ = [
     "show_coverage",
     "show_decision",
     "show_dedup",
+    "show_dedup_benchmark",
     "show_explanation",
     "show_exported",
     "show_formats",

@@ -1,0 +1,297 @@
+"""Two sequences of tokens, piece by piece: is every difference explained as harmless?
+
+The search goes from the first difference on along explained steps only, so a pair that differs in a fact ends at once.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from memcli.dedup.gates.lexicon import common, distance, entry, known, mistyped, named, readings, synonymous
+from memcli.dedup.gates.tokens import NUMBER, START, WORD, Token
+from memcli.dedup.gates.words import (
+    CLOSED,
+    EMPTY,
+    FOLLOWING,
+    GROUPS,
+    INTRANSITIVE,
+    LIGHT,
+    MODERN,
+    MONTHS,
+    PRONOUNS,
+    RUNS,
+    SHORT_FORMS,
+    WEEKDAYS,
+)
+
+_LONGEST_PHRASE = 3
+_PAIR = 2
+_SHORTEST_JOINED = 4
+_SWAPPED_NAME = 5
+_SHORTEST_SHORT, _LONGEST_SHORT = 3, 6
+_LONGEST_ACRONYM = 5
+_LONG_NAME = 8
+_LONG_START = 6
+_STAND_FOR = {"->": ("to",), "+": ("and",), "/": ("and", "or"), "instead-of": ("over",)}
+_VOWELS = frozenset("aeiou")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What of two whole texts bears on words: capitals that tell nothing in one of them, two views of one speaker."""
+
+    caseless: bool
+    views_differ: bool
+
+
+def aligned(first: Sequence[Token], second: Sequence[Token], context: Context, spare: int = 0) -> bool:
+    """Whether each token of one sequence is explained by the other in the same order.
+
+    `spare` is how many light words may stand on one side only.
+    """
+    return _explained(first, second, 0, 0, context, spare, set())
+
+
+def _explained(
+    first: Sequence[Token],
+    second: Sequence[Token],
+    at: int,
+    to: int,
+    context: Context,
+    spare: int,
+    dead: set[tuple[int, int, int]],
+) -> bool:
+    ends = len(first), len(second)
+    while at < ends[0] and to < ends[1] and first[at] == second[to]:
+        at, to = at + 1, to + 1
+    if (at, to) == ends:
+        return True
+    if (at, to, spare) in dead:
+        return False
+    for taken, other, cost in _steps(first, second, at, to, context):
+        if cost <= spare and _explained(first, second, at + taken, to + other, context, spare - cost, dead):
+            return True
+    dead.add((at, to, spare))
+    return False
+
+
+def _steps(
+    first: Sequence[Token], second: Sequence[Token], at: int, to: int, context: Context
+) -> list[tuple[int, int, int]]:
+    """Return the explained steps from two places: how many tokens of each, and how many light words that costs."""
+    steps = []
+    left = first[at] if at < len(first) else None
+    right = second[to] if to < len(second) else None
+    if left and right:
+        if alike(left, right, context) and _both_fit(first, second, at, to):
+            steps.append((1, 1, 0))
+        if left.kind is right.kind is WORD and left.key != right.key:
+            steps += [
+                (taken, other, 0)
+                for taken, one in _runs(first, at)
+                for other, two in _runs(second, to)
+                if taken + other > _PAIR and _same_phrase(one, two, (left, right), context)
+            ]
+    for token, step in ((left, (1, 0)), (right, (0, 1))):
+        if token and token.kind is WORD:
+            if token.key in EMPTY or (token.key in ("be", "-", "and") and _stopped(token.key, first, second, at, to)) or (at == to == 0 and _untold_subject(*((first, second) if step[0] else (second, first)))):
+                steps.append((*step, 0))
+            elif token.key in LIGHT and not token.case.isupper():
+                steps.append((*step, 1))
+    return steps
+
+
+def _untold_subject(told: Sequence[Token], untold: Sequence[Token]) -> bool:
+    """Whether one side leaves out that it is the user who does it: "Booked a cabin", "Speaks Thai"."""
+    if len(told) <= 1 or not untold or told[0].key != "<speaker>" or untold[0].key != told[1].key:
+        return False
+    return any(form in ("vs", "vd") for _, form in readings(untold[0].key))
+
+
+def _stopped(key: str, first: Sequence[Token], second: Sequence[Token], at: int, to: int) -> bool:
+    """Whether a stop on either side stands for the word: a colon for "is", a comma for "and", any for a dash."""
+    if not (at and to):
+        return False
+    stops = first[at - 1].stop + second[to - 1].stop
+    return ":" in stops if key == "be" else bool(set(stops) & set(",;")) if key == "and" else bool(stops)
+
+
+def _both_fit(first: Sequence[Token], second: Sequence[Token], at: int, to: int) -> bool:
+    """Whether no object follows two different verbs of which one takes none: "leaves at 9", not "leaves the keys"."""
+    if first[at].key == second[to].key or INTRANSITIVE.isdisjoint((first[at].key, second[to].key)):
+        return True
+    following = first[at + 1 : at + 2]
+    return not following or bool(first[at].stop) or following[0].kind is NUMBER or following[0].key in FOLLOWING
+
+
+def alike(left: Token, right: Token, context: Context) -> bool:
+    """Whether one token may stand for another in its place."""
+    if left.kind is not right.kind or (left.kind is not WORD and left.key != right.key):
+        return False
+    if left.kind is not WORD:
+        return left.case == right.case or (context.caseless and "" in (left.case, right.case))
+    return same_case(left, right, context) if left.key == right.key else _same_word(left, right, context)
+
+
+def _same_word(left: Token, right: Token, context: Context) -> bool:
+    one, other = left.key, right.key
+    if _rewritten(one, other) or (context.views_differ and _other_view(one, other)):
+        return True
+    if _is_name(left, context) or _is_name(right, context):
+        return _slipped_name(one, other) or _short_name(one, other)
+    if mistyped(one, other):
+        # A name may begin a sentence: "Robyn" is no slip of "Robin".
+        return START not in (left.case, right.case) or min(len(one), len(other)) >= _LONG_START
+    return interchangeable(one, other)
+
+
+@lru_cache(maxsize=1 << 14)
+def _rewritten(one: str, other: str) -> bool:
+    """Whether two words are one with and without accents, or one is a sign for the other: "+", "and"."""
+    if other in _STAND_FOR.get(one, ()) or one in _STAND_FOR.get(other, ()):
+        return True
+    return not (one.isascii() and other.isascii()) and _unaccented(one) == _unaccented(other)
+
+
+def _other_view(one: str, other: str) -> bool:
+    """Whether two words are one as the user and as somebody else would say it: "like", "likes"; "my", "their"."""
+    return _same_person(one, other) or _same_person(other, one) or _agree(one, other)
+
+
+def _unaccented(word: str) -> str:
+    return "".join(mark for mark in unicodedata.normalize("NFD", word) if not unicodedata.combining(mark))
+
+
+def _same_person(marked: str, other: str) -> bool:
+    """Whether a pronoun marked as perhaps about the user is that of the other text: "their~" is "their" or "my"."""
+    return marked.endswith("~") and other in (marked[:-1], PRONOUNS[marked[:-1]])
+
+
+def same_case(left: Token, right: Token, context: Context) -> bool:
+    """Whether two ways to write a word with or without capitals are one: "Postgres", "postgres"; not "US", "us"."""
+    one, other = left.case, right.case
+    titled = all(case in ("", START) or case[1:] == left.key[1:] for case in (one, other))
+    if one == other or (START in (one, other) and titled):
+        return True
+    if left.key in CLOSED or not (one == "" or other == "" or START in (one, other)):
+        return False
+    written = one if one not in ("", START) else other
+    if not titled and not (context.caseless and written[0].isupper()):
+        return False
+    # A common word that is also a name means something else with a capital: "Polish".
+    return (
+        context.caseless
+        or not common(left.key)
+        or left.key in MODERN
+        or not (named(left.key) or len(left.key) < _LONG_START)
+    )
+
+
+@lru_cache(maxsize=1 << 14)
+def interchangeable(one: str, other: str) -> bool:
+    """Whether two lower-case words mean the same: synonyms in one form, or a short form."""
+    return (
+        _grouped(one, other)
+        or synonymous(one, other)
+        or _short_form(one, other)
+        or _short_form(other, one)
+        or _shortened(one, other)
+        or _shortened(other, one)
+    )
+
+
+def _short_form(short: str, long: str) -> bool:
+    """Whether a word is the usual short form of another, both in one number: "admins" of "administrators"."""
+    if long in SHORT_FORMS.get(short, ()):
+        return True
+    return short.endswith("s") and long.endswith("s") and long[:-1] in SHORT_FORMS.get(short[:-1], ())
+
+
+def _grouped(one: str, other: str) -> bool:
+    """Whether two words are in one group, or one word in two spellings of one form: "canceled", "cancelled"."""
+    if other in GROUPS.get(one, ()):
+        return True
+    forms = {(lemma, form) for lemma, form in readings(other)}
+    return any((member, form) in forms for lemma, form in readings(one) for member in (lemma, *GROUPS.get(lemma, ())))
+
+
+def _shortened(short: str, long: str) -> bool:
+    """Whether a word that is none is the beginning or the consonants of a common one: "conn", "img"."""
+    if not _SHORTEST_SHORT <= len(short) <= _LONGEST_SHORT or len(long) < len(short) + 2 or short[0] != long[0]:
+        return False
+    if known(short) or not common(long) or long in CLOSED or not short.isalpha():
+        return False
+    if long.startswith(short):
+        return short[-1] not in _VOWELS
+    if not _VOWELS.isdisjoint(short[1:]):
+        return False
+    rest = iter(long)
+    return all(letter in rest for letter in short)
+
+
+def _agree(one: str, other: str) -> bool:
+    """Whether two words are one verb with and without the ending of the third person."""
+    forms = dict(readings(one)), dict(readings(other))
+    return any(
+        (lemma, "v") in readings(base) and (lemma, "vs") in readings(third)
+        for base, third in ((one, other), (other, one))
+        for lemma in (forms[0] if base == one else forms[1])
+    )
+
+
+def _is_name(token: Token, context: Context) -> bool:
+    return token.case not in ("", START) and not context.caseless
+
+
+def _slipped_name(one: str, other: str) -> bool:
+    """Whether one name is a slip of the other: of a month, a day, a product; letters swapped; one left out."""
+    named = any(word in MONTHS or word in WEEKDAYS or word in MODERN for word in (one, other))
+    if named and mistyped(one, other):
+        return True
+    if (known(one) and known(other)) or distance(one, other) != 1 or one[0] != other[0]:
+        return False
+    if len(one) == len(other):
+        return len(one) >= _SWAPPED_NAME and sorted(one) == sorted(other)
+    return min(len(one), len(other)) >= _LONG_NAME and one[-1] == other[-1]
+
+
+def _short_name(one: str, other: str) -> bool:
+    """Whether one name is the other's usual short form: "Postgres", "PostgreSQL"."""
+    return other in SHORT_FORMS.get(one, ()) or one in SHORT_FORMS.get(other, ())
+
+
+def _runs(tokens: Sequence[Token], at: int) -> list[tuple[int, str]]:
+    """Return the words from a place on, and the runs of two and three that no stop cuts."""
+    runs = [(1, tokens[at].key)]
+    for end in range(at + 1, min(at + _LONGEST_PHRASE, len(tokens))):
+        if tokens[end].kind is not WORD or tokens[end - 1].stop:
+            break
+        runs.append((end - at + 1, f"{runs[-1][1]} {tokens[end].key}"))
+    return runs
+
+
+def _same_phrase(one: str, two: str, heads: tuple[Token, Token], context: Context) -> bool:
+    """Whether two short runs of words are one: "data base" and "database", "PR" and "pull request"."""
+    if one[0] == two[0] and (" " not in one or " " not in two):
+        (whole, head), parts = ((one, heads[0]), two) if " " not in one else ((two, heads[1]), one)
+        if len(whole) >= _SHORTEST_JOINED and whole == parts.replace(" ", "").replace("'", ""):
+            return True
+        if len(whole) <= _LONGEST_ACRONYM and (head.case.isupper() or context.caseless):
+            words = parts.split()
+            return whole == "".join(word[0] for word in words) and CLOSED.isdisjoint(words)
+    if two in RUNS.get(one, ()):
+        return True
+    return (" " not in one or entry_of(one)) and (" " not in two or entry_of(two)) and synonymous(one, two)
+
+
+@lru_cache(maxsize=1 << 14)
+def entry_of(phrase: str) -> bool:
+    """Whether the lexicon has a phrase, its verb or noun in any form."""
+    head, rest = phrase.split(" ", 1)
+    front, last = phrase.rsplit(" ", 1)
+    return any(entry(f"{lemma} {rest}") for lemma, form in readings(head) if form[0] == "v") or any(
+        entry(f"{front} {lemma}") for lemma, form in readings(last) if form[0] == "n"
+    )

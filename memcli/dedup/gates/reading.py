@@ -1,0 +1,442 @@
+"""What a text says, in the one form in which texts are compared: figures composed, phrases unified, persons told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from memcli.dedup.gates.figures import (
+    CURRENCIES,
+    NUMERALS,
+    ORDINALS,
+    RANGE,
+    SCALES,
+    SPELLED,
+    added,
+    clock,
+    date,
+    is_clock,
+    name_clock,
+    ranged,
+    scaled,
+    with_unit,
+)
+from memcli.dedup.gates.lexicon import known, mistyped, readings
+from memcli.dedup.gates.tokens import IDENTIFIER, NUMBER, START, WORD, Scanner, Token, prepared, quotes
+from memcli.dedup.gates.words import CLOSED, MONTHS, PEOPLE, PHRASES, PLAIN_WEEKDAYS, PRONOUNS, WEEKDAYS
+
+_SPEAKER = {"<i>": "<speaker>", "<user>": "<speaker>", "<i's>": "<speaker's>", "<user's>": "<speaker's>"}
+_SPEAKER |= {"<i self>": "<speaker self>"}
+_USER = frozenset(("<user>", "<user's>"))
+_FIRST_PERSON = frozenset(("<i>", "<i's>", "<i self>", "we", "us", "our", "ours", "ourselves"))
+_NEGATIONS = frozenset(
+    before + word + after
+    for word in "not no never none nobody nothing nowhere neither nor without need-not".split()
+    for before in ("", ",")
+    for after in ("", ",")
+) | {"no longer"}
+_PERIODS = frozenset("second minute hour day night week month year".split())
+_MEASURABLE = frozenset("minute hour day week month year".split())
+_TIMES = frozenset("once twice times time thrice".split())
+_BEFORE_TIME = frozenset("on at in".split())
+_TELLS_TIME = frozenset("at by from until till before after to since around between than every".split())
+_NO_NUMERAL = frozenset(("no", ",no", "this", "that", "which", "another", "any", "some", "every"))
+_HEDGES = {
+    "about": "about-n",
+    "around": "about-n",
+    "roughly": "about-n",
+    "approximately": "about-n",
+    "approx": "about-n",
+}
+_HEDGES |= {"over": "over-n", "above": "over-n", "exceeding": "over-n", "under": "under-n", "below": "under-n"}
+_HEDGES |= {"maximum": "at-most", "max": "at-most", "minimum": "at-least", "min": "at-least", "circa": "about-n"}
+_COMPARED = {"more": "over-n", "greater": "over-n", "less": "under-n", "fewer": "under-n"}
+_COUNTS: dict[str, tuple[tuple[str, str], ...]] = {
+    word: ((NUMBER, value),) for word, value in ORDINALS.items() if word != "second"
+}
+_COUNTS |= {"noon": ((NUMBER, name_clock(12, "00")),), "midnight": ((NUMBER, name_clock(0, "00")),)}
+_COUNTS |= {"twice": ((NUMBER, "2"), (WORD, "times")), "thrice": ((NUMBER, "3"), (WORD, "times"))}
+_HALVES = {"hour": "30 min", "day": "12 h", "minute": "30 s", "year": "6 month", "dozen": "6"}
+_CODES = frozenset(("USD", "EUR", "GBP", "JPY"))
+_DEGREES = {"celsius": "°C", "c": "°C", "fahrenheit": "°F", "f": "°F"}
+_TITLED = 4
+_CAPITALISED = re.compile(r"(?<![\w`/.-])[A-Z][a-z]")
+_PLACES = frozenset("to in at from near into".split())
+_SHORTEST_SLIP = 5
+_MENDED = tuple(
+    sorted(
+        {word for rows in PHRASES.values() for words, _ in rows for word in words}
+        | CLOSED.union(PLAIN_WEEKDAYS, _HEDGES, _COMPARED, ORDINALS, ("times", "twice", "percent"))
+        | {word for word in NUMERALS if "-" not in word}
+    )
+)
+_MEASURES = tuple(sorted({*_MENDED, *MONTHS, *SPELLED}))
+_SPAN = ("from", "between", "for", "during")
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The evidence that must be equal, whatever else is: two texts may merge only if their signatures are equal.
+
+    `numbers` and `identifiers` are sorted; `negations` and `questions` are counts, together the gate "negation".
+    """
+
+    numbers: tuple[str, ...]
+    identifiers: tuple[str, ...]
+    negations: int
+    questions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A text as evidence.
+
+    `caseless` says that its capitals tell nothing (none begins a word, or nearly every one), `view` whether its speaker
+    is "first" or "third" person, "" when there is none or both are there.
+    """
+
+    text: str
+    quoted: tuple[str, ...]
+    tokens: tuple[Token, ...]
+    caseless: bool
+    view: str
+    signature: Signature
+
+
+# The same text is read once for its signature and again for each pair that it is judged in.
+@lru_cache(maxsize=1 << 13)
+def read(text: str) -> Reading:
+    """Return the evidence in a text."""
+    plain = prepared(text)
+    caseless = _caseless(plain)
+    scanner = Scanner(plain.lower() if caseless and not plain[:1].islower() else plain)
+    composed = _timed(_composed(_spelled(scanner.tokens)))
+    unified, view = _persons(_phrased(composed))
+    tokens = tuple(_without_articles(unified))
+    return Reading(
+        text=" ".join(plain.split()),
+        quoted=quotes(plain),
+        tokens=tokens,
+        caseless=caseless,
+        view=view,
+        signature=Signature(
+            numbers=tuple(sorted([token.key for token in tokens if token.kind is NUMBER])),
+            identifiers=tuple(sorted([token.key for token in tokens if token.kind is IDENTIFIER])),
+            negations=len([token for token in tokens if token.kind is WORD and token.key in _NEGATIONS]),
+            questions=scanner.questions,
+        ),
+    )
+
+
+def _caseless(text: str) -> bool:
+    words = [word for word in text.split() if len(word) >= _TITLED and word.isalpha()]
+    capitals = sum(word[0].isupper() for word in words)
+    # Written in small letters but for "PR", "SUP-717", "MAX_SIZE".
+    small = text[:1].islower() and not _CAPITALISED.search(text)
+    return small or text in (text.lower(), text.upper()) or (len(words) >= _TITLED and capitals >= len(words) - 1)
+
+
+def surface(token: Token) -> str:
+    """Return a token as it was written, except for the capital of a sentence."""
+    return token.case if token.case not in ("", START) else token.key
+
+
+def _spelled(tokens: list[Token]) -> list[Token]:
+    """Mend slips in what must be equal: "witout", "thrity", and next to a figure months and units, "Febuary 20"."""
+    for at, token in enumerate(tokens):
+        if token.kind is not WORD or len(token.key) < _SHORTEST_SLIP or known(token.key):
+            continue
+        near = (*tokens[max(at - 1, 0) : at], *tokens[at + 1 : at + 2])
+        figures = any(each.kind is NUMBER or each.key in NUMERALS for each in near)
+        mended = _mended(token.key, figures=figures)
+        if mended and (token.case == "" or len(token.key) > _SHORTEST_SLIP):
+            tokens[at] = token._replace(key=mended, case="")
+    return tokens
+
+
+@lru_cache(maxsize=4096)
+def _mended(word: str, *, figures: bool) -> str:
+    vocabulary = _MEASURES if figures else _MENDED
+    return next((right for right in vocabulary if len(right) >= _SHORTEST_SLIP and mistyped(right, word)), "")
+
+
+def _composed(tokens: list[Token]) -> list[Token]:
+    """Join numerals, figures, units, dates and ranges: "twenty", "five", "min" is one figure."""
+    composed: list[Token] = []
+    at = 0
+    while at < len(tokens):
+        value, taken = _amount(tokens, at, composed)
+        if not taken:
+            composed += _as_word(tokens[at])
+            at += 1
+            continue
+        stop = tokens[at + taken - 1].stop
+        at += taken
+        while composed and _leads(composed[-1], value):
+            composed.pop()
+        composed.append(Token(NUMBER, value, "", stop))
+    return composed
+
+
+def _leads(token: Token, value: str) -> bool:
+    """Whether a word only leads to the span of time or figures behind it: "from" 9 to 5."""
+    return token.kind is WORD and ".." in value and token.key in _SPAN and not token.stop
+
+
+def _as_word(token: Token) -> list[Token]:
+    """Return a word that is no part of a figure; days of the week by their one name."""
+    key, stop = token.key, token.stop
+    plain = token.case in ("", START)
+    if token.kind is not WORD or (key == "the" and plain):
+        return [token] if token.kind is not WORD else []
+    if key in _COUNTS:
+        return [Token(*each, "", stop) for each in _COUNTS[key]]
+    if key in WEEKDAYS and (not plain or key in PLAIN_WEEKDAYS):
+        return [Token(WORD, WEEKDAYS[key], "", stop)]
+    if key.endswith("days") and key[:-1] in WEEKDAYS:
+        return [Token(WORD, "every"), Token(WORD, key[:-1], "", stop)]
+    return [token._replace(case="")] if key in MONTHS else [token]
+
+
+def _amount(tokens: list[Token], at: int, before: list[Token]) -> tuple[str, int]:
+    """Return the figure that begins at that token and how many tokens it takes; ("", 0) where there is none."""
+    keys = [token.key for token in tokens[at : at + 4]] + [""] * 3
+    if keys[0] in MONTHS or keys[1] in MONTHS or (keys[1] == "of" and keys[2] in MONTHS):
+        value, taken = _dated(keys)
+        if taken:
+            return _spanned(value, taken, tokens, at)
+    if tokens[at].kind is WORD and keys[0] == "half":
+        skip = 2 if keys[1] == "a" else 1
+        if keys[skip] in _HALVES:
+            return _HALVES[keys[skip]], skip + 1
+    value, taken = _numeral(tokens, at, before)
+    if not taken:
+        return "", 0
+    return _spanned(value, taken, tokens, at, _lead(before))
+
+
+def _lead(before: list[Token]) -> str:
+    return before[-1].key if before else ""
+
+
+def _dated(keys: list[str]) -> tuple[str, int]:
+    if keys[1] == "of" and keys[2] in MONTHS:
+        value, taken = date(keys[0], *keys[2:4])
+        return value, taken + 1 if taken else 0
+    return date(*keys[:3])
+
+
+def _spanned(value: str, taken: int, tokens: list[Token], at: int, lead: str = "") -> tuple[str, int]:
+    """Take the unit behind a number, and the second number of a range: 10 "to" 15 "minutes"."""
+    first, width = _measured(value, taken, tokens, at, lead)
+    end = at + width
+    if end < len(tokens) - 1 and not tokens[end - 1].stop:
+        joins = tokens[end].key in ("to", "-", "through") or (tokens[end].key == "and" and lead == "between")
+        plain, more = _single(tokens, end + 1) if joins and RANGE not in first else ("", 0)
+        more = 0 if RANGE in plain else more
+        if more:
+            if width == taken and first == value and " " not in first:
+                return _measured(ranged(first, plain), width + 1 + more, tokens, at, lead)
+            last, breadth = _measured(plain, more, tokens, end + 1, "to")
+            return ranged(first, last), width + 1 + breadth
+    return first, width
+
+
+def _single(tokens: list[Token], at: int) -> tuple[str, int]:
+    """Return the number or date at that token without the unit behind it."""
+    keys = [token.key for token in tokens[at : at + 4]] + [""] * 3
+    value, taken = _dated(keys)
+    if taken:
+        return value, taken
+    return _numeral(tokens, at, [])
+
+
+def _numeral(tokens: list[Token], at: int, before: list[Token]) -> tuple[str, int]:
+    """Return the plain number at that token: a figure, or one in words, "two hundred and five"."""
+    token = tokens[at]
+    following = tokens[at + 1] if at + 1 < len(tokens) else Token("", "")
+    if token.kind is NUMBER:
+        grown = scaled(token.key, following.key) if following.key in SCALES else None
+        return (grown, 2) if grown else (token.key, 1)
+    if token.key == "a" and following.key in SCALES:
+        return scaled("1", following.key) or "", 2
+    if following.kind is NUMBER and (token.key in CURRENCIES or surface(token) in _CODES):
+        named = with_unit(following.key, surface(token))
+        return (named, 2) if named else ("", 0)
+    if token.key not in NUMERALS or (before and before[-1].key in _NO_NUMERAL) or token.case not in ("", START):
+        return "", 0
+    return _in_words(tokens, at)
+
+
+def _in_words(tokens: list[Token], at: int) -> tuple[str, int]:
+    """Return the number whose first word stands there, and how many words it takes."""
+    value, taken = str(NUMERALS[tokens[at].key]), 1
+    while True:
+        rest = [each.key for each in tokens[at + taken : at + taken + 2]] + ["", ""]
+        skip = 1 if rest[0] == "and" else 0
+        if rest[0] in SCALES and (grown := scaled(value, rest[0])):
+            value, taken = grown, taken + 1
+        elif rest[skip] in NUMERALS and (total := added(value, str(NUMERALS[rest[skip]]))):
+            value, taken = total, taken + 1 + skip
+        else:
+            return value, taken
+
+
+def _measured(value: str, taken: int, tokens: list[Token], at: int, lead: str = "") -> tuple[str, int]:
+    """Take the unit behind a number, or read "7:40" behind "at" as a time of day."""
+    end = at + taken
+    if end < len(tokens) and not tokens[end - 1].stop and value[-1:].isdigit():
+        degrees = tokens[end].key in ("degree", "degrees", "°") and end + 1 < len(tokens)
+        unit = tokens[end + degrees]
+        name = _DEGREES.get(unit.key, "") if degrees else surface(unit)
+        named = with_unit(value, name) if unit.kind is not NUMBER else None
+        if named:
+            return named, taken + 1 + degrees
+    if ":" in value and ".." in value:
+        return ranged(*(clock(each) or each for each in value.split("..", 1))), taken
+    if lead in _TELLS_TIME or lead in WEEKDAYS or (value[:1] == "0" and len(value) == len("07:40")):
+        return clock(value) or value, taken
+    return value, taken
+
+
+def _timed(tokens: list[Token]) -> list[Token]:
+    """Unify what leads to times and amounts: "on Fridays", "a minute", "more than 5", "~5"."""
+    result: list[Token] = []
+    at = 0
+    while at < len(tokens):
+        token = tokens[at]
+        following = tokens[at + 1] if at + 1 < len(tokens) else Token("", "")
+        at += 1
+        if token.kind is not WORD or token.stop:
+            result.append(token)
+        elif token.key in _BEFORE_TIME and _is_time(following):
+            continue
+        elif token.key == "a" and following.kind is WORD and following.key in _PERIODS:
+            if any(each.kind is NUMBER or each.key in _TIMES for each in result[-4:]):
+                result.append(Token(WORD, "every"))
+            elif following.key in _MEASURABLE:
+                result.append(Token(NUMBER, with_unit("1", following.key) or "1", "", following.stop))
+                at += 1
+        elif _compares(token, following, result):
+            result[-1] = Token(WORD, _COMPARED[result[-1].key])
+        else:
+            result.append(_leading(token, following))
+    return result
+
+
+def _compares(token: Token, following: Token, before: list[Token]) -> bool:
+    """Whether a word is the "than" of "more than 5", but not of "no more than 5"."""
+    if token.key != "than" or following.kind is not NUMBER or not before or before[-1].key not in _COMPARED:
+        return False
+    return not before[:-1] or before[-2].key not in ("no", "not")
+
+
+def _leading(token: Token, following: Token) -> Token:
+    """Return a word by the one name that it has before what follows it."""
+    if following.kind is NUMBER and token.key in _HEDGES:
+        return Token(WORD, _HEDGES[token.key])
+    if token.key == "/" and following.key in _PERIODS:
+        return Token(WORD, "every")
+    if token.key == "'d":
+        past = any(form == "vd" for _, form in readings(following.key))
+        return token._replace(key="had" if past else "would")
+    return token
+
+
+def _is_time(token: Token) -> bool:
+    if token.kind is NUMBER:
+        key = token.key
+        return is_clock(key) or (
+            len(key) >= len("2026-03") and key[:1] in "-12" and key.count("-") >= 1 and " " not in key
+        )
+    return token.kind is WORD and (token.key in PLAIN_WEEKDAYS or token.key == "every")
+
+
+def _phrased(tokens: list[Token]) -> list[Token]:
+    """Replace phrases by what they mean: "in order to" by "to"."""
+    result: list[Token] = []
+    at = 0
+    while at < len(tokens):
+        found = _phrase(tokens, at) if tokens[at].key in PHRASES else None
+        if found is None:
+            result.append(tokens[at])
+            at += 1
+            continue
+        taken, words = found
+        result += [Token(WORD, word) for word in words]
+        if words:
+            result[-1] = result[-1]._replace(stop=tokens[at + taken - 1].stop)
+        at += taken
+    return result
+
+
+def _phrase(tokens: list[Token], at: int) -> tuple[int, tuple[str, ...]] | None:
+    for words, kept in PHRASES[tokens[at].key]:
+        span = tokens[at : at + len(words)]
+        if (
+            tuple(token.key for token in span) == words
+            and all(token.kind is WORD and token.case in ("", START) for token in span)
+            and not any(token.stop for token in span[:-1])
+        ):
+            return len(words), kept
+    return None
+
+
+def _persons(tokens: list[Token]) -> tuple[list[Token], str]:
+    """Make "I" and "the user" one, unless the text holds both: then they are two."""
+    tokens = list(_first_person(tokens))
+    keys = {token.key for token in tokens}
+    third, first = not _USER.isdisjoint(keys), not _FIRST_PERSON.isdisjoint(keys)
+    if _SPEAKER.keys().isdisjoint(keys) or (third and first):
+        return tokens, ""
+    unified = [token._replace(key=_SPEAKER.get(token.key, token.key)) for token in tokens]
+    return (_marked(unified), "third") if third else (unified, "first")
+
+
+def _first_person(tokens: list[Token]) -> Iterator[Token]:
+    """Put "I" before "my wife" where it comes last, and read "the user's moving" as "the user is moving"."""
+    at = 0
+    while at < len(tokens):
+        keys = [token.key for token in tokens[at : at + 4]]
+        if keys[:1] == ["<i's>"] and keys[2:] == ["and", "<i>"]:
+            yield from (tokens[at + 3], tokens[at + 2], *tokens[at : at + 2])
+            at += 4
+            continue
+        if keys[0] == "<user's>" and len(keys) > 1 and _predicated(keys[1]):
+            yield tokens[at]._replace(key="<user>")
+            yield Token(WORD, "be")
+        else:
+            yield tokens[at]
+        at += 1
+
+
+def _predicated(word: str) -> bool:
+    """Whether a word behind "user's" is what the user is or does, and nothing that one may own."""
+    forms = {form for _, form in readings(word)}
+    return word == "not" or bool(forms and not forms & {"n", "ns"} and forms & {"a", "vg"})
+
+
+def _marked(tokens: list[Token]) -> list[Token]:
+    """Mark the pronouns that may be about the user: behind "the user", "he" and "she" only before anybody else."""
+    spoken = others = False
+    for at, token in enumerate(tokens):
+        if token.key in _SPEAKER.values():
+            spoken = True
+        elif token.key in PEOPLE or token.case not in ("", START):
+            others = others or token.key in PEOPLE or tokens[at - 1].key not in _PLACES
+        elif spoken and token.key in PRONOUNS and (not others or token.key.startswith("the")):
+            tokens[at] = token._replace(key=token.key + "~")
+    return tokens
+
+
+def _without_articles(tokens: list[Token]) -> Iterator[Token]:
+    """Drop "the" and "a"; "few" is nearly none, "a few" is some."""
+    for at, token in enumerate(tokens):
+        if token.kind is WORD and token.key == "a" and token.case in ("", START):
+            continue
+        if token.key in ("few", "little") and at and tokens[at - 1].key == "a":
+            yield token._replace(key="a-" + token.key)
+        else:
+            yield token
