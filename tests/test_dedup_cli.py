@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import sqlite3
 from contextlib import closing
@@ -127,7 +128,7 @@ def typed(home, keys, *args):
                 break
     os.close(ours)
     assert process.returncode == 0, written
-    return written.decode()
+    return re.sub(r"\x1b\[[0-9;]*m", "", written.decode())
 
 
 def test_pairs_are_decided_one_by_one_on_a_terminal(home):
@@ -169,7 +170,7 @@ def test_what_differs_is_marked_on_a_terminal(home):
         (["--threshold", "0.5", "--rethreshold", "0.5"], "does not go with"),
         (["--agent", "default", "--across-agents"], "does not go with"),
         (["--agent", "default", "--explain", "1"], "does not go with"),
-        (["--threshold", "2"], "2"),
+        (["--threshold", "2"], "--threshold"),
         (["--explain", "x"], "x"),
         (["--undo", "-1"], "-1"),
     ],

@@ -185,12 +185,12 @@ def calibrate(pairs: Sequence[LabelledPair], embedder: Embedder) -> Calibration:
 def merges(pair: LabelledPair, vectors: NDArray[np.float32], threshold: float) -> bool:
     """Whether the second text of a pair would be merged into the first, by the scan and the judge of ingest."""
     judge = Judge((), threshold)
-    judge.take(_memory(1, pair.a), ())
+    judge.take(_known(1, pair.a), ())
     near = [(1, score) for score in pairs_within(vectors, threshold).score.tolist()]
-    return judge.take(_memory(2, pair.b), near).decision in ("exact", "near")
+    return judge.take(_known(2, pair.b), near).decision in ("exact", "near")
 
 
-def _memory(memory_id: int, text: str) -> Known:
+def _known(memory_id: int, text: str) -> Known:
     return Known(memory_id, _AGENT, "semantic", "rules", text, content_hash(text), embedded=True, link=None)
 
 

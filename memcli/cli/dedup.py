@@ -42,6 +42,12 @@ def dedup(
             metavar="T", min=0, max=1, help="Judge everything again at T: end merges below it, make those above it."
         ),
     ] = None,
+    verify_model: Annotated[
+        str | None,
+        typer.Option(
+            "--verify-model", metavar="NAME", help="A stronger model that has a say about merges on the border."
+        ),
+    ] = None,
     review: Annotated[
         bool, typer.Option("--review", help="List the pairs whose evidence failed; decide them on a terminal.")
     ] = False,
@@ -74,8 +80,13 @@ def dedup(
         "--undo-merge": undo_merge,
     }
     action = _one_of(asked)
-    merging = {"--threshold": threshold, "--rethreshold": rethreshold}
-    merging |= {"--across-types": across_types or None, "--across-agents": across_agents or None}
+    merging: dict[str, Any] = {
+        "--threshold": threshold,
+        "--rethreshold": rethreshold,
+        "--verify-model": verify_model,
+        "--across-types": across_types or None,
+        "--across-agents": across_agents or None,
+    }
     _refuse_together(action, merging, agent=agent, across_agents=across_agents, review=review)
     settings, _ = load_settings(config, {"db": db, "agent": agent, "max_memory": max_memory, "wait": wait})
     if action is None:
@@ -84,6 +95,7 @@ def dedup(
             "across_types": across_types,
             "across_agents": across_agents,
             "rethreshold": rethreshold is not None,
+            "verify_model": verify_model,
             "dry_run": dry_run,
         }
         _run(settings, request, as_json=as_json, quiet=quiet, verbose=verbose)

@@ -11,6 +11,7 @@ from memcli.commands.database import writable_database
 from memcli.config import Config
 from memcli.dedup.gates import GATE_VERSION
 from memcli.embed.api import ApiModel
+from memcli.embed.installed import resolve
 from memcli.embed.models import ModelFiles
 from memcli.errors import NoDatabaseError, UsageError
 from memcli.maintain import review as review_case
@@ -18,6 +19,7 @@ from memcli.maintain.dedup import Dedup, Options
 from memcli.maintain.explain import Explanation
 from memcli.maintain.explain import explain as explain_memory
 from memcli.maintain.report import DedupReport
+from memcli.maintain.second import SecondOpinion
 from memcli.maintain.undo import UndoReport, undo_merge, undo_run
 from memcli.protocols import Progress
 from memcli.store.db import Store
@@ -38,6 +40,7 @@ class Request:
     across_types: bool = False
     across_agents: bool = False
     rethreshold: bool = False
+    verify_model: str | None = None
     dry_run: bool = False
 
 
@@ -46,7 +49,7 @@ def dedup(config: Config, request: Request, progress: Progress, environ: Mapping
 
     Raises:
         NoDatabaseError: there is no database.
-        UsageError: there is no such agent.
+        UsageError: there is no such agent, or no such model to verify with.
     """
     with _writing(config, dry_run=request.dry_run) as store:
         _check_agent(store, config.agent)
@@ -58,7 +61,8 @@ def dedup(config: Config, request: Request, progress: Progress, environ: Mapping
             request.rethreshold,
         )
         vectors = Vectors(store, files.model_id, config.max_memory, wiring.coding())
-        report = Dedup(store, vectors, files.model_id, options, progress).run()
+        second = _second_opinion(config, request.verify_model, files, options.threshold, environ)
+        report = Dedup(store, vectors, files.model_id, options, progress, second).run()
     report.db, report.dry_run = str(config.db), request.dry_run
     return report
 
@@ -109,6 +113,20 @@ def undo(
             report = undo_run(store, vectors, int(run_id or 0))
     report.db, report.dry_run = str(config.db), dry_run
     return report
+
+
+def _second_opinion(
+    config: Config, name: str | None, files: ModelFiles | ApiModel, threshold: float, environ: Mapping[str, str]
+) -> SecondOpinion | None:
+    if name is None:
+        return None
+    second = resolve(name, wiring.models_dir(environ))
+    if second.model_id == files.model_id:
+        raise UsageError(
+            f"{second.name} is the model of the database: it has no second opinion",
+            "name a stronger one; memcli model list",
+        )
+    return SecondOpinion(wiring.LazyEmbedder(second, config.embed_batch_size), second.near_threshold, threshold)
 
 
 def _threshold(config: Config, files: ModelFiles | ApiModel) -> float:

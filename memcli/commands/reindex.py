@@ -13,6 +13,7 @@ from memcli.errors import NoDatabaseError
 from memcli.maintain.reindex import Reindex, ReindexReport
 from memcli.protocols import Progress
 from memcli.store.db import Store
+from memcli.store.vectors import Vectors
 
 
 def reindex(
@@ -33,8 +34,7 @@ def reindex(
         if not dry_run:
             keep_model(files, store_dir)
         embedder = wiring.LazyEmbedder(files, config.embed_batch_size)
-        report = Reindex(
-            store, embedder, files.name, config.max_memory, wiring.coding(), config.batch_size, progress
-        ).run()
+        vectors = Vectors(store, files.model_id, config.max_memory, wiring.coding())
+        report = Reindex(store, embedder, files.name, vectors, config.batch_size, progress).run()
     report.db, report.dry_run = str(config.db), dry_run
     return report

@@ -7,7 +7,7 @@ very text.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -17,6 +17,7 @@ from memcli.model import Decision, Judgement, Known, Link, NewReview, Ruling
 VERBATIM = "verbatim"
 MAX_REVIEW_PAIRS = 5
 ACCEPTED = "accepted by review"
+SECOND_OPINION = "second_opinion"
 _SAME_TEXT = ("content",)
 
 _signature = lru_cache(maxsize=1 << 13)(signature)
@@ -49,9 +50,11 @@ class _Star:
     """What one pass over the earlier memories above the threshold found."""
 
     winner: Link | None = None
-    failed: list[tuple[float, _Memory]] = field(default_factory=list)
+    failed: list[tuple[float, _Memory, Judgement | None]] = field(default_factory=list)
 
 
+# Two texts, their cosine, and their judgement with every gate passed -> what is against a merge after all.
+Confirm = Callable[[str, str, float, Judgement], str]
 _Pair = tuple[int, int] | tuple[tuple[str, bytes], tuple[str, bytes]]
 
 
@@ -59,7 +62,8 @@ class Judge:
     """Knows the memories that matter to a batch and takes the batch in its order, that of the ids.
 
     A batch is of new memories, or of stored ones that are judged once more. `rulings` are what the user decided about
-    any of them; a memory of `centres` goes into no other one, whatever the evidence says.
+    any of them; a memory of `centres` goes into no other one, whatever the evidence says. `confirm` may stop a merge
+    that the evidence supports: it says what is against it, or nothing.
     """
 
     def __init__(
@@ -68,10 +72,12 @@ class Judge:
         threshold: float,
         rulings: Iterable[Ruling] = (),
         centres: Collection[int] = (),
+        confirm: Confirm | None = None,
     ) -> None:
         self._threshold = threshold
         self._rulings = {_pair(ruling.one, ruling.other): ruling.accepted for ruling in rulings}
         self._centres = centres
+        self._confirm = confirm
         self._memories: dict[int, _Memory] = {}
         self._by_text: dict[tuple[str, bytes], list[_Memory]] = defaultdict(list)
         self._followers: dict[int, dict[int, _Memory]] = defaultdict(dict)
@@ -201,15 +207,27 @@ class Judge:
                 continue
             if own is None:
                 own = _signature(memory.content)
+            judgement = None
             if ruling or _signature(other.content) == own:
-                judgement = judge(memory.content, other.content, cosine, self._threshold)
-                if ruling or not judgement.failed:
-                    passed = (ACCEPTED,) if ruling else judgement.passed
-                    star.winner = Link(memory.id, other.id, "near", cosine, judgement.overlap, passed)
+                judgement = self._judged(memory, other, cosine, is_accepted=bool(ruling))
+                if not judgement.failed:
+                    star.winner = Link(memory.id, other.id, "near", cosine, judgement.overlap, judgement.passed)
                     return star
-            star.failed.append((cosine, other))
+            star.failed.append((cosine, other, judgement))
         star.winner = kept
         return star
+
+    def _judged(self, memory: _Memory, other: _Memory, cosine: float, *, is_accepted: bool) -> Judgement:
+        """What is to be said of a pair after all: by the user, by the gates, and where these agree, by `confirm`."""
+        found = judge(memory.content, other.content, cosine, self._threshold)
+        if is_accepted:
+            return Judgement((ACCEPTED,), (), found.overlap)
+        if found.failed or self._confirm is None:
+            return found
+        doubt = self._confirm(memory.content, other.content, cosine, found)
+        if not doubt:
+            return found
+        return Judgement(found.passed, (SECOND_OPINION,), found.overlap, {SECOND_OPINION: doubt})
 
     def _is_loser(self, memory_id: int) -> bool:
         known = self._memories.get(memory_id)
@@ -221,11 +239,13 @@ class Judge:
             return None
         return self._rulings.get(_pair((one.id, one.agent, one.hash), (other.id, other.agent, other.hash)))
 
-    def _for_review(self, memory: _Memory, failed: list[tuple[float, _Memory]], left_out: int) -> Verdict:
+    def _for_review(
+        self, memory: _Memory, failed: list[tuple[float, _Memory, Judgement | None]], left_out: int
+    ) -> Verdict:
         strongest = sorted(failed, key=lambda pair: (-pair[0], pair[1].id))[:MAX_REVIEW_PAIRS]
         reviews = []
-        for cosine, other in strongest:
-            judgement: Judgement = judge(memory.content, other.content, cosine, self._threshold)
+        for cosine, other, known in strongest:
+            judgement = known or judge(memory.content, other.content, cosine, self._threshold)
             reviews.append(NewReview(memory.id, other.id, cosine, judgement))
         return Verdict("review", tuple(reviews), len(failed) + left_out)
 

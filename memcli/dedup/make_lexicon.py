@@ -30,7 +30,15 @@ _ALIKE, _ACCEPTED, _ACCEPTED_KIN = 0.7, 0.85, 1.0
 _PER_SENSE, _MOST_SENSES, _SHARE = 0.1, 3, 0.15
 _RARE_PART = 0.3
 _STEM = 4
-_SPELLINGS = (("our", "or"), ("is", "iz"), ("ys", "yz"), ("re", "er"), ("ll", "l"), ("ae", "e"), ("oe", "e"))
+_SPELLINGS: tuple[tuple[str, str], ...] = (
+    ("our", "or"),
+    ("is", "iz"),
+    ("ys", "yz"),
+    ("re", "er"),
+    ("ll", "l"),
+    ("ae", "e"),
+    ("oe", "e"),
+)
 _SPELLINGS += (("ogue", "og"), ("gramme", "gram"), ("ce", "se"), ("que", "ck"), ("grey", "gray"), ("mould", "mold"))
 _HEADER = """# Words, synonyms, antonyms and irregular forms derived from Open English WordNet,
 # https://github.com/globalwordnet/english-wordnet, under CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/),
@@ -101,9 +109,7 @@ def _parts(senses: Counter[tuple[str, str]]) -> dict[str, str]:
     return defaultdict(str, ordered)
 
 
-def _holds(
-    first: str, second: str, part: str, count: int, cosine: float, senses: Counter[tuple[str, str]]
-) -> bool:
+def _holds(first: str, second: str, part: str, count: int, cosine: float, senses: Counter[tuple[str, str]]) -> bool:
     """Whether one word may stand for the other in most of its uses as that part of speech."""
     if _respelt(first) == _respelt(second):
         return True

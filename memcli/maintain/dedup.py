@@ -17,6 +17,7 @@ from memcli import __version__
 from memcli.dedup.gates import GATE_VERSION
 from memcli.dedup.judge import ACCEPTED, MAX_REVIEW_PAIRS, VERBATIM, Judge, Verdict
 from memcli.maintain.report import DedupReport
+from memcli.maintain.second import SecondOpinion
 from memcli.maintain.slices import Slice, Slicer
 from memcli.model import Known, Link, NewReview, Ruling
 from memcli.protocols import Progress
@@ -61,13 +62,22 @@ class _Batch:
 class Dedup:
     """One run over one store. `run` may be called once."""
 
-    def __init__(self, store: Store, vectors: Vectors, model_id: str, options: Options, progress: Progress) -> None:
+    def __init__(
+        self,
+        store: Store,
+        vectors: Vectors,
+        model_id: str,
+        options: Options,
+        progress: Progress,
+        second: SecondOpinion | None = None,
+    ) -> None:
         self._store = store
         self._options = options
         self._scope = options.scope
         self._evidence = Evidence(model_id, options.threshold, GATE_VERSION)
         self._slicer = Slicer(store, vectors, model_id, options.threshold, options.batch_size)
         self._progress = progress
+        self._second = second
         self._run_id = store.next_id("runs")
         self._started_at = now()
         self.report = DedupReport(
@@ -131,6 +141,7 @@ class Dedup:
             self._options.threshold,
             surroundings.rulings,
             dedup_rows.centres(self._store, ids, ACCEPTED),
+            None if self._second is None else self._second.against,
         )
         dropped: set[int] = set()
         for part in batch.slices:
@@ -217,6 +228,7 @@ class Dedup:
         if report.run_id is None and not run_rows.unfinished(self._store, COMMAND):
             return
         report.run_id = self._run_id
+        report.second_opinions = self._second.asked if self._second is not None else 0
         for name, count in dedup_rows.changes(self._store, self._run_id).items():
             setattr(report, name, count)
         with self._store.transaction(self._store.generation()) as conn:

@@ -20,7 +20,7 @@ from memcli.store import reindex as rows
 from memcli.store import runs as run_rows
 from memcli.store.db import Store, now
 from memcli.store.reindex import Embedded
-from memcli.store.vectors import Coding, NewRows, Vectors, append_segments
+from memcli.store.vectors import NewRows, Vectors, append_segments
 
 COMMAND = "reindex"
 
@@ -53,18 +53,11 @@ class Reindex:
     """One run over one store, with the run lock held. `run` may be called once."""
 
     def __init__(
-        self,
-        store: Store,
-        embedder: Embedder,
-        name: str,
-        max_memory: int,
-        coding: Coding,
-        batch_size: int,
-        progress: Progress,
+        self, store: Store, embedder: Embedder, name: str, vectors: Vectors, batch_size: int, progress: Progress
     ) -> None:
         self._store = store
         self._embedder = embedder
-        self._vectors = Vectors(store, embedder.model_id, max_memory, coding)
+        self._vectors = vectors
         self._batch_size = batch_size
         self._progress = progress
         self._run_id = store.next_id("runs")
@@ -102,7 +95,9 @@ class Reindex:
         embedded = time.perf_counter()
         with self._store.transaction(generation) as conn:
             run_rows.write_run(conn, self._run_id, COMMAND, __version__, self._started_at)
-            merged = append_segments(conn, self._embedder.model_id, _blocks(batch, vectors), self._vectors.coding, {})
+            merged = append_segments(
+                conn, self._embedder.model_id, _blocks(batch, vectors), self._vectors.coding, self._vectors.made_keys
+            )
         self._vectors.forget(merged)
         report.run_id = self._run_id
         report.batches += 1

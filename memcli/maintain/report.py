@@ -14,7 +14,8 @@ class DedupReport:
     `examined` memories were compared with the earlier ones of their scope: `compared` pairs, of which `candidates`
     reach the threshold. By `examined`, `review` and `new` are what was decided; `exact`, `near`, `moved` and `released`
     are what has changed (active before and merged now, merged into another one now, merged before and active now).
-    `review_pairs` counts all pairs whose evidence failed, `kept_pairs` those that were added to the list.
+    `review_pairs` counts all pairs whose evidence failed, `kept_pairs` those that were added to the list,
+    `second_opinions` merges that another model was asked about.
     """
 
     db: str
@@ -37,6 +38,7 @@ class DedupReport:
     new: int = 0
     review_pairs: int = 0
     kept_pairs: int = 0
+    second_opinions: int = 0
     batches: int = 0
     seconds: float = 0.0
     timings: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
@@ -66,6 +68,7 @@ class DedupReport:
             "new": self.new,
             "review_pairs": self.review_pairs,
             "kept_pairs": self.kept_pairs,
+            "second_opinions": self.second_opinions,
             "batches": self.batches,
             "seconds": round(self.seconds, 3),
             "timings": {stage: round(seconds, 4) for stage, seconds in self.timings.items()},

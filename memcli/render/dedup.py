@@ -45,6 +45,8 @@ def show_dedup(report: DedupReport) -> None:
             f"{report.review:,}",
             f"memories in {report.review_pairs:,} pairs, of which {report.kept_pairs:,} were listed now",
         )
+        if report.second_opinions:
+            table.add_row("verified", f"{report.second_opinions:,}", "merges on the border, by the second model")
         table.add_row("new", f"{report.new:,}", "like nothing before them")
     table.add_row(
         "time", f"{report.seconds:.2f} s", ", ".join(f"{name} {part:.2f}" for name, part in report.timings.items())

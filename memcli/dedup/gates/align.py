@@ -5,12 +5,13 @@ The search goes from the first difference on along explained steps only, so a pa
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from memcli.dedup.gates.lexicon import common, distance, entry, known, mistyped, readings, synonymous
-from memcli.dedup.gates.tokens import IDENTIFIER, NUMBER, START, WORD, Token
+from memcli.dedup.gates.lexicon import common, distance, entry, known, mistyped, named, readings, synonymous
+from memcli.dedup.gates.tokens import NUMBER, START, WORD, Token
 from memcli.dedup.gates.words import (
     CLOSED,
     EMPTY,
@@ -21,6 +22,7 @@ from memcli.dedup.gates.words import (
     MODERN,
     MONTHS,
     PRONOUNS,
+    RUNS,
     SHORT_FORMS,
     WEEKDAYS,
 )
@@ -33,11 +35,13 @@ _SHORTEST_SHORT, _LONGEST_SHORT = 3, 6
 _LONGEST_ACRONYM = 5
 _LONG_NAME = 8
 _LONG_START = 6
+_STAND_FOR = {"->": ("to",), "+": ("and",), "/": ("and", "or"), "instead-of": ("over",)}
 _VOWELS = frozenset("aeiou")
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What of two whole texts bears on single words: capitals that tell nothing in one of them, and two views of one speaker."""
+    """What of two whole texts bears on words: capitals that tell nothing in one of them, two views of one speaker."""
 
     caseless: bool
     views_differ: bool
@@ -84,7 +88,7 @@ def _steps(
     if left and right:
         if alike(left, right, context) and _both_fit(first, second, at, to):
             steps.append((1, 1, 0))
-        elif left.kind is right.kind is WORD:
+        if left.kind is right.kind is WORD and left.key != right.key:
             steps += [
                 (taken, other, 0)
                 for taken, one in _runs(first, at)
@@ -93,19 +97,26 @@ def _steps(
             ]
     for token, step in ((left, (1, 0)), (right, (0, 1))):
         if token and token.kind is WORD:
-            if token.key in EMPTY or (token.key in ("be", "-") and _stopped(token.key, first, second, at, to)):
+            if token.key in EMPTY or (token.key in ("be", "-", "and") and _stopped(token.key, first, second, at, to)) or (at == to == 0 and _untold_subject(*((first, second) if step[0] else (second, first)))):
                 steps.append((*step, 0))
             elif token.key in LIGHT and not token.case.isupper():
                 steps.append((*step, 1))
     return steps
 
 
+def _untold_subject(told: Sequence[Token], untold: Sequence[Token]) -> bool:
+    """Whether one side leaves out that it is the user who does it: "Booked a cabin", "Speaks Thai"."""
+    if len(told) <= 1 or not untold or told[0].key != "<speaker>" or untold[0].key != told[1].key:
+        return False
+    return any(form in ("vs", "vd") for _, form in readings(untold[0].key))
+
+
 def _stopped(key: str, first: Sequence[Token], second: Sequence[Token], at: int, to: int) -> bool:
-    """Whether a colon stands for the "is" of the other side, "Budget: $500", or any stop for its dash."""
+    """Whether a stop on either side stands for the word: a colon for "is", a comma for "and", any for a dash."""
     if not (at and to):
         return False
     stops = first[at - 1].stop + second[to - 1].stop
-    return ":" in stops if key == "be" else bool(stops)
+    return ":" in stops if key == "be" else bool(set(stops) & set(",;")) if key == "and" else bool(stops)
 
 
 def _both_fit(first: Sequence[Token], second: Sequence[Token], at: int, to: int) -> bool:
@@ -118,16 +129,16 @@ def _both_fit(first: Sequence[Token], second: Sequence[Token], at: int, to: int)
 
 def alike(left: Token, right: Token, context: Context) -> bool:
     """Whether one token may stand for another in its place."""
-    if left.kind is not right.kind:
+    if left.kind is not right.kind or (left.kind is not WORD and left.key != right.key):
         return False
-    if left.key == right.key:
-        if left.kind is IDENTIFIER:
-            return left.case == right.case or context.caseless
-        return left.kind is not WORD or same_case(left, right, context)
     if left.kind is not WORD:
-        return False
+        return left.case == right.case or (context.caseless and "" in (left.case, right.case))
+    return same_case(left, right, context) if left.key == right.key else _same_word(left, right, context)
+
+
+def _same_word(left: Token, right: Token, context: Context) -> bool:
     one, other = left.key, right.key
-    if context.views_differ and (_same_person(one, other) or _same_person(other, one) or _agree(one, other)):
+    if _rewritten(one, other) or (context.views_differ and _other_view(one, other)):
         return True
     if _is_name(left, context) or _is_name(right, context):
         return _slipped_name(one, other) or _short_name(one, other)
@@ -137,24 +148,46 @@ def alike(left: Token, right: Token, context: Context) -> bool:
     return interchangeable(one, other)
 
 
+@lru_cache(maxsize=1 << 14)
+def _rewritten(one: str, other: str) -> bool:
+    """Whether two words are one with and without accents, or one is a sign for the other: "+", "and"."""
+    if other in _STAND_FOR.get(one, ()) or one in _STAND_FOR.get(other, ()):
+        return True
+    return not (one.isascii() and other.isascii()) and _unaccented(one) == _unaccented(other)
+
+
+def _other_view(one: str, other: str) -> bool:
+    """Whether two words are one as the user and as somebody else would say it: "like", "likes"; "my", "their"."""
+    return _same_person(one, other) or _same_person(other, one) or _agree(one, other)
+
+
+def _unaccented(word: str) -> str:
+    return "".join(mark for mark in unicodedata.normalize("NFD", word) if not unicodedata.combining(mark))
+
+
 def _same_person(marked: str, other: str) -> bool:
     """Whether a pronoun marked as perhaps about the user is that of the other text: "their~" is "their" or "my"."""
     return marked.endswith("~") and other in (marked[:-1], PRONOUNS[marked[:-1]])
 
 
 def same_case(left: Token, right: Token, context: Context) -> bool:
-    """Whether two ways to write one word with or without capitals are one: "Postgres", "postgres" but not "US", "us"."""
+    """Whether two ways to write a word with or without capitals are one: "Postgres", "postgres"; not "US", "us"."""
     one, other = left.case, right.case
-    if one == other or (START in (one, other) and all(case in ("", START) or case[1:] == left.key[1:] for case in (one, other))):
+    titled = all(case in ("", START) or case[1:] == left.key[1:] for case in (one, other))
+    if one == other or (START in (one, other) and titled):
         return True
     if left.key in CLOSED or not (one == "" or other == "" or START in (one, other)):
         return False
     written = one if one not in ("", START) else other
-    title = written[1:] == left.key[1:]
-    if not title and not (context.caseless and written[0].isupper()):
+    if not titled and not (context.caseless and written[0].isupper()):
         return False
-    # A word that is also a common one means something else with a capital: "Polish", "Max".
-    return context.caseless or not common(left.key) or left.key in MODERN
+    # A common word that is also a name means something else with a capital: "Polish".
+    return (
+        context.caseless
+        or not common(left.key)
+        or left.key in MODERN
+        or not (named(left.key) or len(left.key) < _LONG_START)
+    )
 
 
 @lru_cache(maxsize=1 << 14)
@@ -182,9 +215,7 @@ def _grouped(one: str, other: str) -> bool:
     if other in GROUPS.get(one, ()):
         return True
     forms = {(lemma, form) for lemma, form in readings(other)}
-    return any(
-        (member, form) in forms for lemma, form in readings(one) for member in (lemma, *GROUPS.get(lemma, ()))
-    )
+    return any((member, form) in forms for lemma, form in readings(one) for member in (lemma, *GROUPS.get(lemma, ())))
 
 
 def _shortened(short: str, long: str) -> bool:
@@ -216,9 +247,7 @@ def _is_name(token: Token, context: Context) -> bool:
 
 
 def _slipped_name(one: str, other: str) -> bool:
-    """Whether one is a slip of the name of a month, a day or a product, or of any name with two letters swapped or of a
-    long one with a letter too few.
-    """
+    """Whether one name is a slip of the other: of a month, a day, a product; letters swapped; one left out."""
     named = any(word in MONTHS or word in WEEKDAYS or word in MODERN for word in (one, other))
     if named and mistyped(one, other):
         return True
@@ -253,6 +282,8 @@ def _same_phrase(one: str, two: str, heads: tuple[Token, Token], context: Contex
         if len(whole) <= _LONGEST_ACRONYM and (head.case.isupper() or context.caseless):
             words = parts.split()
             return whole == "".join(word[0] for word in words) and CLOSED.isdisjoint(words)
+    if two in RUNS.get(one, ()):
+        return True
     return (" " not in one or entry_of(one)) and (" " not in two or entry_of(two)) and synonymous(one, two)
 
 

@@ -28,12 +28,16 @@ _COORDINATE = frozenset("and but or nor".split())
 # Not "of": what it leads belongs to the noun before it.
 _PREPOSITIONS = frozenset(
     """in on at by for with from to into under over above below between among through during against about without
-    within along across behind beyond near via toward upon instead before after until since""".split()
+    within along across behind beyond near via toward upon instead instead-of before after until since""".split()
 )
 # What the passive, a possessive or "there is" have and the other way to say it has not.
-_CONSTRUCTING = frozenset(("by", "be", "was", "of", "in", "on", "at", "'s", "have", "there", "that"))
+_CONSTRUCTING = frozenset(
+    ("by", "be", "was", "of", "in", "on", "at", "'s", "have", "there", "that", "which", "who", "called")
+)
 _BE = {"be": "vs", "was": "vd"}
 _ADVERBS = frozenset("always usually often never not still currently now also already".split())
+# Before, between and behind two runs that change places.
+_BREAKS = 3
 _MOST_PIECES = 10
 _LONGEST_APPOSITION = 3
 
@@ -71,9 +75,7 @@ def _sentences(tokens: Sequence[Token]) -> list[tuple[Token, ...]]:
 
 
 def _same_sentence(one: tuple[Token, ...], other: tuple[Token, ...], context: Context) -> bool:
-    return any(
-        _same_clauses(mine, theirs, context) for mine, theirs in product(_variants(one), _variants(other))
-    )
+    return any(_same_clauses(mine, theirs, context) for mine, theirs in product(_variants(one), _variants(other)))
 
 
 @lru_cache(maxsize=1 << 11)
@@ -83,8 +85,8 @@ def _variants(sentence: tuple[Token, ...]) -> tuple[tuple[Clause, ...], ...]:
     active = tuple(_active(clause) or clause for clause in clauses)
     plain = tuple(_clauses(sentence))
     found = [clauses, active]
-    for rewrite in (_apposed, _equated, _placed):
-        found.append(tuple(_pieces(rewrite(clause) or clause) for clause in plain))
+    rewritten = (_apposed, _equated, _placed, _told)
+    found += [tuple(_pieces(rewrite(clause) or clause) for clause in plain) for rewrite in rewritten]
     for at, clause in enumerate(plain):
         for other in _possessed(clause):
             written = tuple(_pieces(each) for each in (*plain[:at], other, *plain[at + 1 :]))
@@ -113,6 +115,24 @@ def _placed(clause: tuple[Token, ...]) -> tuple[Token, ...] | None:
     return (*(token._replace(stop="") for token in clause[place + 1 :]), Token(WORD, "have"), *clause[2:place])
 
 
+def _told(clause: tuple[Token, ...]) -> tuple[Token, ...] | None:
+    """Return "I adopted a dog called Rex in May" for "Rex is the dog that I adopted in May", None for any other."""
+    keys = [token.key for token in clause]
+    verb = next((at for at, key in enumerate(keys) if key in _BE), 0)
+    relative = next((at for at, key in enumerate(keys) if key in ("that", "which", "who") and at > verb), 0)
+    if not 0 < verb < relative - 1 or relative + 2 >= len(clause) or "not" in keys:
+        return None
+    doer = relative + 2
+    plain = [token._replace(stop="") for token in clause]
+    return (
+        *plain[relative + 1 : doer + 1],
+        *plain[verb + 1 : relative],
+        Token(WORD, "called"),
+        *plain[:verb],
+        *plain[doer + 1 :],
+    )
+
+
 def _possessed(clause: tuple[Token, ...]) -> Iterator[tuple[Token, ...]]:
     """Yield "leak in worker" for "worker's leak", with each word that may lead and for each length of either."""
     at = next((at for at, token in enumerate(clause) if token.key == "'s" and at), 0)
@@ -139,9 +159,12 @@ def _apposed(clause: tuple[Token, ...]) -> tuple[Token, ...] | None:
 def _clauses(sentence: tuple[Token, ...]) -> Iterator[tuple[Token, ...]]:
     """Cut a sentence before its conjunctions, and behind the comma that ends a subordinate clause."""
     clause: list[Token] = []
+    depends = False
     for at, token in enumerate(sentence):
         begins = token.kind is WORD and (
-            token.key in _COORDINATE or token.key in _SUBORDINATE or (token.key in _EITHER and _has_verb(sentence, at + 1))
+            token.key in _COORDINATE
+            or token.key in _SUBORDINATE
+            or (token.key in _EITHER and _has_verb(sentence, at + 1))
         )
         if begins and clause:
             yield tuple(clause)
@@ -241,14 +264,15 @@ def _matched(one: Clause, other: Clause, context: Context) -> list[int] | None:
 def _one_moved(order: list[int]) -> bool:
     """Whether an order comes from the natural one by moving a single run: 0 3 4 1 2 does."""
     breaks = [at for at, (one, next_one) in enumerate(pairwise([-1, *order, len(order)])) if next_one != one + 1]
-    return len(breaks) <= 3 and all(  # noqa: PLR2004 - before, between and behind two runs that change places
-        one < other for begin, end in pairwise([0, *breaks, len(order)]) for one, other in pairwise(order[begin:end])
-    )
+    return len(breaks) <= _BREAKS
 
 
 def _keeps_prepositions(clause: Clause, order: list[int]) -> bool:
     """Whether pieces that begin alike keep their order: "from Rome" and "from Oslo" belong to what is before them."""
-    heads = [(piece[0].key if piece[0].key in _PREPOSITIONS else "", place) for piece, place in zip(clause, order, strict=True)]
+    heads = [
+        (piece[0].key if piece[0].key in _PREPOSITIONS else "", place)
+        for piece, place in zip(clause, order, strict=True)
+    ]
     return all(
         one < other or not head or head != next_head
         for at, (head, one) in enumerate(heads)

@@ -213,7 +213,9 @@ def judge(a: str, b: str, cosine: float, threshold: float) -> Judgement:
     shared = (words[0] & words[1]).total()
     union = words[0].total() + words[1].total() - shared
     spare = int(_EXTRA_SHARE * max(each.total() for each in words)) if cosine >= (threshold + 1) / 2 else 0
-    context = Context(first.caseless or second.caseless, first.view != second.view and "" not in (first.view, second.view))
+    context = Context(
+        first.caseless or second.caseless, first.view != second.view and "" not in (first.view, second.view)
+    )
     differences = {} if _same(first, second, context, spare) else _differences(first, second, context)
     return Judgement(
         passed=tuple(gate for gate in GATES if gate not in differences),
@@ -244,7 +246,9 @@ def _remaining(
     right = [token for token in second if token.kind is WORD and token.key not in EMPTY]
     unmatched = []
     for token in left:
-        equal = next((at for at, other in enumerate(right) if other.key == token.key and same_case(token, other, context)), None)
+        equal = next(
+            (at for at, other in enumerate(right) if other.key == token.key and same_case(token, other, context)), None
+        )
         if equal is None:
             unmatched.append(token)
         else:

@@ -9,26 +9,43 @@ from functools import lru_cache
 from memcli.dedup.gates.words import MONTHS
 
 # Case is the unit: mW and MW, Mb and MB. Each is told by one base unit and how many of it make one.
-_UNIT_TABLE = """s 1 s, ms 1/1000 s, µs 1/1000000 s, us 1/1000000 s, ns 1/1000000000 s, min 60 s, h 3600 s, B 1 B, KB 1 KB,
+_UNIT_TABLE = """s 1 s, ms 1/1000 s, µs 1/1000000 s, us 1/1000000 s, ns 1/1000000000 s, min 60 s, h 3600 s, B 1 B, KB
+1 KB,
 kB 1 KB, MB 1 MB, GB 1 GB, TB 1 TB, PB 1 PB, KiB 1 KiB, MiB 1 MiB, GiB 1 GiB, Hz 1 Hz, kHz 1000 Hz, MHz 1000000 Hz,
-GHz 1000000000 Hz, m 1 m, mm 1/1000 m, cm 1/100 m, km 1000 m, mcg 1/1000000 g, µg 1/1000000 g, mg 1/1000 g, g 1 g, kg 1000 g,
-ml 1/1000 l, mL 1/1000 l, l 1 l, L 1 l, dl 1/10 l, % 1 %, °C 1 °C, °F 1 °F, $ 1 $, € 1 €, £ 1 £, ¥ 1 ¥, kW 1000 W, W 1 W,
-kWh 1 kWh, V 1 V, ft 1 ft, lb 1 lb, lbs 1 lb, oz 1 oz, mi 1 mi, mph 1 mph, km/h 1 km/h, kph 1 km/h, px 1 px, kcal 1 kcal,
+GHz 1000000000 Hz, m 1 m, mm 1/1000 m, cm 1/100 m, km 1000 m, mcg 1/1000000 g, µg 1/1000000 g, mg 1/1000 g, g 1 g, kg
+1000 g,
+ml 1/1000 l, mL 1/1000 l, l 1 l, L 1 l, dl 1/10 l, % 1 %, °C 1 °C, °F 1 °F, $ 1 $, € 1 €, £ 1 £, ¥ 1 ¥, kW 1000 W, W 1
+W,
+kWh 1 kWh, V 1 V, ft 1 ft, lb 1 lb, lbs 1 lb, oz 1 oz, mi 1 mi, mph 1 mph, km/h 1 km/h, kph 1 km/h, px 1 px, kcal 1
+kcal,
 USD 1 $, EUR 1 €, GBP 1 £, JPY 1 ¥, d 86400 s"""
 _UNITS = {name: (base, Fraction(size)) for name, size, base in map(str.split, _UNIT_TABLE.split(","))}
 _NAMES = """% percent, °C celsius, °F fahrenheit, $ dollar dollars bucks usd, € euro euros eur, £ gbp, ms millisecond
-milliseconds msec msecs, s sec secs second seconds, min mins minute minutes, h hr hrs hour hours, d day days, KB kilobyte
-kilobytes, MB megabyte megabytes, GB gigabyte gigabytes, TB terabyte terabytes, m metre metres meter meters, mm millimetre millimetres millimeter
+milliseconds msec msecs, s sec secs second seconds, min mins minute minutes, h hr hrs hour hours, d day days, KB
+kilobyte
+kilobytes, MB megabyte megabytes, GB gigabyte gigabytes, TB terabyte terabytes, m metre metres meter meters, mm
+millimetre millimetres millimeter
 millimeters, cm centimetre centimetres centimeter centimeters, km kilometre kilometres kilometer kilometers kms, mg
 milligram milligrams, mcg microgram micrograms, g gram grams, kg kilogram kilograms kilo kilos kgs, ml millilitre
 millilitres milliliter milliliters, l litre litres liter liters, lb pound pounds lbs, oz ounce ounces, ft foot feet,
 mi mile miles, px pixel pixels, Hz hertz, W watt watts, kW kilowatt kilowatts, V volt volts"""
 # Written without a capital where nothing has one: still bytes, hertz and degrees.
-_UNCASED = {"mb": "MB", "gb": "GB", "kb": "KB", "tb": "TB", "hz": "Hz", "khz": "kHz", "mhz": "MHz", "ghz": "GHz", "kwh": "kWh"}
+_UNCASED = {
+    "mb": "MB",
+    "gb": "GB",
+    "kb": "KB",
+    "tb": "TB",
+    "hz": "Hz",
+    "khz": "kHz",
+    "mhz": "MHz",
+    "ghz": "GHz",
+    "kwh": "kWh",
+}
 _UNCASED |= {"°c": "°C", "°f": "°F", "kw": "kW"}
 SPELLED = {name: unit for unit, *names in map(str.split, _NAMES.split(",")) for name in names}
-_LONG_TIMES = {"week": 7 * 86400, "weeks": 7 * 86400, "wk": 7 * 86400, "wks": 7 * 86400}
-_YEARS = {"month": 1, "months": 1, "mo": 1, "mos": 1, "year": 12, "years": 12, "yr": 12, "yrs": 12}
+_LONG_TIMES = dict.fromkeys(("week", "weeks", "wk", "wks"), ("s", Fraction(7 * 86400)))
+_LONG_TIMES |= dict.fromkeys(("month", "months", "mo", "mos"), ("month", Fraction(1)))
+_LONG_TIMES |= dict.fromkeys(("year", "years", "yr", "yrs"), ("month", Fraction(12)))
 # How an amount is told: the largest unit that makes a whole number of it.
 _TOLD = {
     "s": (("week", 7 * 86400), ("day", 86400), ("h", 3600), ("min", 60), ("s", 1), ("ms", Fraction(1, 1000))),
@@ -100,21 +117,20 @@ def with_unit(value: str, unit: str) -> str | None:
         return ranged(low, high) if low and high else None
     lowered = unit.lower()
     if lowered.replace(".", "") in ("am", "pm"):
-        clock = _CLOCK.fullmatch(value)
-        if clock and 1 <= int(clock[1]) <= _NOON:
-            afternoon = lowered.startswith("p")
-            return name_clock(int(clock[1]) % _NOON + (_NOON if afternoon else 0), clock[2] or "00")
-        return None
-    amount = Fraction(value) if _AMOUNT.fullmatch(value) and not value.endswith("/0") else None
-    if lowered in _LONG_TIMES:
-        return _told("s", amount * _LONG_TIMES[lowered]) if amount is not None else f"{value} week"
-    if lowered in _YEARS:
-        return _told("month", amount * _YEARS[lowered]) if amount is not None else f"{value} month"
+        return _half_day(value, afternoon=lowered.startswith("p"))
     known = unit if unit in _UNITS else SPELLED.get(lowered) or _UNCASED.get(unit)
-    if known is None:
+    base, size = _LONG_TIMES.get(lowered) or (_UNITS[known] if known else ("", Fraction(1)))
+    if not base:
         return None
-    base, size = _UNITS[known]
-    return _told(base, amount * size) if amount is not None else f"{value} {known}"
+    exact = _AMOUNT.fullmatch(value) and not value.endswith("/0")
+    return _told(base, Fraction(value) * size) if exact else f"{value} {known or base}"
+
+
+def _half_day(value: str, *, afternoon: bool) -> str | None:
+    clock = _CLOCK.fullmatch(value)
+    if not clock or not 1 <= int(clock[1]) <= _NOON:
+        return None
+    return name_clock(int(clock[1]) % _NOON + (_NOON if afternoon else 0), clock[2] or "00")
 
 
 def _told(base: str, amount: Fraction) -> str:
@@ -127,7 +143,11 @@ def _told(base: str, amount: Fraction) -> str:
 def _exact(amount: Fraction) -> str:
     """Write a fraction without loss: as a decimal where it is one."""
     scaled = amount * 10**9
-    return f"{float(amount):.9f}".rstrip("0").rstrip(".") if scaled.denominator == 1 and abs(scaled) < 10**18 else str(amount)
+    return (
+        f"{float(amount):.9f}".rstrip("0").rstrip(".")
+        if scaled.denominator == 1 and abs(scaled) < 10**18
+        else str(amount)
+    )
 
 
 def scaled(value: str, scale: str) -> str | None:

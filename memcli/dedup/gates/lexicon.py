@@ -110,7 +110,7 @@ def _stems(word: str, ending: str) -> list[str]:
 
 def _parts(word: str) -> str:
     found = entry(word)
-    return (found.parts.replace("N", "") if found else "") or ("n" if word in MODERN else "")
+    return (found.parts.replace("N", "") if found else "") or ("nv" if word in MODERN else "")
 
 
 @lru_cache(maxsize=_CACHED)
@@ -123,6 +123,13 @@ def known(word: str) -> bool:
 def common(word: str) -> bool:
     """Whether a lower-case word is one of the language and not only a name."""
     return word in CLOSED or bool(readings(word))
+
+
+@lru_cache(maxsize=_CACHED)
+def named(word: str) -> bool:
+    """Whether a lower-case word is with a capital a name that the lexicon has: "polish"."""
+    found = entry(word)
+    return found is not None and "N" in found.parts
 
 
 @lru_cache(maxsize=_CACHED)
@@ -169,7 +176,7 @@ def same_lemma(first: str, second: str) -> bool:
 
 @lru_cache(maxsize=_CACHED)
 def mistyped(first: str, second: str) -> bool:
-    """Whether one of two lower-case words is common and the other, no word nor name, a slip of the keys away from it."""
+    """Whether one of two lower-case words is common and the other, no word nor name, a slip of the keys away."""
     if abs(len(first) - len(second)) > _MOST_SLIPS:
         return False
     right, wrong = (first, second) if common(first) else (second, first)

@@ -1,7 +1,8 @@
-"""What a text says, in the one form in which two texts are compared: figures composed, phrases unified, persons told."""
+"""What a text says, in the one form in which texts are compared: figures composed, phrases unified, persons told."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,14 +43,27 @@ _TIMES = frozenset("once twice times time thrice".split())
 _BEFORE_TIME = frozenset("on at in".split())
 _TELLS_TIME = frozenset("at by from until till before after to since around between than every".split())
 _NO_NUMERAL = frozenset(("no", ",no", "this", "that", "which", "another", "any", "some", "every"))
-_HEDGES = {"about": "about-n", "around": "about-n", "roughly": "about-n", "approximately": "about-n", "approx": "about-n"}
+_HEDGES = {
+    "about": "about-n",
+    "around": "about-n",
+    "roughly": "about-n",
+    "approximately": "about-n",
+    "approx": "about-n",
+}
 _HEDGES |= {"over": "over-n", "above": "over-n", "exceeding": "over-n", "under": "under-n", "below": "under-n"}
 _HEDGES |= {"maximum": "at-most", "max": "at-most", "minimum": "at-least", "min": "at-least", "circa": "about-n"}
 _COMPARED = {"more": "over-n", "greater": "over-n", "less": "under-n", "fewer": "under-n"}
+_COUNTS: dict[str, tuple[tuple[str, str], ...]] = {
+    word: ((NUMBER, value),) for word, value in ORDINALS.items() if word != "second"
+}
+_COUNTS |= {"noon": ((NUMBER, name_clock(12, "00")),), "midnight": ((NUMBER, name_clock(0, "00")),)}
+_COUNTS |= {"twice": ((NUMBER, "2"), (WORD, "times")), "thrice": ((NUMBER, "3"), (WORD, "times"))}
 _HALVES = {"hour": "30 min", "day": "12 h", "minute": "30 s", "year": "6 month", "dozen": "6"}
 _CODES = frozenset(("USD", "EUR", "GBP", "JPY"))
 _DEGREES = {"celsius": "°C", "c": "°C", "fahrenheit": "°F", "f": "°F"}
 _TITLED = 4
+_CAPITALISED = re.compile(r"(?<![\w`/.-])[A-Z][a-z]")
+_PLACES = frozenset("to in at from near into".split())
 _SHORTEST_SLIP = 5
 _MENDED = tuple(
     sorted(
@@ -79,8 +93,8 @@ class Signature:
 class Reading:
     """A text as evidence.
 
-    `caseless` says that its capitals tell nothing (there are none, or on nearly every word), `view` whether its speaker is "first" or "third" person, "" when
-    there is none or both are there.
+    `caseless` says that its capitals tell nothing (none begins a word, or nearly every one), `view` whether its speaker
+    is "first" or "third" person, "" when there is none or both are there.
     """
 
     text: str
@@ -97,7 +111,7 @@ def read(text: str) -> Reading:
     """Return the evidence in a text."""
     plain = prepared(text)
     caseless = _caseless(plain)
-    scanner = Scanner(plain.lower() if caseless else plain)
+    scanner = Scanner(plain.lower() if caseless and not plain[:1].islower() else plain)
     composed = _timed(_composed(_spelled(scanner.tokens)))
     unified, view = _persons(_phrased(composed))
     tokens = tuple(_without_articles(unified))
@@ -119,7 +133,9 @@ def read(text: str) -> Reading:
 def _caseless(text: str) -> bool:
     words = [word for word in text.split() if len(word) >= _TITLED and word.isalpha()]
     capitals = sum(word[0].isupper() for word in words)
-    return text in (text.lower(), text.upper()) or (len(words) >= _TITLED and capitals >= len(words) - 1)
+    # Written in small letters but for "PR", "SUP-717", "MAX_SIZE".
+    small = text[:1].islower() and not _CAPITALISED.search(text)
+    return small or text in (text.lower(), text.upper()) or (len(words) >= _TITLED and capitals >= len(words) - 1)
 
 
 def surface(token: Token) -> str:
@@ -171,25 +187,17 @@ def _leads(token: Token, value: str) -> bool:
 
 def _as_word(token: Token) -> list[Token]:
     """Return a word that is no part of a figure; days of the week by their one name."""
-    key = token.key
-    if token.kind is not WORD:
-        return [token]
-    if key in ORDINALS and key != "second":
-        return [Token(NUMBER, ORDINALS[key], "", token.stop)]
-    written = token.case not in ("", START)
-    if key == "the" and not written:
-        return []
-    if key in WEEKDAYS and (written or key in PLAIN_WEEKDAYS):
-        return [Token(WORD, WEEKDAYS[key], "", token.stop)]
+    key, stop = token.key, token.stop
+    plain = token.case in ("", START)
+    if token.kind is not WORD or (key == "the" and plain):
+        return [token] if token.kind is not WORD else []
+    if key in _COUNTS:
+        return [Token(*each, "", stop) for each in _COUNTS[key]]
+    if key in WEEKDAYS and (not plain or key in PLAIN_WEEKDAYS):
+        return [Token(WORD, WEEKDAYS[key], "", stop)]
     if key.endswith("days") and key[:-1] in WEEKDAYS:
-        return [Token(WORD, "every"), Token(WORD, key[:-1], "", token.stop)]
-    if key in MONTHS:
-        return [token._replace(case="")]
-    if key in ("noon", "midnight"):
-        return [Token(NUMBER, name_clock(12 if key == "noon" else 0, "00"), "", token.stop)]
-    if key in ("twice", "thrice"):
-        return [Token(NUMBER, "2" if key == "twice" else "3"), Token(WORD, "times", "", token.stop)]
-    return [token]
+        return [Token(WORD, "every"), Token(WORD, key[:-1], "", stop)]
+    return [token._replace(case="")] if key in MONTHS else [token]
 
 
 def _amount(tokens: list[Token], at: int, before: list[Token]) -> tuple[str, int]:
@@ -248,23 +256,23 @@ def _single(tokens: list[Token], at: int) -> tuple[str, int]:
 def _numeral(tokens: list[Token], at: int, before: list[Token]) -> tuple[str, int]:
     """Return the plain number at that token: a figure, or one in words, "two hundred and five"."""
     token = tokens[at]
-    keys = [each.key for each in tokens[at + 1 : at + 4]] + [""] * 3
+    following = tokens[at + 1] if at + 1 < len(tokens) else Token("", "")
     if token.kind is NUMBER:
-        value = token.key
-        if keys[0] in SCALES and (grown := scaled(value, keys[0])):
-            return grown, 2
-        return value, 1
-    if token.kind is not WORD:
-        return "", 0
-    if token.key == "a" and keys[0] in SCALES:
-        return scaled("1", keys[0]) or "", 2
-    if token.key in CURRENCIES or surface(token) in _CODES:
-        following = tokens[at + 1] if at + 1 < len(tokens) else token
-        named = with_unit(following.key, surface(token)) if following.kind is NUMBER else None
+        grown = scaled(token.key, following.key) if following.key in SCALES else None
+        return (grown, 2) if grown else (token.key, 1)
+    if token.key == "a" and following.key in SCALES:
+        return scaled("1", following.key) or "", 2
+    if following.kind is NUMBER and (token.key in CURRENCIES or surface(token) in _CODES):
+        named = with_unit(following.key, surface(token))
         return (named, 2) if named else ("", 0)
     if token.key not in NUMERALS or (before and before[-1].key in _NO_NUMERAL) or token.case not in ("", START):
         return "", 0
-    value, taken = str(NUMERALS[token.key]), 1
+    return _in_words(tokens, at)
+
+
+def _in_words(tokens: list[Token], at: int) -> tuple[str, int]:
+    """Return the number whose first word stands there, and how many words it takes."""
+    value, taken = str(NUMERALS[tokens[at].key]), 1
     while True:
         rest = [each.key for each in tokens[at + taken : at + taken + 2]] + ["", ""]
         skip = 1 if rest[0] == "and" else 0
@@ -300,35 +308,49 @@ def _timed(tokens: list[Token]) -> list[Token]:
     while at < len(tokens):
         token = tokens[at]
         following = tokens[at + 1] if at + 1 < len(tokens) else Token("", "")
-        if token.kind is WORD:
-            if token.key in _BEFORE_TIME and _is_time(following) and not token.stop:
-                at += 1
-                continue
-            if token.key == "a" and following.key in _PERIODS and following.kind is WORD:
-                counted = any(each.kind is NUMBER or each.key in _TIMES for each in result[-4:])
-                if counted:
-                    token = Token(WORD, "every")
-                elif following.key in _MEASURABLE:
-                    value = with_unit("1", following.key) or "1"
-                    result.append(Token(NUMBER, value, "", following.stop))
-                    at += 2
-                    continue
-            elif following.kind is NUMBER and token.key in _HEDGES and not token.stop:
-                token = Token(WORD, _HEDGES[token.key])
-            elif token.key == "than" and following.kind is NUMBER and result and result[-1].key in _COMPARED:
-                if len(result) < 2 or result[-2].key not in ("no", "not"):
-                    result[-1] = Token(WORD, _COMPARED[result[-1].key])
-                    at += 1
-                    continue
-        result.append(token)
         at += 1
+        if token.kind is not WORD or token.stop:
+            result.append(token)
+        elif token.key in _BEFORE_TIME and _is_time(following):
+            continue
+        elif token.key == "a" and following.kind is WORD and following.key in _PERIODS:
+            if any(each.kind is NUMBER or each.key in _TIMES for each in result[-4:]):
+                result.append(Token(WORD, "every"))
+            elif following.key in _MEASURABLE:
+                result.append(Token(NUMBER, with_unit("1", following.key) or "1", "", following.stop))
+                at += 1
+        elif _compares(token, following, result):
+            result[-1] = Token(WORD, _COMPARED[result[-1].key])
+        else:
+            result.append(_leading(token, following))
     return result
+
+
+def _compares(token: Token, following: Token, before: list[Token]) -> bool:
+    """Whether a word is the "than" of "more than 5", but not of "no more than 5"."""
+    if token.key != "than" or following.kind is not NUMBER or not before or before[-1].key not in _COMPARED:
+        return False
+    return not before[:-1] or before[-2].key not in ("no", "not")
+
+
+def _leading(token: Token, following: Token) -> Token:
+    """Return a word by the one name that it has before what follows it."""
+    if following.kind is NUMBER and token.key in _HEDGES:
+        return Token(WORD, _HEDGES[token.key])
+    if token.key == "/" and following.key in _PERIODS:
+        return Token(WORD, "every")
+    if token.key == "'d":
+        past = any(form == "vd" for _, form in readings(following.key))
+        return token._replace(key="had" if past else "would")
+    return token
 
 
 def _is_time(token: Token) -> bool:
     if token.kind is NUMBER:
         key = token.key
-        return is_clock(key) or (len(key) >= len("2026-03") and key[:1] in "-12" and key.count("-") >= 1 and " " not in key)
+        return is_clock(key) or (
+            len(key) >= len("2026-03") and key[:1] in "-12" and key.count("-") >= 1 and " " not in key
+        )
     return token.kind is WORD and (token.key in PLAIN_WEEKDAYS or token.key == "every")
 
 
@@ -353,9 +375,11 @@ def _phrased(tokens: list[Token]) -> list[Token]:
 def _phrase(tokens: list[Token], at: int) -> tuple[int, tuple[str, ...]] | None:
     for words, kept in PHRASES[tokens[at].key]:
         span = tokens[at : at + len(words)]
-        if tuple(token.key for token in span) == words and all(
-            token.kind is WORD and token.case in ("", START) for token in span
-        ) and not any(token.stop for token in span[:-1]):
+        if (
+            tuple(token.key for token in span) == words
+            and all(token.kind is WORD and token.case in ("", START) for token in span)
+            and not any(token.stop for token in span[:-1])
+        ):
             return len(words), kept
     return None
 
@@ -401,7 +425,7 @@ def _marked(tokens: list[Token]) -> list[Token]:
         if token.key in _SPEAKER.values():
             spoken = True
         elif token.key in PEOPLE or token.case not in ("", START):
-            others = True
+            others = others or token.key in PEOPLE or tokens[at - 1].key not in _PLACES
         elif spoken and token.key in PRONOUNS and (not others or token.key.startswith("the")):
             tokens[at] = token._replace(key=token.key + "~")
     return tokens

@@ -1,5 +1,6 @@
-"""From a text to its tokens: words, figures and what has a form of its own. White space, markdown, typography, closing
-punctuation and the capital of a sentence are formatting and end here.
+"""From a text to its tokens: words, figures and what has a form of its own.
+
+White space, markdown, typography, closing punctuation and the capital of a sentence are formatting and end here.
 """
 
 from __future__ import annotations
@@ -50,20 +51,43 @@ _OPENING = "\"'`([{"
 _CLOSING = "\"'`)]}.,;:!?。"
 _BRACKETS = "[]{}"
 _SENTENCE_ENDS = frozenset(".!?。")
+_STOPS = ((".", _SENTENCE_ENDS), (";", frozenset(";")), (":", frozenset(":")), (",", frozenset(",)")))
 _HYPHENATED = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)+")
 _MEASURED = re.compile(r"(\d+(?:\.\d+)?)-([^\W\d_]+(?:-[^\W\d_]+)*)")
 _FRAME = 4
 _TICKET = re.compile(r"[A-Za-z]{2,10}-\d+")
-_WRITTEN_SO = {"w/": "with", "w/o": "without", "b/c": "because", "k8s": "kubernetes", "&": "and", "a.m": "am", "p.m": "pm"}
+_WRITTEN_SO = {
+    "w/": "with",
+    "w/o": "without",
+    "b/c": "because",
+    "k8s": "kubernetes",
+    "&": "and",
+    "a.m": "am",
+    "p.m": "pm",
+}
 _COMPARED = {"~": "about", "≈": "about", "<": "less than", ">": "more than", "≤": "at most", "≥": "at least"}
-_COMPARED |= {"<=": "at most", ">=": "at least", "±": "±"}
+_COMPARED |= {"<=": "at most", ">=": "at least"}
+_WRITTEN_SO |= _COMPARED
+# Between words: explained by a stop, "to", "and" and nothing else.
+_SIGNS = {"-": "-", "->": "->", "→": "->", "+": "+", "@": "at"}
+_SLASHED = re.compile(r"([a-z]{3,})/([a-z]{3,})")
 _CONTRACTED = {"m": "be", "re": "be", "ve": "have", "ll": "will", "d": "'d"}
 _IT_IS = frozenset("it he she that there here what who where how this".split())
 _AUXILIARIES = "do does did is are was were has have had could would should must need might".split()
 _NOT = {verb + ending: verb for verb in _AUXILIARIES for ending in ("n't", "nt")}
 _NOT |= dict.fromkeys(("can't", "cannot", "cant"), "can") | dict.fromkeys(("won't", "wont"), "will")
 _NOT |= {"ain't": "is"}
-FORMS = {"am": "be", "is": "be", "are": "be", "were": "was", "has": "have", "does": "do", "an": "a", "teh": "the", "hte": "the"}
+FORMS = {
+    "am": "be",
+    "is": "be",
+    "are": "be",
+    "were": "was",
+    "has": "have",
+    "does": "do",
+    "an": "a",
+    "teh": "the",
+    "hte": "the",
+}
 _PERSONS = {"i": "<i>", "me": "<i>", "my": "<i's>", "mine": "<i's>", "myself": "<i self>"}
 _TITLES = frozenset("dr mr mrs ms st prof jr sr vs approx dept apt appt no".split())
 _MARKED = frozenset(("not", "no", "never", "none"))
@@ -87,7 +111,7 @@ def quotes(text: str) -> tuple[str, ...]:
     """Return what a prepared text quotes or sets as code."""
     if "`" not in text and '"' not in text and text.count("'") <= 1:
         return ()
-    found = (match[match.lastindex or 0] for match in _QUOTED.finditer(text))
+    found = (" ".join(match[match.lastindex or 0].split()) for match in _QUOTED.finditer(text))
     # A quotation of everything quotes nothing.
     return tuple(quote for quote in found if len(quote) + _FRAME < len(text))
 
@@ -127,24 +151,21 @@ class Scanner:
         at = chunk.rfind(core) if core else len(chunk)
         opening, closing = chunk[:at], chunk[at + len(core) :]
         if not core:
-            opening, closing = "", chunk
             bare = chunk.rstrip(".,;:!?。")
             if len(bare) > 1 or (bare and bare in _BRACKETS):
                 self._add(IDENTIFIER, bare)  # "[]", ":)"
-                closing = chunk[len(bare) :]
+            self._close("", chunk[len(bare) :] if bare else chunk)
+            return
         if "(" in opening:
             self._stop(",")
-        if core and closing[:1] in ("'", '"') and core[0].isdigit() and core[-1].isdigit():
+        if closing[:1] in ("'", '"') and core[0].isdigit() and core[-1].isdigit():
             core += closing[:1] if not opening.endswith(closing[:1]) else ""  # feet, inches, minutes
         self.tokens += [Token(IDENTIFIER, mark) for mark in opening if mark in _BRACKETS]
         if core.isalpha():
             self._word(core)
-        elif core == "-":
-            self._add(WORD, core)
-        elif core:
+        else:
             self._mixed(core)
-        if core:
-            self.tokens += [Token(IDENTIFIER, mark) for mark in closing if mark in _BRACKETS]
+        self.tokens += [Token(IDENTIFIER, mark) for mark in closing if mark in _BRACKETS]
         self._close(core, closing)
 
     def _close(self, core: str, closing: str) -> None:
@@ -152,7 +173,7 @@ class Scanner:
         if closing == "." and (core.lower() in _TITLES or (len(core) == 1 and core.isupper())):
             closing = ""  # "Dr. Ito", "Ursula K. Le Guin"
         ends = not _SENTENCE_ENDS.isdisjoint(closing)
-        stop = next((mark for mark, marks in ((".", ".!?。"), (";", ";"), (":", ":"), (",", ",)")) if set(marks) & set(closing)), "")
+        stop = next((mark for mark, marks in _STOPS if not marks.isdisjoint(closing)), "")
         if stop:
             self._stop(stop)
         if core or stop:
@@ -183,27 +204,37 @@ class Scanner:
     def _mixed(self, core: str) -> None:
         """Add what is not all letters: a figure, a contraction, a hyphenated word, or something with its own form."""
         lowered = core.lower()
-        found = FIGURE.fullmatch(core)
-        measured = _MEASURED.fullmatch(core)
         if lowered in _WRITTEN_SO:
-            self._word(_WRITTEN_SO[lowered])
-        elif found:
-            sign, currency, digits, unit = found.groups()
-            if sign in _COMPARED and sign != "±":
-                for word in _COMPARED[sign].split():
-                    self._add(WORD, word)
-                sign = ""
-            self._add(NUMBER, figure(sign, currency, digits, unit))
-        elif measured:
+            for word in _WRITTEN_SO[lowered].split():
+                self._word(word)
+        elif found := FIGURE.fullmatch(core):
+            self._figure(*found.groups())
+        elif measured := _MEASURED.fullmatch(core):
             self._add(NUMBER, measured[1])
             for part in measured[2].split("-"):
                 self._word(part)
         elif "'" in core:
             self._contraction(core, lowered)
+        elif slashed := _SLASHED.fullmatch(core):
+            self._word(slashed[1])
+            self._add(WORD, "/")
+            self._word(slashed[2])
+        elif core in _SIGNS:
+            self._add(WORD, _SIGNS[core])
         elif _HYPHENATED.fullmatch(core):
             self._hyphenated(core, lowered)
         else:
             self._add(IDENTIFIER, lowered, "" if _TICKET.fullmatch(core) or core == lowered else core)
+
+    def _figure(self, sign: str, currency: str, digits: str, unit: str | None) -> None:
+        if sign in _COMPARED:
+            for word in _COMPARED[sign].split():
+                self._add(WORD, word)
+            sign = ""
+        times = unit == "x" and not currency
+        self._add(NUMBER, figure(sign, currency, digits, None if times else unit))
+        if times:
+            self._add(WORD, "times")
 
     def _hyphenated(self, core: str, lowered: str) -> None:
         parts = core.split("-")

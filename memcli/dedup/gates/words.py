@@ -39,7 +39,9 @@ PLAIN_WEEKDAYS = frozenset(names[0] for names in _WEEK) | {"tue", "tues", "thur"
 DAY_PARTS = frozenset("morning afternoon evening night noon midnight day weekend week month year weekday".split())
 
 # Verbs whose past is as their present.
-UNCHANGED = frozenset("bet bid burst cast cost cut hit hurt let put quit read reset set shed shut split spread upset".split())
+UNCHANGED = frozenset(
+    "bet bid burst cast cost cut hit hurt let put quit read reset set shed shut split spread upset".split()
+)
 CLOSED = frozenset(
     f"""a an the this that these those and or but nor so yet if unless because since although though while when where
     whether than as until till before after of in on at by for with from to into onto over under above below between
@@ -56,7 +58,8 @@ CLOSED = frozenset(
 # Everyday words of the trade that WordNet does not have.
 MODERN = frozenset(
     """app api backend frontend webhook repo login signup logout username timeout timezone email wifi laptop smartphone
-    blog podcast kubernetes docker postgres postgresql mongodb redis nginx sqlite mysql linux ubuntu macos windows github
+    blog podcast kubernetes docker postgres postgresql mongodb redis nginx sqlite mysql linux ubuntu macos windows
+    github
     gitlab terraform ansible jenkins grafana prometheus elasticsearch kafka rabbitmq graphql javascript typescript
     python django flask react angular nodejs golang rust config namespace hostname subnet firewall rollback hotfix
     changelog codebase middleware microservice container containers deployment deployments rollout endpoint endpoints
@@ -112,7 +115,8 @@ due to > owing to > on account of > because of
 because > cause of that > because
 prior to > before
 subsequent to > after
-rather than > in place of > instead of
+rather than > in place of > instead of > instead-of
+decided to use > decided on > opted to use > opted for > chose to use > chose
 right now > at moment > at present > as of now > currently
 not any longer > not any more > no longer
 e.g. > eg > for instance > for example
@@ -216,7 +220,6 @@ be fan of > like
 be keen on > like
 be crazy about > love
 free of charge > for free > free
-capped at > restricted to > limited to
 once more > again
 all of > all
 both of > both
@@ -257,12 +260,14 @@ PHRASES = _phrases()
 _GROUPS = """enable activate; disable deactivate; suggest recommend propose advise; limit cap restrict; fix repair mend;
 fix resolve; pick choose select; buy purchase; begin start commence; launch start; end finish; ease relieve lessen
 alleviate reduce; build construct; erase delete; show display; answer reply respond; help assist aid; need require;
-allow permit let; prohibit forbid ban; get obtain; get receive; retain keep; leave depart; relocate move migrate; called named; use utilize
+allow permit let; prohibit forbid ban; get obtain; get receive; retain keep; leave depart; relocate move migrate;
+called named; use utilize
 utilise employ; happen occur; speak talk; live reside; teach instruct; employ hire; verify check; examine inspect;
 modify change alter; increase raise boost; decrease reduce lower; cut reduce lower; rise climb; fall drop decline; send
 dispatch; hate detest loathe; love adore; enjoy like; want desire; try attempt; store save; store keep; run execute;
 oversee supervise manage; lead head; migrate switch; set configure; usually typically normally generally;
-boss supervisor; medicine medication; favorite favourite preferred; journey trip; own possess; register enroll enrol; book reserve; schedule arrange; postpone delay
+boss supervisor; medicine medication; favorite favourite preferred; journey trip; own possess; register enroll enrol;
+book reserve; schedule arrange; postpone delay
 defer; call phone telephone; shut close; notify inform alert; tell inform; warn alert; explain clarify; supply provide
 furnish; demand require; quick fast rapid speedy; big large; small tiny; cheap inexpensive; costly expensive
 pricey; ill sick unwell; glad happy pleased; smart clever intelligent; hard difficult tough; easy simple; wrong
@@ -279,16 +284,23 @@ for _group in _GROUPS.split(";"):
     for _word in _group.split():
         GROUPS[_word] = GROUPS.get(_word, frozenset()).union(_group.split())
 
+# Runs of words that may stand for one another in their place.
+RUNS: dict[str, frozenset[str]] = {}
+for _runs in ("capped at|limited to|restricted to", "set to|configured to", "at night|every night", "by day|every day"):
+    for _run in _runs.split("|"):
+        RUNS[_run] = frozenset(_runs.split("|")) - {_run}
 # A verb that takes no object, for one that may take one: alike only where none follows.
 INTRANSITIVE = frozenset("depart departs departed departing reside resides resided residing".split())
 # What follows a verb that has no object.
 FOLLOWING = frozenset(
-    f"""in on at by for from to with without before after around about every and but or because when while if unless then
+    f"""in on at by for from to with without before after around about every and but or because when while if unless
+    then
     until since later early today tomorrow tonight {" ".join(PLAIN_WEEKDAYS)}""".split()
 )
 # Adverbs of time and habit may stand anywhere in their clause.
 ADVERBS = frozenset(
-    """currently now usually often sometimes typically generally normally recently eventually finally initially originally
+    """currently now usually often sometimes typically generally normally recently eventually finally initially
+    originally
     previously today tomorrow yesterday tonight always regularly occasionally again soon later""".split()
 )
 # What a pronoun that is marked as perhaps about the user ("their~") may stand for.
