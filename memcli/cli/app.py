@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Annotated, NoReturn
 
 import typer
@@ -20,6 +24,9 @@ from memcli.cli.rules import rules_app
 from memcli.cli.search import search
 from memcli.cli.stats import stats
 from memcli.errors import EXIT_CODES, InterruptedRunError, MemcliError
+
+# Typer's arguments go through pydantic, which would read the metadata of all installed packages to look for plugins.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 # Typer runs the paragraphs of an epilog together unless each line is one of its own.
 _EPILOG = "\n\n".join(["Exit codes:", *(f"{code}: {meaning}" for code, meaning in EXIT_CODES.items())])
@@ -49,7 +56,7 @@ def main() -> NoReturn:
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app()
+        _narrowed(sys.argv[1:])()
     except MemcliError as error:
         from memcli import render  # noqa: PLC0415 - Rich takes 50 ms, which --help and completion need not wait for
 
@@ -58,7 +65,20 @@ def main() -> NoReturn:
     except Exception as error:  # noqa: BLE001 - the boundary: whatever else happens is a bug and is shown as one
         _report_bug(error)
         sys.exit(1)
+    finally:
+        gc.freeze()  # else the interpreter looks for garbage among all modules at its end, for 60 ms
     sys.exit(0)
+
+
+def _narrowed(words: Sequence[str]) -> typer.Typer:
+    """The app with none but the command that `words` begin with: typer would build the flags of all, in 30 ms."""
+    named = words[0] if words else None
+    own = copy.copy(app)
+    own.registered_commands = [
+        each for each in app.registered_commands if getattr(each.callback, "__name__", "") == named
+    ]
+    own.registered_groups = [each for each in app.registered_groups if each.name == named]
+    return own if own.registered_commands or own.registered_groups else app
 
 
 def _interrupt(number: int, _frame: object) -> NoReturn:
