@@ -14,8 +14,8 @@ from memcli.cli.app import app as whole
 NOT_FOR_SEARCH = ("memcli.ingest", "memcli.readers", "memcli.extract", "memcli.bench", "re2", "ijson", "rich.progress",
                   "rich.table", "openai", "huggingface_hub", "onnx")  # fmt: skip
 SEARCH = ("search", "the billing service", "-k", "2")
-# Processor time and not the clock, which other programs on the machine disturb more. The bound is the promise, with room
-# for slower machines.
+# Processor time and not the clock, which other programs on the machine disturb more. The bound is the promise, with
+# room for slower machines.
 SECONDS = 0.35
 SLOWER_MACHINE = 3
 
