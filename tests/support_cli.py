@@ -204,7 +204,7 @@ class Nursery:
 
 
 def _serve() -> None:
-    commands = ("commands.ingest", "commands.rule_trials", "commands.search", "commands.config")
+    commands = tuple(f"commands.{each}" for each in "ingest rule_trials search config model reindex".split())
     for name in ("cli", *commands, "embed.onnx", "render"):
         importlib.import_module(f"memcli.{name}")
 

@@ -122,3 +122,88 @@ def carded(folder, **changes):
     card["model_id"] = compute_model_id(folder)
     (folder / "card.json").write_text(json.dumps(card))
     return load_card(folder)
+
+
+def static_model(*, dim=16, seed=11, normalise=True):
+    """A table of token vectors whose mean over a text the graph gives, as the packaged model does."""
+    weights = {"tokens": numbers(seed, tokenizer().get_vocab_size(), dim), "axes": np.array([1], np.int64)}
+    weights["least"] = np.array(1e-12, np.float32)
+    node = helper.make_node
+    nodes = [
+        node("Gather", ["tokens", "input_ids"], ["rows"]),
+        node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        node("Unsqueeze", ["mask", "axes"], ["weights"]),
+        node("MatMul", ["weights", "rows"], ["wide"]),
+        node("Squeeze", ["wide", "axes"], ["sum" if normalise else "embedding"]),
+    ]
+    if normalise:
+        nodes += [
+            node("ReduceL2", ["sum", "axes"], ["length"], keepdims=1),
+            node("Max", ["length", "least"], ["divisor"]),
+            node("Div", ["sum", "divisor"], ["embedding"]),
+        ]
+    return model(nodes, ("input_ids", "attention_mask"), {"embedding": ["batch", dim]}, weights)
+
+
+def bag_model(*, dim=16, seed=12):
+    """As model2vec exports it: the ids of all texts one after another, and where each begins; the mean of its rows."""
+    weights = {
+        "tokens": numbers(seed, tokenizer().get_vocab_size(), dim),
+        "one": np.array([1], np.int64),
+        "zero": np.array(0, np.int64),
+        "empty": np.zeros((0, dim), np.float32),
+        "axes": np.array([0], np.int64),
+    }
+    node = helper.make_node
+    body = helper.make_graph(
+        [
+            node("Unsqueeze", ["i", "axes"], ["from"]),
+            node("Add", ["from", "one"], ["to"]),
+            node("Slice", ["borders", "from", "to"], ["begin"]),
+            node("Add", ["to", "one"], ["behind"]),
+            node("Slice", ["borders", "to", "behind"], ["end"]),
+            node("Slice", ["input_ids", "begin", "end"], ["ids"]),
+            node("Gather", ["tokens", "ids"], ["rows"]),
+            node("ReduceMean", ["rows", "axes"], ["mean"], keepdims=0),
+            node("Identity", ["go"], ["going"]),
+        ],
+        "text",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+        ],
+        [
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("mean", TensorProto.FLOAT, [dim]),
+        ],
+    )
+    nodes = [
+        node("Shape", ["input_ids"], ["total"]),
+        node("Concat", ["offsets", "total"], ["borders"], axis=0),
+        node("Size", ["offsets"], ["texts"]),
+        node("Loop", ["texts", ""], ["embeddings"], body=body),
+    ]
+    return model(nodes, ("input_ids", "offsets"), {"embeddings": ["batch", dim]}, weights, shape=("some",))
+
+
+TRANSFORMER, POOLING, NORMALIZE = (
+    f"sentence_transformers.models.{each}" for each in ("Transformer", "Pooling", "Normalize")
+)
+
+
+def layout(folder, graph, *, file="onnx/model.onnx", pooling="mean_tokens", modules=(), **settings):
+    """A folder as sentence-transformers saves one; `settings` are further JSON files, as {"config": {...}}."""
+    kinds = [(TRANSFORMER, ""), (POOLING, "1_Pooling"), (NORMALIZE, "2_Normalize"), *modules]
+    listed = [{"idx": at, "name": str(at), "path": path, "type": kind} for at, (kind, path) in enumerate(kinds)]
+    files = {"modules": listed, "sentence_bert_config": {"max_seq_length": LENGTH, "do_lower_case": False}}
+    files["config"] = {"max_position_embeddings": LENGTH, "hidden_size": DIM, "model_type": "bert"}
+    files |= {"1_Pooling/config": {"word_embedding_dimension": DIM, f"pooling_mode_{pooling}": True}} | settings
+    for name, content in files.items():
+        path = folder / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content is not None:
+            path.write_text(json.dumps(content))
+    (folder / file).parent.mkdir(parents=True, exist_ok=True)
+    (folder / file).write_bytes(graph if isinstance(graph, bytes) else graph.SerializeToString())
+    tokenizer().save(str(folder / "tokenizer.json"))
+    return folder

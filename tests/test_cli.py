@@ -15,9 +15,13 @@ import memcli
 from memcli.errors import EXIT_CODES
 
 HEAVY = ("numpy", "onnxruntime", "tokenizers", "sqlite_utils")
+MODELS = ("model pull", "model import", "model list", "model info", "model use", "model remove")
 COMMANDS = tuple(
     tuple(name.split())
-    for name in ("ingest", "search", "stats", "formats", "config show", "bench ingest", "rules list")
+    for name in (
+        *("ingest", "search", "stats", "reindex", "formats", "config show", "bench ingest", "rules list"),
+        *MODELS,
+    )
 )
 STAGES = ("read", "filter", "extract", "embed", "dedup", "commit")
 REPORT = {

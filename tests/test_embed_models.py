@@ -152,6 +152,42 @@ def test_a_card_that_makes_no_sense_is_damage(other, content):
         load_card(other.folder)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dim": 0},
+        {"max_tokens": -1},
+        {"near_threshold": 1.5},
+        {"pooling": "attention"},
+        {"normalise": "none"},
+        {"pad_id": "0"},
+        {"special_tokens": 1},
+        {"data_files": ["../weights"]},
+        {"data_files": ["/etc/passwd"]},
+        {"data_files": "weights"},
+    ],
+)
+def test_a_card_with_settings_that_cannot_be_is_damage(other, changes):
+    edit_card(other.folder, **changes)
+    with pytest.raises(DamagedError, match=r"card\.json"):
+        load_card(other.folder)
+
+
+def test_settings_that_older_cards_do_not_know_change_the_id_only_where_they_say_something(other):
+    usual = {"special_tokens": False, "pad_id": 0, "skipped_id": -1, "lower_case": False}
+    edit_card(other.folder, **usual, query_prompt="", passage_prompt="")
+    assert compute_model_id(other.folder) == other.model_id
+    seen = {other.model_id}
+    for changes in ({"special_tokens": True}, {"pad_id": 1}, {"skipped_id": 0}, {"lower_case": True}):
+        edit_card(other.folder, **(usual | changes))
+        seen.add(compute_model_id(other.folder))
+    edit_card(other.folder, **usual, query_prompt="query: ")
+    seen.add(compute_model_id(other.folder))
+    edit_card(other.folder, query_prompt="", passage_prompt="query: ")
+    seen.add(compute_model_id(other.folder))
+    assert len(seen) == 7
+
+
 def test_a_folder_that_holds_another_model_is_damage(tmp_path, other):
     shutil.copytree(other.folder, tmp_path / OTHER_ID)
     with pytest.raises(DamagedError, match=other.model_id):

@@ -112,7 +112,7 @@ def pull(name: str, file: str | None, environ: Mapping[str, str], progress: Prog
         if wanted.listing.licence is not None:
             origin["licence"] = wanted.listing.licence
     done = install(name, files, file, store_dir, origin, dry_run=dry_run)
-    return Taken(name, done.files, done.is_new, dry_run, done.warnings)
+    return Taken(done.files.name, done.files, done.is_new, dry_run, done.warnings)
 
 
 def import_folder(folder: Path, file: str | None, environ: Mapping[str, str], *, dry_run: bool) -> Taken:

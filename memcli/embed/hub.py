@@ -10,8 +10,9 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path, PurePosixPath
-from typing import Any, Self
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from filelock import FileLock
@@ -126,7 +127,7 @@ def _hub() -> Any:  # noqa: ANN401 - the module, where it is installed
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     try:
-        import huggingface_hub  # noqa: PLC0415 - an extra that only this needs
+        import huggingface_hub.errors  # noqa: PLC0415 - an extra that only this needs
     except ImportError as error:
         raise UsageError("memcli model pull needs the package huggingface_hub", 'pip install "memcli[hub]"') from error
     hub: Any = huggingface_hub
@@ -189,14 +190,8 @@ def _resume(listing: Listing, name: str, progress: Progress) -> None:
         if arrived > size:
             out.truncate(arrived := 0)
         progress.advance(arrived, 0)
-        hub.file_download.http_get(
-            metadata.location,
-            out,
-            resume_size=arrived,
-            headers=headers,
-            expected_size=size,
-            tqdm_class=_bar_class(progress),
-        )
+        with _complete(f"{listing.name}: {name}", out, size):
+            _stream(metadata.location, headers, out, progress)
         out.flush()
         try:
             _verify(partial, checksum, f"{listing.name}: {name}")
@@ -206,23 +201,36 @@ def _resume(listing: Listing, name: str, progress: Progress) -> None:
         partial.replace(blob)
 
 
-def _bar_class(progress: Progress) -> type[Any]:
-    class Bar:
-        """What huggingface_hub takes for a progress bar of tqdm's."""
+def _stream(url: str, headers: dict[str, str], out: BinaryIO, progress: Progress) -> None:
+    """Append to `out` what it has not got yet, chunk by chunk as it arrives."""
+    arrived = out.tell()
+    headers = {**headers, "Accept-Encoding": "identity"} | ({"Range": f"bytes={arrived}-"} if arrived else {})
+    with _hub().get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=_SECONDS) as response:
+        _hub().utils.hf_raise_for_status(response)
+        if arrived and response.status_code != HTTPStatus.PARTIAL_CONTENT:
+            out.truncate(0)
+        for chunk in response.iter_raw():
+            out.write(chunk)
+            progress.advance(len(chunk), 0)
 
-        def __init__(self, *_args: object, **_options: object) -> None:
-            """Whatever the bar should look like, `progress` draws it."""
 
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(self, *_error: object) -> None:
-            """Nothing to close."""
-
-        def update(self, count: float = 1) -> None:
-            progress.advance(int(count), 0)
-
-    return Bar
+@contextmanager
+def _complete(what: str, out: BinaryIO, size: int) -> Iterator[None]:
+    """Raise DamagedError when a download that had begun breaks off; `out` keeps what has arrived."""
+    reason: Exception | None = None
+    try:
+        yield
+    except MemcliError:
+        raise
+    except Exception as error:
+        if not _is_of_network(error):
+            raise
+        reason = error
+    arrived = out.tell()
+    if not arrived and reason is not None:
+        raise reason
+    if arrived < size:
+        raise DamagedError(f"{what}: the download broke off after {arrived:,} of {size:,} bytes", _AGAIN) from reason
 
 
 def _verify(path: Path, checksum: str, what: str) -> None:
@@ -266,13 +274,17 @@ def _named(name: str) -> Iterator[None]:
     except Exception as error:
         if "Consistency check failed" in str(error):
             raise DamagedError(f"{name}: the download ended too early: {_first_line(error)}", _AGAIN) from error
-        # Errors of the network: OSErrors, or of the HTTP library, which huggingface_hub has changed more than once.
-        if isinstance(error, OSError) or type(error).__module__.split(".")[0].startswith(("httpx", "httpcore")):
+        if _is_of_network(error):
             reason = _first_line(error) or type(error).__name__
             raise ProviderError(
                 f"{name} cannot be fetched from {_hub().constants.ENDPOINT}: {reason}", _AGAIN
             ) from error
         raise
+
+
+def _is_of_network(error: Exception) -> bool:
+    # OSErrors, or of the HTTP library, which huggingface_hub has changed more than once.
+    return isinstance(error, OSError) or type(error).__module__.split(".")[0].startswith(("httpx", "httpcore"))
 
 
 def _first_line(error: BaseException) -> str:

@@ -24,6 +24,7 @@ from memcli.embed.models import (
 from memcli.embed.onnx import OnnxEmbedder, load_session, vector_output
 from memcli.errors import DamagedError, UsageError
 
+_DEPTHS = ("*", "*/*", "*/*/*")
 GRAPHS = ("onnx/model.onnx", "model.onnx")
 # Two texts of one bucket, one alone in another: what the batch decides shows in the first.
 _PROBE = ("The deploy key lives in the vault.", "We retry 5 times, then stop!", "a longer text, " * 12)
@@ -41,27 +42,25 @@ class Installed:
 
 
 def folder_files(folder: Path, root: Path | None = None) -> Files:
-    """The files of a folder by their path in it, which later steps pick by name.
+    """The files of a folder by their path in it, as deep as models have any.
 
     Raises:
         UsageError: there is no such folder.
-        DamagedError: a file is a link that leads out of `root` (None: the folder).
+        DamagedError: a file or folder is a link that leads out of `root` (None: the folder).
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder", "name the folder of a model")
     root = (root or folder).resolve()
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_dir():
-            continue
-        name = path.relative_to(folder).as_posix()
+    for path in sorted(path for pattern in _DEPTHS for path in folder.glob(pattern)):
         real = path.resolve()
-        if not real.is_file() or not real.is_relative_to(root):
+        if not real.is_relative_to(root) or not real.exists():
             raise DamagedError(
-                f"{path}: a link that leads out of the folder, or no file",
+                f"{path}: a link that leads out of the folder, or nowhere",
                 "copy the folder with its files, as cp -RL does, and import the copy",
             )
-        found[name] = real
+        if real.is_file():
+            found[path.relative_to(folder).as_posix()] = real
     return found
 
 
@@ -149,7 +148,7 @@ def install(
             # The draft is gone by the time that the user reads this.
             raise DamagedError(error.message.replace(f"{draft}/", f"{name}: "), _HINT) from error
         if facts.is_dynamically_quantised or dependence is not None:
-            notes.append(_unsteady(dependence))
+            notes.append(_unsteady(dependence, is_quantised=facts.is_dynamically_quantised))
             if wanted is None:
                 raise UsageError(
                     f"{name}: {graph_name}: {notes[-1]}",
@@ -186,20 +185,21 @@ def _probe(files: ModelFiles) -> float | None:
         DamagedError: the model does not load or does not work, or its tokenizer knows tokens that its graph does not.
     """
     embedder = OnnxEmbedder(files)
+    embedder.check_vocabulary()
     together = embedder.embed(_PROBE)
     alone = np.concatenate([embedder.embed([text]) for text in _PROBE])
     if not together.any(axis=1).all():
         raise DamagedError(f"{files.folder / MODEL_FILE}: the graph gives zeros for a text", _HINT)
     embedder.embed_queries(_PROBE[:1])
-    embedder.check_vocabulary()
     if np.abs(together - alone).max() <= _INDEPENDENT:
         return None
     return float((together * alone).sum(axis=1).min())
 
 
-def _unsteady(cosine: float | None) -> str:
-    found = "" if cosine is None else f" (cosine {cosine:.3f} between a text alone and with two others)"
+def _unsteady(cosine: float | None, *, is_quantised: bool) -> str:
+    found = "" if cosine is None else f" (cosine {cosine:.3f} between one alone and the same with two others)"
+    reason = ", since this graph is quantised by the batch at hand" if is_quantised else ""
     return (
-        f"this graph is quantised by the batch at hand: a text's vector depends on what is embedded with it{found}, "
-        "so duplicates may be missed, and results are not reproducible"
+        f"a text's vector depends on what is embedded with it{found}{reason}: "
+        "duplicates may be missed, and results are not reproducible"
     )

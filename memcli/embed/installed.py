@@ -45,6 +45,8 @@ def resolve(name: str, store_dir: Path) -> ModelFiles:
     """
     if name == DEFAULT:
         return default_model()
+    if not name.strip():
+        raise UsageError("the model's name is empty", _HINT)
     models, _ = installed(store_dir)
     named = [each for each in models if each.name == name]
     matching = named or [each for each in models if _ID_PREFIX.fullmatch(name) and each.model_id.startswith(name)]

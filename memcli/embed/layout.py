@@ -20,8 +20,9 @@ _KNOWN = Path(__file__).parent / "known.toml"
 _MOST_BYTES = 10_000_000
 _USUAL_LENGTH = 512
 _LONGEST = 8192
-# The cosine from which two texts may be near duplicates. It was measured for the model that ships with memcli only;
-# every pair must pass the gates as well.
+# The cosine from which two texts may be near duplicates; every pair must pass the gates as well. On labelled pairs of
+# minimal differences all-MiniLM-L6-v2 merges 30 of 102 duplicates at it and none of 124 distinct pairs; what other
+# models do is not measured.
 NEAR_THRESHOLD = 0.9
 _HINT = "get the folder again, or take another model"
 

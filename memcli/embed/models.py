@@ -176,6 +176,11 @@ def load_card(folder: Path) -> ModelFiles:
             f"{folder / CARD_FILE}: pooling {card['pooling']!r} with normalisation {card['normalise']!r} is not known",
             "upgrade memcli, or " + _HINT,
         )
+    if (
+        min(int(str(card[key])) for key in ("dim", "max_tokens")) < 1
+        or not 0 <= float(str(card["near_threshold"])) <= 1
+    ):
+        raise DamagedError(f"{folder / CARD_FILE}: a dimension, length or threshold that cannot be", _HINT)
     data_files = _data_files(card)
     for name in (*_FILES, *data_files):
         if not (folder / name).is_file():
@@ -210,7 +215,8 @@ def _read_card(folder: Path) -> dict[str, object]:
     for key, usual in _OPTIONAL.items():
         if type(card.get(key, usual)) is not type(usual):
             raise DamagedError(f"{path}: the model card has no valid {key!r}", _HINT)
-    if not all(isinstance(name, str) and _PLAIN_NAME.fullmatch(name) for name in card.get("data_files", [])):
+    names = card.get("data_files", [])
+    if not isinstance(names, list) or not all(isinstance(each, str) and _PLAIN_NAME.fullmatch(each) for each in names):
         raise DamagedError(f"{path}: the model card has no valid 'data_files'", _HINT)
     result: dict[str, object] = card
     return result

@@ -41,7 +41,7 @@ _SENTENCES = ("embedding", "sentence_embedding", "embeddings")
 _TOKENS = ("last_hidden_state", "token_embeddings")
 _INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 _HINT = "reinstall memcli, or restore the model's folder from a backup"
-_ERRORS_ONLY = 3
+_NO_LOG = 4  # an error is raised as well: the user need not see it twice
 _MESSAGE = 400
 
 
@@ -95,9 +95,11 @@ class OnnxEmbedder:
     def check_vocabulary(self) -> None:
         """Embed the tokenizer's last token. Raises DamagedError when the graph has no vector for it."""
         last = max(self.tokenizer.get_vocab(with_added_tokens=True).values())
-        ids = np.full((1, int(self._buckets[0])), last, dtype=np.int64)
+        ids = np.zeros((1, int(self._buckets[0])), dtype=np.int64)
+        mask = np.ones(ids.shape, dtype=np.bool_)
+        self._run(ids, mask)  # a graph that cannot do this has another fault
         try:
-            self._run(ids, np.ones(ids.shape, dtype=np.bool_))
+            self._run(ids + last, mask)
         except DamagedError as error:
             tokenizer = self._files.folder / TOKENIZER_FILE
             raise DamagedError(f"{tokenizer}: its tokens go up to {last:,}, the graph's do not", _HINT) from error
@@ -217,7 +219,7 @@ def _load_tokenizer(files: ModelFiles) -> Tokenizer:
 def load_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     """Load a graph; `threads` 0: as many as there are cores. Raises DamagedError where onnxruntime refuses it."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _NO_LOG
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Waiting threads would spin and take the processor from the tokenizer's.

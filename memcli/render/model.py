@@ -66,8 +66,12 @@ def show_taken(taken: Mapping[str, Any]) -> None:
     done = "is sound" if is_dry else "is installed" if taken["new"] else "was here already"
     show([Text(f"{name} {done}: {taken['dim']} dimensions, id {safe(taken['model_id'])}.")])
     if not is_dry:
-        use = f"memcli model use {name}, or memcli reindex --model {name} for a database that has memories"
-        show([Text(f"Take it with: {use}", style="dim")])
+        show(
+            [
+                Text(f"For new databases: memcli model use {name}", style="dim"),
+                Text(f"For one that has memories: memcli reindex --model {name}", style="dim"),
+            ]
+        )
 
 
 def show_model_changed(what: str, changed: Mapping[str, Any]) -> None:

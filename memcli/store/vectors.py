@@ -66,11 +66,11 @@ class Vectors:
 
     def rows(self, memory_ids: Sequence[int]) -> dict[int, NDArray[np.float32]]:
         """The vectors of the memories `memory_ids`, each float32 (dim,)."""
-        wanted = self._store.by_ids(
-            "SELECT DISTINCT s.id FROM json_each(:ids) AS wanted JOIN segments AS s"
-            " ON wanted.value BETWEEN s.first_memory_id AND s.last_memory_id",
-            memory_ids,
-        )
+        wanted = self._store.conn.execute(
+            "SELECT DISTINCT s.id FROM json_each(?) AS wanted JOIN segments AS s"
+            " ON wanted.value BETWEEN s.first_memory_id AND s.last_memory_id AND s.model_id = ?",
+            (json.dumps(memory_ids), self._model_id),
+        ).fetchall()
         found: dict[int, NDArray[np.float32]] = {}
         ids = np.array(memory_ids, dtype=np.int64)
         for segment in self._loaded([segment_id for (segment_id,) in wanted]):
