@@ -13,13 +13,8 @@ from memcli.embed.api import OPENAI_URL, PREFIX, ApiEmbedder, ApiModel, ApiOptio
 from memcli.embed.installed import chosen_model, resolve
 from memcli.embed.models import ModelFiles, find_model, keep_model
 from memcli.errors import MismatchError, UsageError
-from memcli.extract.rule_files import rule_of
-from memcli.extract.rules import Rule, RuleExtractor, starter_rules
-from memcli.extract.verbatim import VerbatimExtractor
-from memcli.ingest.feed import MAP_STATE
 from memcli.model import Cursor, Extraction, Window
 from memcli.protocols import Embedder, Extractor, Reader, Spending
-from memcli.readers import detect, make_reader, parse_map
 from memcli.store import rules as rule_rows
 from memcli.store.db import Store
 
@@ -27,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from memcli.extract.rules import Rule, RuleExtractor
     from memcli.store.vectors import Coding
 
 BUILT_TIERS = ("rules", "verbatim")
@@ -62,7 +58,7 @@ class LazyEmbedder:
 class LazyRuleExtractor:
     """The rules tier of a database, which compiles its rules at the first window: thousands of them take a second."""
 
-    tier = RuleExtractor.tier
+    tier = "rules"
 
     def __init__(self, store: Store, *, with_starter_rules: bool, note: Callable[[str], None]) -> None:
         self._store = store
@@ -80,6 +76,8 @@ class LazyRuleExtractor:
 
     def _compiled(self) -> RuleExtractor:
         if self._extractor is None:
+            from memcli.extract.rules import RuleExtractor  # noqa: PLC0415 - a search needs no rules
+
             rules, problems = rules_of(self._store, with_starter_rules=self._with_starter_rules)
             self._extractor = RuleExtractor(rules)
             for problem in (*problems, *self._extractor.problems):
@@ -247,12 +245,16 @@ def extractors(
     if "rules" in tiers:
         made.append(LazyRuleExtractor(store, with_starter_rules=with_starter_rules, note=note))
     if "verbatim" in tiers:
+        from memcli.extract.verbatim import VerbatimExtractor  # noqa: PLC0415 - a search extracts nothing
+
         made.append(VerbatimExtractor())
     return made
 
 
 def stored_rules(store: Store) -> tuple[list[Rule], list[str]]:
     """The user's rules in the order they were added, and what is wrong with those that cannot be read."""
+    from memcli.extract.rule_files import rule_of  # noqa: PLC0415 - a search needs no rules
+
     rules: list[Rule] = []
     problems: list[str] = []
     for table in rule_rows.load(store):
@@ -272,6 +274,8 @@ def rules_of(store: Store, *, with_starter_rules: bool) -> tuple[list[Rule], lis
     rules, problems = stored_rules(store)
     rules.sort(key=lambda rule: rule.agent is None)
     if with_starter_rules:
+        from memcli.extract.rules import starter_rules  # noqa: PLC0415 - a search needs no rules
+
         disabled = rule_rows.disabled_starters(store)
         rules.extend(replace(rule, active=rule.id not in disabled) for rule in starter_rules())
     return rules, problems
@@ -281,6 +285,8 @@ def reader_chooser(
     format_name: str | None, mapping: Mapping[str, str] | None
 ) -> Callable[[Cursor | None, bytes], Reader | None]:
     """How a file's reader is chosen: by the user's word, else by the file's cursor, else by its first bytes."""
+    from memcli.ingest.feed import MAP_STATE  # noqa: PLC0415 - only ingest reads transcripts
+    from memcli.readers import detect, make_reader, parse_map  # noqa: PLC0415 - as above
 
     def choose(known: Cursor | None, head: bytes) -> Reader | None:
         if format_name is not None:

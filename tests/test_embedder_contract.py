@@ -1,5 +1,6 @@
 """What every Embedder promises (see memcli.protocols), run over each embedder that there is."""
 
+import atexit
 import shutil
 import tempfile
 from functools import cache
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support_api import Provider
 from support_models import MINILM, carded, installed, minilm, transformer
 
+from memcli.embed.api import ApiEmbedder, ApiModel
 from memcli.embed.models import default_model
 from memcli.embed.onnx import OnnxEmbedder
 from memcli.protocols import Embedder
@@ -50,7 +53,21 @@ def shared_minilm() -> Embedder:
         return OnnxEmbedder(carded(Path(name), dim=384, max_tokens=256))
 
 
-EMBEDDERS = [packaged, small_transformer, prompted, shared_minilm]
+def _of_the_packaged_model(_number, texts):
+    """A provider whose vectors mean something; longer than 1, as a provider's may be."""
+    rows = packaged().embed(texts) * 3
+    data = [{"index": place, "embedding": row.tolist()} for place, row in enumerate(rows)]
+    return 200, {}, {"data": data}
+
+
+@cache
+def provider() -> Embedder:
+    running = Provider(_of_the_packaged_model).__enter__()
+    atexit.register(running.__exit__)
+    return ApiEmbedder(ApiModel("m", packaged().dim, running.url), {})
+
+
+EMBEDDERS = [packaged, small_transformer, prompted, shared_minilm, provider]
 
 
 @pytest.fixture(params=EMBEDDERS, ids=[each.__name__ for each in EMBEDDERS])

@@ -186,7 +186,7 @@ def _of_bare(modes: list[dict[str, Any]], threads: int) -> float:
 
 
 def _noise(mode: Mapping[str, Any]) -> float:
-    samples = [sample["seconds"] for sample in mode["samples"]]
+    samples: list[float] = [sample["seconds"] for sample in mode["samples"]]
     if len(samples) == 1:
         return UNKNOWN_NOISE
     return max((max(samples) - min(samples)) / min(samples), LEAST_NOISE)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, NoReturn
 
 import typer
@@ -22,6 +25,9 @@ from memcli.cli.rules import rules_app
 from memcli.cli.search import search
 from memcli.cli.stats import stats
 from memcli.errors import EXIT_CODES, InterruptedRunError, MemcliError
+
+# Typer's arguments go through pydantic, which would read the metadata of all installed packages to look for plugins.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 # Typer runs the paragraphs of an epilog together unless each line is one of its own.
 _EPILOG = "\n\n".join(["Exit codes:", *(f"{code}: {meaning}" for code, meaning in EXIT_CODES.items())])
@@ -51,7 +57,7 @@ def run() -> NoReturn:
     """Run the command line and exit with the code that the README's table gives."""
     try:
         _on_interruption(_interrupt)
-        app()
+        _narrowed(sys.argv[1:])()
     except MemcliError as error:
         # Whoever is impatient now ends it at once: nothing is left to be kept.
         _on_interruption(signal.SIG_DFL)
@@ -62,12 +68,25 @@ def run() -> NoReturn:
     except Exception as error:  # noqa: BLE001 - the boundary: whatever else happens is a bug and is shown as one
         _report_bug(error)
         sys.exit(1)
+    finally:
+        gc.freeze()  # else the interpreter looks for garbage among all modules at its end, for 60 ms
     sys.exit(0)
 
 
 def _on_interruption(handler: Callable[[int, object], NoReturn] | signal.Handlers) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handler)
+
+
+def _narrowed(words: Sequence[str]) -> typer.Typer:
+    """The app with none but the command that `words` begin with: typer would build the flags of all, in 30 ms."""
+    named = words[0] if words else None
+    own = copy.copy(app)
+    own.registered_commands = [
+        each for each in app.registered_commands if getattr(each.callback, "__name__", "") == named
+    ]
+    own.registered_groups = [each for each in app.registered_groups if each.name == named]
+    return own if own.registered_commands or own.registered_groups else app
 
 
 def _interrupt(number: int, _frame: object) -> NoReturn:

@@ -1,20 +1,27 @@
-"""What the user sees: reports and hits on stdout, progress and warnings on stderr. Only this package uses Rich."""
+"""What the user sees: reports and hits on stdout, progress and warnings on stderr. Only this package uses Rich.
 
-from memcli.render.bench import announce, show_embed_benchmark, show_ingest_benchmark, show_quality
-from memcli.render.bench_dedup import show_dedup_benchmark
-from memcli.render.bench_scan import show_scan_benchmark, show_templated_benchmark
-from memcli.render.config import show_config
-from memcli.render.dedup import show_decision, show_dedup, show_explanation, show_pairs, show_question, show_undo
-from memcli.render.formats import show_formats
-from memcli.render.ingest import explain_rejected, show_ingest
-from memcli.render.metrics import metrics_text
-from memcli.render.model import show_model, show_model_changed, show_models, show_taken
-from memcli.render.progress import ConsoleProgress
-from memcli.render.reindex import show_reindex
-from memcli.render.rules import show_change, show_coverage, show_exported, show_rule, show_rules, show_trial, warn
-from memcli.render.search import show_answers
-from memcli.render.stats import show_batches, show_stats
-from memcli.render.terminal import print_error, print_json, safe, write
+A name is imported when it is asked for: a search need not wait for tables and progress bars.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from memcli.render.bench import announce, show_embed_benchmark, show_ingest_benchmark, show_quality
+    from memcli.render.bench_dedup import show_dedup_benchmark
+    from memcli.render.bench_scan import show_scan_benchmark, show_templated_benchmark
+    from memcli.render.config import show_config
+    from memcli.render.dedup import show_decision, show_dedup, show_explanation, show_pairs, show_question, show_undo
+    from memcli.render.formats import show_formats
+    from memcli.render.ingest import explain_rejected, show_ingest
+    from memcli.render.metrics import metrics_text
+    from memcli.render.model import show_model, show_model_changed, show_models, show_taken
+    from memcli.render.progress import ConsoleProgress
+    from memcli.render.reindex import show_reindex
+    from memcli.render.rules import show_change, show_coverage, show_exported, show_rule, show_rules, show_trial, warn
+    from memcli.render.search import show_answers
+    from memcli.render.stats import show_batches, show_stats
+    from memcli.render.terminal import print_error, print_json, safe, write
 
 __all__ = [
     "ConsoleProgress",
@@ -56,3 +63,28 @@ __all__ = [
     "warn",
     "write",
 ]
+
+_MODULES = {
+    "bench": ("announce", "show_embed_benchmark", "show_ingest_benchmark", "show_quality"),
+    "bench_dedup": ("show_dedup_benchmark",),
+    "bench_scan": ("show_scan_benchmark", "show_templated_benchmark"),
+    "config": ("show_config",),
+    "dedup": ("show_decision", "show_dedup", "show_explanation", "show_pairs", "show_question", "show_undo"),
+    "formats": ("show_formats",),
+    "ingest": ("explain_rejected", "show_ingest"),
+    "metrics": ("metrics_text",),
+    "model": ("show_model", "show_model_changed", "show_models", "show_taken"),
+    "progress": ("ConsoleProgress",),
+    "reindex": ("show_reindex",),
+    "rules": ("show_change", "show_coverage", "show_exported", "show_rule", "show_rules", "show_trial", "warn"),
+    "search": ("show_answers",),
+    "stats": ("show_batches", "show_stats"),
+    "terminal": ("print_error", "print_json", "safe", "write"),
+}
+_PLACES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever bears that name
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"memcli.render.{_PLACES[name]}"), name)

@@ -97,7 +97,11 @@ def _steps(
             ]
     for token, step in ((left, (1, 0)), (right, (0, 1))):
         if token and token.kind is WORD:
-            if token.key in EMPTY or (token.key in ("be", "-", "and") and _stopped(token.key, first, second, at, to)) or (at == to == 0 and _untold_subject(*((first, second) if step[0] else (second, first)))):
+            if (
+                token.key in EMPTY
+                or (token.key in ("be", "-", "and") and _stopped(token.key, first, second, at, to))
+                or (at == to == 0 and _untold_subject(*((first, second) if step[0] else (second, first))))
+            ):
                 steps.append((*step, 0))
             elif token.key in LIGHT and not token.case.isupper():
                 steps.append((*step, 1))
