@@ -222,6 +222,22 @@ def test_interrupted_while_a_command_is_imported_it_says_so(filled, module):
     assert "Traceback" not in done.err
 
 
+def test_an_interruption_that_a_library_makes_another_error_of_is_still_one(home, tea):
+    code = (
+        "import os, signal, memcli.cli, memcli.commands.ingest as command\n"
+        "def broken(*_):\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    except Exception:\n"
+        "        raise ImportError('initialization failed')\n"
+        "command.ingest = broken\n"
+        "memcli.cli.main()\n"
+    )
+    done = home.python(code, "ingest", tea)
+    assert done.code == 130
+    assert done.err.startswith("memcli: interrupted (SIGINT)")
+
+
 def test_interrupted_again_while_it_says_so_it_ends_without_a_trace(home):
     # What went wrong is printed with Rich, which is imported only then.
     done = home.python(IMPATIENT, "SIGINT", "rich", "ingest", "nowhere")
