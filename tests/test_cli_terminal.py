@@ -88,11 +88,6 @@ def test_on_a_terminal_quiet_shows_no_bar_and_json_stays_parseable(home, tea, fl
 
 # --- hostile text ----------------------------------------------------------------------------------------------------
 
-HOSTILE = (
-    "[bold]x[/bold] [/] [link=file:///etc/passwd]y[/link] \x1b[31mred\x1b]0;t\x07 \u202eolleh\u202c \x00 \x9b2J \r\b|"
-)
-
-
 @pytest.fixture
 def hostile(tmp_path):
     """Transcripts whose texts, ids, tags and file names try to be acted on."""
