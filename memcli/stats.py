@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from memcli import __version__
@@ -14,6 +17,7 @@ KEPT_TAGS = 50
 KEPT_RUNS = 10
 RECENT_BATCHES = 40
 SLOWEST = 5
+_PLACE = re.compile(r"^behind \d+ conversations: | at (?:column|byte) \d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +173,7 @@ def collect(store: Store, agent: str | None = None) -> Stats:
             tags=metrics.top_tags(store, agent, KEPT_TAGS),
             merges=metrics.merges_by_kind(store, agent),
             agents=[row for row in metrics.agent_rows(store) if agent in {None, row.agent}],
-            rejected=metrics.rejected_by_reason(store),
+            rejected=_placeless(metrics.rejected_by_reason(store)),
             stages=metrics.stage_seconds(store),
             batches=metrics.batch_count(store),
             runs=metrics.last_runs(store, KEPT_RUNS),
@@ -184,6 +188,14 @@ def collect_batches(store: Store) -> BatchStats:
     """The newest batches, in one state of the database."""
     with metrics.snapshot(store):
         return BatchStats(str(store.path), metrics.batch_count(store), metrics.recent_batches(store, RECENT_BATCHES))
+
+
+def _placeless(reasons: Mapping[str, int]) -> dict[str, int]:
+    """Reasons without the place in the line or file, which would make each line one of its own; most frequent first."""
+    found: Counter[str] = Counter()
+    for reason, count in reasons.items():
+        found[_PLACE.sub("", reason)] += count
+    return dict(sorted(found.items(), key=lambda each: (-each[1], each[0])))
 
 
 def _check_agent(agent: str, known: list[str]) -> None:

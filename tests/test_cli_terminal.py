@@ -88,11 +88,6 @@ def test_on_a_terminal_quiet_shows_no_bar_and_json_stays_parseable(home, tea, fl
 
 # --- hostile text ----------------------------------------------------------------------------------------------------
 
-HOSTILE = (
-    "[bold]x[/bold] [/] [link=file:///etc/passwd]y[/link] \x1b[31mred\x1b]0;t\x07 \u202eolleh\u202c \x00 \x9b2J \r\b|"
-)
-
-
 @pytest.fixture
 def hostile(tmp_path):
     """Transcripts whose texts, ids, tags and file names try to be acted on."""
@@ -220,6 +215,22 @@ def test_interrupted_while_a_command_is_imported_it_says_so(filled, module):
     assert done.code == 130
     assert done.err.startswith("memcli: interrupted (SIGINT)")
     assert "Traceback" not in done.err
+
+
+def test_an_interruption_that_a_library_makes_another_error_of_is_still_one(home, tea):
+    code = (
+        "import os, signal, memcli.cli, memcli.commands.ingest as command\n"
+        "def broken(*_):\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    except Exception:\n"
+        "        raise ImportError('initialization failed')\n"
+        "command.ingest = broken\n"
+        "memcli.cli.main()\n"
+    )
+    done = home.python(code, "ingest", tea)
+    assert done.code == 130
+    assert done.err.startswith("memcli: interrupted (SIGINT)")
 
 
 def test_interrupted_again_while_it_says_so_it_ends_without_a_trace(home):

@@ -6,9 +6,11 @@ import gzip
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import threading
+import zipfile
 
 import pytest
 from support_ingest import Quiet, environ, query, run, texts
@@ -202,6 +204,51 @@ def test_what_may_not_be_read_is_reported_and_the_rest_is_read(tmp_path):
     for name in ("a.jsonl", "b.jsonl.gz", "closed"):
         assert f"{folder / name}: Permission denied" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# --- archives that are refused ---------------------------------------------------------------------------------------
+
+
+def hostile(folder):
+    """Zips that are refused or hold no transcript, with what is said of each."""
+    link = zipfile.ZipInfo("conversations.json")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    for name, member, raw in (
+        ("bomb", "conversations.json", bytes(110 << 20)),
+        ("link", link, b"/etc/passwd"),
+        ("none", "photo.jpg", b"x"),
+        ("traversal", "../conversations.json", b"[]"),
+        ("unknown", "log.jsonl", b'{"speed": 3}\n' * 9),
+    ):
+        with zipfile.ZipFile(folder / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(member, raw)
+    whole = Made(folder / "whole", "chatgpt", "array", "").raw(0, 1)
+    with zipfile.ZipFile(folder / "torn.zip", "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("conversations.json", whole)
+    raw = (folder / "torn.zip").read_bytes()
+    (folder / "torn.zip").write_bytes(raw.replace(b"green", b"grass"))
+    return {
+        "bomb.zip": "refused: it would swell to 110 MiB, more than 200 times its size",
+        "link.zip": "refused: 'conversations.json' is a link",
+        "traversal.zip": "refused: the path '../conversations.json' leads out of the archive",
+        "unknown.zip/log.jsonl": "no known format; name it with --format",
+        "torn.zip": "conversations.json: damaged: Bad CRC-32 for file 'conversations.json'",
+        "none.zip": "no transcript in it: neither conversations.json nor *.jsonl",
+    }
+
+
+def test_of_hostile_and_empty_archives_is_said_once_what_is_wrong_and_nothing_is_unpacked(tmp_path, ingest):
+    (tmp_path / "in").mkdir()
+    expected = hostile(tmp_path / "in")
+    files = sorted((tmp_path / "in").rglob("*"))
+    report = ingest(*(tmp_path / "in").glob("*.zip"))
+    found = {path.removeprefix(f"{tmp_path}/in/"): why for path, why in report.files.failed}
+    assert found == expected
+    assert sorted((tmp_path / "in").rglob("*")) == files
+    # In a folder a zip need not be an export.
+    report = ingest(tmp_path / "in")
+    assert [os.path.basename(path) for path in report.files.unknown] == ["none.zip"]  # noqa: PTH119 - as elsewhere
+    assert "none.zip" not in {path for path, _ in report.files.failed}
 
 
 def test_every_kind_is_recognised(tmp_path):

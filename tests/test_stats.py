@@ -134,7 +134,17 @@ def test_agents_shares_add_up_to_the_whole(found):
 
 def test_rejected_lines_are_counted_by_reason(db, found):
     assert sum(found.rejected.values()) == len(rows(db, "rejected_lines")) == 1
-    assert set(found.rejected) == {row["reason"] for row in rows(db, "rejected_lines")}
+    ((reason,),) = ([reason] for reason in found.rejected)
+    assert rows(db, "rejected_lines")[0]["reason"] == f"{reason} at column 2"
+
+
+def test_reasons_that_differ_in_the_place_only_are_one(tmp_path):
+    file = write(tmp_path / "a.jsonl", flat("The ferry leaves from the west quay.", id="1"))
+    with file.open("ab") as out:
+        out.write(b'{"a" 1}\n{"abc" 1}\n7\n')
+    run(tmp_path / "memory.db", file)
+    with Store.open(tmp_path / "memory.db") as store:
+        assert collect(store).rejected == {"not JSON: Expecting ':' delimiter": 2, "a number, not an object": 1}
 
 
 def test_stages_are_those_of_all_batches(db, found):

@@ -53,21 +53,26 @@ app.add_typer(config_app, name="config")
 app.add_typer(bench_app, name="bench")
 
 
+_interruptions: list[InterruptedRunError] = []
+
+
 def run() -> NoReturn:
     """Run the command line and exit with the code that the README's table gives."""
     try:
         _on_interruption(_interrupt)
         _narrowed(sys.argv[1:])()
-    except MemcliError as error:
+    except Exception as error:  # noqa: BLE001 - the boundary: whatever is none of ours is a bug and is shown as one
+        # A library that was being imported may have made another error of the interruption.
+        ours = _interruptions[0] if _interruptions else error
         # Whoever is impatient now ends it at once: nothing is left to be kept.
         _on_interruption(signal.SIG_DFL)
+        if not isinstance(ours, MemcliError):
+            _report_bug(error)
+            sys.exit(1)
         from memcli import render  # noqa: PLC0415 - Rich takes 50 ms, which --help and completion need not wait for
 
-        render.print_error(error)
-        sys.exit(error.exit_code)
-    except Exception as error:  # noqa: BLE001 - the boundary: whatever else happens is a bug and is shown as one
-        _report_bug(error)
-        sys.exit(1)
+        render.print_error(ours)
+        sys.exit(ours.exit_code)
     finally:
         gc.freeze()  # else the interpreter looks for garbage among all modules at its end, for 60 ms
     sys.exit(0)
@@ -90,9 +95,11 @@ def _narrowed(words: Sequence[str]) -> typer.Typer:
 
 
 def _interrupt(number: int, _frame: object) -> NoReturn:
-    raise InterruptedRunError(
+    error = InterruptedRunError(
         f"interrupted ({signal.Signals(number).name}); what was committed is kept", "run it again to go on"
     )
+    _interruptions.append(error)
+    raise error
 
 
 def _report_bug(error: Exception) -> None:

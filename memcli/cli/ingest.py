@@ -118,5 +118,5 @@ def ingest(
     if report.rejected or report.files.failed:
         raise InputRejectedError(
             f"not taken: lines {report.rejected:,}, files {len(report.files.failed):,}",
-            "all else is done; the table rejected_lines keeps where and why",
+            "all else is done" + ("; the table rejected_lines keeps where and why" if report.rejected else ""),
         )

@@ -179,7 +179,8 @@ class Feed:
                         disk = _OnDisk(stream.fileno(), status.st_size) if status else None
                         yield from self._read(found, stream, status, disk)
             except (ArchiveError, UsageError) as error:
-                self.files.failed.append((found.path, error.message))
+                # What is wrong with a member of a zip begins with the member's own path.
+                self.files.failed.append((found.path, error.message.removeprefix(found.path).lstrip("/: ")))
             except OSError as error:
                 self.files.failed.append((found.path, error.strerror or str(error)))
             if self._left == 0:
@@ -192,7 +193,9 @@ class Feed:
         """Read the transcripts in a zip: each has a cursor, and the zip one that says that it was read to its end."""
         read = self.files.read
         disk: _OnDisk | None = None
+        is_empty = True
         for name, stream in zip_members(found.path):
+            is_empty = False
             member = Found(f"{found.path}/{name}", None)
             known = self._cursors.rewritten(member)
             if known and found.stat and (known.size, known.mtime_ns) == (found.stat.st_size, found.stat.st_mtime_ns):
@@ -202,6 +205,9 @@ class Feed:
             yield from self._read(member, stream, found.stat, disk)
             if self._left == 0:
                 return
+        if is_empty:
+            self._unfit(found, "no transcript in it: neither conversations.json nor *.jsonl")
+            return
         self.files.read = read + 1
         status, known = found.stat, self._cursors.rewritten(found)
         if status is not None:
@@ -308,12 +314,17 @@ class Feed:
 
     def _unknown(self, found: Found, head: bytes) -> None:
         """A file of no known format is reported; one without any complete line yet waits for the next run."""
-        if not found.named:
-            self.files.unknown.append(found.path)
-        elif found.stat is not None and not any(line.strip() for line in head.split(b"\n")[:-1]):
+        if found.named and found.stat is not None and not any(line.strip() for line in head.split(b"\n")[:-1]):
             self.files.read += 1
         else:
-            self.files.failed.append((found.path, "no known format; name it with --format"))
+            self._unfit(found, "no known format; name it with --format")
+
+    def _unfit(self, found: Found, why: str) -> None:
+        """Report a file that is no transcript; of those in a folder that need not be any only the number."""
+        if found.named:
+            self.files.failed.append((found.path, why))
+        else:
+            self.files.unknown.append(found.path)
 
     def _new_file_id(self) -> int:
         self._next_file_id += 1
