@@ -106,7 +106,7 @@ class Reading:
 
 
 # The same text is read once for its signature and again for each pair that it is judged in.
-@lru_cache(maxsize=1 << 13)
+@lru_cache(maxsize=1 << 10)
 def read(text: str) -> Reading:
     """Return the evidence in a text."""
     plain = prepared(text)
