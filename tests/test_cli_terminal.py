@@ -88,6 +88,7 @@ def test_on_a_terminal_quiet_shows_no_bar_and_json_stays_parseable(home, tea, fl
 
 # --- hostile text ----------------------------------------------------------------------------------------------------
 
+
 @pytest.fixture
 def hostile(tmp_path):
     """Transcripts whose texts, ids, tags and file names try to be acted on."""

@@ -181,8 +181,9 @@ def without_privileges():
     """A prefix under which even root may not read what its permissions forbid; None where there is no such thing."""
     if os.geteuid() != 0:
         return []
-    found = shutil.which("setpriv")
-    return [found, "--bounding-set=-dac_override,-dac_read_search"] if found else None
+    prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    works = shutil.which("setpriv") and subprocess.run([*prefix, "true"], check=False).returncode == 0
+    return prefix if works else None
 
 
 def test_what_may_not_be_read_is_reported_and_the_rest_is_read(tmp_path):
