@@ -74,7 +74,7 @@ def test_the_cache_counts_all_that_it_holds(databases):
 
 @pytest.mark.parametrize("after", [0, 5 * ROWS // 2])
 def test_pairs_among_stored_vectors_are_those_in_memory_however_little_is_cached(databases, after, monkeypatch):
-    monkeypatch.setattr("memcli.dedup.scan.HELD", 3000)
+    monkeypatch.setattr("memcli.dedup.scan.HELD", 6000)
     with Store.open(databases[0]) as store:
         everything = [segment for _, segment in Vectors(store, "model", 10**9, wiring.coding()).segments()]
         ids = np.concatenate([segment.memory_ids for segment in everything])
