@@ -9,6 +9,7 @@ from support_cli import Home
 from memcli.bench import scan as bench
 from memcli.bench import vectors as generated
 from memcli.bench.scan import Plan, bench_scan
+from memcli.errors import UsageError
 
 KEYS = {"benchmark", "versions", "machine", "timed", "vectors", "seed", "repeat", "n", "dim", "threads", "threshold",
         "seconds", "cpu_seconds", "times_faster", "pairs", "peak_rss_mb", "peers_peak_rss_mb", "samples",
@@ -58,26 +59,31 @@ def test_the_users_vectors_are_scaled_and_cut(home, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "options", "message"),
+    ("content", "dim", "message"),
     [
-        (None, (), "cannot read"),
-        (b"no numbers", (), "no .npy file"),
-        (np.zeros(4), (), "no matrix"),
-        (np.zeros((0, 4)), (), "no matrix"),
-        (np.array([["a", "b"]]), (), "no matrix"),
-        (np.full((2, 2), np.nan), (), "not finite"),
-        (np.zeros((2, 2)), ("--dim", "3"), "2 dimensions"),
+        (None, None, "cannot read"),
+        (b"no numbers", None, "no .npy file"),
+        (np.zeros(4), None, "no matrix"),
+        (np.zeros((0, 4)), None, "no matrix"),
+        (np.array([["a", "b"]]), None, "no matrix"),
+        (np.full((2, 2), np.nan), None, "not finite"),
+        (np.zeros((2, 2)), 3, "2 dimensions"),
     ],
 )
-def test_a_file_that_holds_no_vectors_is_said_to(home, tmp_path, content, options, message):
+def test_a_file_that_holds_no_vectors_is_said_to(tmp_path, content, dim, message):
     path = tmp_path / "mine.npy"
     if isinstance(content, bytes):
         path.write_bytes(content)
     elif content is not None:
         np.save(path, content)
-    done = home.run("bench", "scan", "--vectors", str(path), *options)
+    with pytest.raises(UsageError, match=message):
+        bench_scan(Plan(vectors=path, dim=dim), lambda _: None)
+
+
+def test_a_missing_file_is_an_error_of_use(home, tmp_path):
+    done = home.run("bench", "scan", "--vectors", str(tmp_path / "mine.npy"))
     assert (done.code, done.out) == (2, "")
-    assert message in done.err
+    assert "No such file" in done.err
 
 
 def test_without_semhash_its_column_is_left_out_with_a_note(monkeypatch):
@@ -125,5 +131,6 @@ def test_templated_lines_leave_at_most_five_review_rows_each(home):
 def test_templated_is_shown_as_a_table(home):
     done = home.run("bench", "scan", "--templated", "--n", "20", "--quiet", env={"COLUMNS": "80"})
     assert done.code == 0, done.err
-    assert "templated lines" in done.out
+    assert "kept pairs" in done.out
+    assert max(map(len, done.out.split("\n\n")[1].splitlines())) <= 80
     assert done.err == ""
