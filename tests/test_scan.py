@@ -43,18 +43,21 @@ def with_zeros(rng, count):
     return random_vectors(rng, count) * (rng.random(count) < 0.5)[:, None].astype(np.float32)
 
 
-KINDS = [random_vectors, clustered, duplicates, spread_on_a_line, with_zeros]
+def spikes(rng, count):
+    """All of a vector in one of its components, and next to nothing in the others: the worst case for codes."""
+    vectors = rng.normal(size=(count, DIM)) * 10.0 ** rng.integers(-40, -1, (count, DIM))
+    vectors[np.arange(count), rng.integers(0, 3, count)] = rng.choice([-1, 1], count)
+    return unit(vectors)
+
+
+KINDS = [random_vectors, clustered, duplicates, spread_on_a_line, with_zeros, spikes]
 
 
 def naive(queries, ids, vectors, threshold):
-    """Every pair, one by one, in float64."""
-    found = []
-    for query, left in enumerate(queries.astype(np.float64)):
-        for number, right in zip(ids, vectors.astype(np.float64), strict=True):
-            score = (left * right).sum()
-            if score >= threshold:
-                found.append((query, int(number), float(score)))
-    return sorted(found)
+    """Every pair, in float64."""
+    scores = (queries.astype(np.float64)[:, None] * vectors).sum(axis=2)
+    found = zip(*np.nonzero(scores >= threshold), strict=True)
+    return sorted((int(query), int(ids[row]), float(scores[query, row])) for query, row in found)
 
 
 def listed(pairs):

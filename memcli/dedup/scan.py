@@ -282,7 +282,7 @@ def _pairs(
 
     for task in _tasks(queries, blocks, threshold):
         waiting.append((task, start(task)))
-        if len(waiting) > 2 * _threads():
+        if len(waiting) > _threads():
             settle()
     while waiting:
         settle()

@@ -40,9 +40,7 @@ def _found(pairs: int, expected: int | None) -> str:
 
 def show_templated_benchmark(document: Mapping[str, Any]) -> None:
     """Print what ingesting templated lines took, for a tenth of them and all."""
-    table = figures_table(
-        "templated lines", "seconds", "in dedup", "peak RSS", "memories", "merged", "pairs kept", "pairs in all"
-    )
+    table = figures_table("lines", "seconds", "dedup", "peak RSS", "memories", "merged", "kept pairs", "all pairs")
     for run in document["runs"]:
         table.add_row(
             f"{run['lines']:,}",

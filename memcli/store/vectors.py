@@ -212,6 +212,7 @@ class Vectors:
         The join keeps the order of the list. An ORDER BY would first take all vectors through a sorter in memory.
         """
         coding = self._coding
+        # CROSS JOIN keeps to the order of the list. An ORDER BY would sort the rows, and hold all of them for that.
         codes = "s.codes, s.scales" if coding is not None else "NULL, NULL"
         rows = self._store.conn.execute(
             f"SELECT s.id, s.count, s.dim, s.memory_ids, s.vectors, {codes},"
@@ -325,7 +326,7 @@ def append_segments(
     parts = conn.execute(
         "SELECT s.id, s.count, s.dim, s.memory_ids, s.vectors, s.codes, s.scales,"
         " CASE WHEN s.gate_version = ? THEN s.keys END"
-        " FROM json_each(?) AS wanted JOIN segments AS s ON s.id = wanted.value ORDER BY wanted.key",
+        " FROM json_each(?) AS wanted CROSS JOIN segments AS s ON s.id = wanted.value",
         (coding.version, json.dumps(gone)),
     )
     old = (_segment(*part) for part in parts)
