@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 import pytest
 from support_cli import Home, Nursery, finish, wait_for
-from support_hub import COMMIT, Hub
+from support_hub import COMMIT, Hub, checksum
 from support_models import bag_model, layout, tokenizer, transformer
 
 NAME = "acme/small"
@@ -110,6 +110,21 @@ def test_a_download_that_breaks_off_is_code_8_installs_nothing_and_goes_on_with_
     assert home.run("model", "pull", NAME).code == 0
     assert hub.asked("GET", GRAPH) == [None, "bytes=700000-"]
     assert len(installed(home)) == 1
+
+
+def test_what_arrived_but_is_too_long_or_already_whole_does_no_harm(home, hub):
+    right = hub.repos[NAME][GRAPH]
+    partial = Path(home.env["HF_HOME"]) / "hub" / "models--acme--small" / "blobs" / f"{checksum(right)}.memcli"
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(bytes(len(right) + 1))
+    assert home.run("model", "pull", NAME).code == 0
+    assert hub.asked("GET", GRAPH) == [None]
+    shutil.rmtree(home.env["HF_HOME"])
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(right)
+    done = home.run("model", "pull", NAME)
+    assert done.code == 0, done.err
+    assert "was here already" in done.out
 
 
 def test_a_pull_that_is_interrupted_keeps_what_has_arrived(home, hub):
