@@ -95,10 +95,13 @@ class Vectors:
             yield segment
 
     def _read(self, segment_ids: Sequence[int]) -> Iterator[Segment]:
-        """Read segments in the order of `segment_ids`: one statement, one segment in memory at a time."""
+        """Read segments in the order of `segment_ids`: one statement, one segment in memory at a time.
+
+        The join keeps the order of the list. An ORDER BY would first take all vectors through a sorter in memory.
+        """
         rows = self._store.conn.execute(
             "SELECT s.id, s.count, s.dim, s.memory_ids, s.vectors FROM json_each(?) AS wanted"
-            " JOIN segments AS s ON s.id = wanted.value ORDER BY wanted.key",
+            " CROSS JOIN segments AS s ON s.id = wanted.value",
             (json.dumps(segment_ids),),
         )
         for segment_id, count, dim, raw_ids, raw_vectors in rows:
