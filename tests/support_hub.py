@@ -131,6 +131,9 @@ class _Handler(BaseHTTPRequestHandler):
         given, status = self.headers.get("Range"), 200
         if given is not None:
             first = int(given.removeprefix("bytes=").rstrip("-"))
+            if first >= len(content):
+                self._send(416, {"Content-Range": f"bytes */{len(content)}"})
+                return
             etag["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
             content, status = content[first:], 206
         if self.command == "GET" and file in self.hub.cut:

@@ -1,12 +1,14 @@
 """`memcli model pull` against a hub on loopback: what is fetched, resumed, checked, cached and refused."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 
+import onnx
 import pytest
 from support_cli import Home, Nursery, finish, wait_for
-from support_hub import COMMIT, Hub
+from support_hub import COMMIT, Hub, checksum
 from support_models import bag_model, layout, tokenizer, transformer
 
 NAME = "acme/small"
@@ -110,6 +112,21 @@ def test_a_download_that_breaks_off_is_code_8_installs_nothing_and_goes_on_with_
     assert len(installed(home)) == 1
 
 
+def test_what_arrived_but_is_too_long_or_already_whole_does_no_harm(home, hub):
+    right = hub.repos[NAME][GRAPH]
+    partial = Path(home.env["HF_HOME"]) / "hub" / "models--acme--small" / "blobs" / f"{checksum(right)}.memcli"
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(bytes(len(right) + 1))
+    assert home.run("model", "pull", NAME).code == 0
+    assert hub.asked("GET", GRAPH) == [None]
+    shutil.rmtree(home.env["HF_HOME"])
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(right)
+    done = home.run("model", "pull", NAME)
+    assert done.code == 0, done.err
+    assert "was here already" in done.out
+
+
 def test_a_pull_that_is_interrupted_keeps_what_has_arrived(home, hub):
     hub.cut, hub.stalls = {GRAPH: 900_000}, True
     process = home.start("model", "pull", NAME)
@@ -145,11 +162,13 @@ def test_content_that_is_not_what_its_checksum_says_is_code_8_and_is_fetched_ane
 def test_what_the_hub_does_not_have_or_give_is_said(home, hub):
     hub.repos["acme/torch"] = {"config.json": b"{}", "pytorch_model.bin": b"x"}
     hub.repos["acme/unsafe"] = hub.repos[NAME] | {"tokenizer.json": b"{}"}
-    hub.refused = {"acme/gated": 403}
+    hub.refused = {"acme/gated": 403, "acme/broken": 500, "acme/page": 200}
     for name, code, said in (
         ("acme/none", 2, "there is no model acme/none"),
         ("acme/gated", 2, "only for users with access"),
         ("acme/torch", 2, "there is no ONNX file at all"),
+        ("acme/broken", 7, "cannot be fetched"),
+        ("acme/page", 7, "does not answer as a hub does"),
         ("../../etc", 2, "no name of a model"),
         ("acme/unsafe", 8, "not a tokenizer"),
     ):
@@ -173,6 +192,22 @@ def test_a_named_file_is_taken_and_a_model2vec_model_too(home, hub):
         "config.json": json.dumps({"model_type": "model2vec", "hidden_dim": 16, "normalize": True}).encode(),
     }
     assert home.run("model", "pull", "acme/potion", "--json").json["dim"] == 16
+
+
+def test_weights_beside_the_graph_are_fetched_with_it(home, hub, tmp_path):
+    path = tmp_path / "model.onnx"
+    onnx.save_model(transformer(), path, save_as_external_data=True, location="model.onnx_data", size_threshold=64)
+    for each in (path, tmp_path / "model.onnx_data"):
+        hub.repos[NAME][f"onnx/{each.name}"] = each.read_bytes()
+    done = home.run("model", "pull", NAME, "--json")
+    assert done.code == 0, done.err
+    assert (home.data / "models" / done.json["model_id"] / "model.onnx_data").is_file()
+    del hub.repos[NAME]["onnx/model.onnx_data"]
+    shutil.rmtree(home.data)
+    missing = home.run("model", "pull", NAME)
+    assert missing.code == 8
+    assert "model.onnx_data" in missing.err
+    assert not installed(home)
 
 
 def test_no_word_of_it_to_anyone_but_the_endpoint(home, hub):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ _CONFIGS = frozenset(
 _RESUMED_BYTES = 1_000_000
 _CHUNK = 1 << 20
 _SHA256_DIGITS = 64
+_CHECKSUM = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _SECONDS = 30.0
 _AGAIN = "run it again: what has arrived is kept"
 
@@ -73,7 +75,7 @@ def look_up(name: str, graph: str | None) -> Wanted:
     """
     hub = _hub()
     with _named(name):
-        info = hub.HfApi().model_info(name, revision=_BRANCH, files_metadata=True, timeout=_SECONDS)
+        info = _info(hub, name)
         files = {each.rfilename: (each.size or 0, _checksum(each)) for each in info.siblings or ()}
         licence = getattr(info.card_data, "license", None) if info.card_data is not None else None
     listing = Listing(name, str(info.sha), licence if isinstance(licence, str) else None, files)
@@ -83,6 +85,17 @@ def look_up(name: str, graph: str | None) -> Wanted:
     wanted = [each for each in files if each in _CONFIGS or _is_module_setting(each)]
     wanted += [each for each in (tokenizer, chosen) if each in files and each not in wanted]
     return Wanted(listing, chosen, tuple(wanted))
+
+
+def _info(hub: Any, name: str) -> Any:  # noqa: ANN401 - huggingface_hub's ModelInfo
+    try:
+        return hub.HfApi().model_info(name, revision=_BRANCH, files_metadata=True, timeout=_SECONDS)
+    except hub.errors.HFValidationError:
+        raise
+    except (ValueError, TypeError, KeyError) as error:  # whatever a page that is no listing leads to
+        raise ProviderError(
+            f"{hub.constants.ENDPOINT} does not answer as a hub does: {_first_line(error)}", "see HF_ENDPOINT"
+        ) from error
 
 
 def fetch(wanted: Wanted, progress: Progress) -> Files:
@@ -178,7 +191,7 @@ def _resume(listing: Listing, name: str, progress: Progress) -> None:
     blobs = Path(hub.constants.HF_HUB_CACHE) / f"models--{listing.name.replace('/', '--')}" / "blobs"
     blob = blobs / checksum
     # Only where the cache would look for it; else hf_hub_download fetches the file in its own way.
-    if metadata.etag != checksum or not checksum.isalnum() or blob.is_file():
+    if metadata.etag != checksum or not _CHECKSUM.fullmatch(checksum) or blob.is_file():
         return
     headers = hub.utils.build_hf_headers()
     if urlsplit(metadata.location).netloc != urlsplit(url).netloc:
@@ -188,8 +201,8 @@ def _resume(listing: Listing, name: str, progress: Progress) -> None:
     with FileLock(f"{partial}.lock"), partial.open("ab") as out:
         arrived = out.tell()
         if arrived > size:
-            out.truncate(arrived := 0)
-        progress.advance(arrived, 0)
+            _empty(out)
+        progress.advance(out.tell(), 0)
         with _complete(f"{listing.name}: {name}", out, size):
             _stream(metadata.location, headers, out, progress)
         out.flush()
@@ -208,16 +221,22 @@ def _stream(url: str, headers: dict[str, str], out: BinaryIO, progress: Progress
     with _hub().get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=_SECONDS) as response:
         _hub().utils.hf_raise_for_status(response)
         if arrived and response.status_code != HTTPStatus.PARTIAL_CONTENT:
-            out.truncate(0)
+            _empty(out)
         for chunk in response.iter_raw():
             out.write(chunk)
             progress.advance(len(chunk), 0)
+
+
+def _empty(out: BinaryIO) -> None:
+    out.seek(0)
+    out.truncate()
 
 
 @contextmanager
 def _complete(what: str, out: BinaryIO, size: int) -> Iterator[None]:
     """Raise DamagedError when a download that had begun breaks off; `out` keeps what has arrived."""
     reason: Exception | None = None
+    before = out.tell()
     try:
         yield
     except MemcliError:
@@ -227,7 +246,7 @@ def _complete(what: str, out: BinaryIO, size: int) -> Iterator[None]:
             raise
         reason = error
     arrived = out.tell()
-    if not arrived and reason is not None:
+    if arrived < size and arrived == before and reason is not None:
         raise reason
     if arrived < size:
         raise DamagedError(f"{what}: the download broke off after {arrived:,} of {size:,} bytes", _AGAIN) from reason
@@ -235,7 +254,7 @@ def _complete(what: str, out: BinaryIO, size: int) -> Iterator[None]:
 
 def _verify(path: Path, checksum: str, what: str) -> None:
     """Raise DamagedError when the file's content is not that of its SHA-256 or git object id."""
-    if not checksum.isalnum():
+    if not _CHECKSUM.fullmatch(checksum):
         return
     digest = hashlib.sha256() if len(checksum) == _SHA256_DIGITS else hashlib.sha1(usedforsecurity=False)
     if len(checksum) != _SHA256_DIGITS:

@@ -127,11 +127,7 @@ def install(
     if graph_name not in GRAPHS:
         name = f"{name}:{PurePosixPath(graph_name).stem}"
     facts = read_graph(files[graph_name])
-    sources = {MODEL_FILE: graph_name} | data_files_of(files[graph_name], facts, graph_name, files)
-    beside = (PurePosixPath(graph_name).parent / TOKENIZER_FILE).as_posix()
-    if TOKENIZER_FILE not in files and beside not in files:
-        raise DamagedError(f"{name} has no {TOKENIZER_FILE}", "memcli needs that file; take another model")
-    sources[TOKENIZER_FILE] = TOKENIZER_FILE if TOKENIZER_FILE in files else beside
+    sources = _sources(name, files, graph_name, facts)
     with drafts(None if dry_run else store_dir) as draft:
         for target, source in sources.items():
             copy_file(files[source], draft / target)
@@ -159,6 +155,16 @@ def install(
         if not dry_run:
             move_folder(draft, final)
     return Installed(replace(loaded, folder=final), is_new, tuple(notes))
+
+
+def _sources(name: str, files: Files, graph_name: str, facts: GraphFacts) -> dict[str, str]:
+    """What the model's folder will hold, as {name there: name in `files`}, but for the card."""
+    beside = (PurePosixPath(graph_name).parent / TOKENIZER_FILE).as_posix()
+    if TOKENIZER_FILE not in files and beside not in files:
+        raise DamagedError(f"{name} has no {TOKENIZER_FILE}", "memcli needs that file; take another model")
+    tokenizer = TOKENIZER_FILE if TOKENIZER_FILE in files else beside
+    data = data_files_of(files[graph_name], facts, graph_name, files)
+    return {MODEL_FILE: graph_name, TOKENIZER_FILE: tokenizer, **data}
 
 
 def _write_card(
