@@ -21,6 +21,9 @@ from support_ingest import (
     write,
 )
 
+from memcli.dedup.gates import GATES
+from memcli.embed.models import default_model
+
 DEPLOY = "The deploy window is on Tuesday morning."
 DEPLOYS = "The deploy windows are on Tuesday morning."
 DEPLOY_BANG = "The deploy window is on Tuesday morning!"
@@ -159,9 +162,9 @@ def test_near_duplicates_merge_into_the_earliest_and_keep_their_words(db, file, 
     rows = query(db, "SELECT winner_content, loser_content, kind, ended_at FROM merge_log ORDER BY merge_id")
     assert rows == [(DEPLOY, DEPLOYS, "near", None), (DEPLOY, DEPLOY_BANG, "near", None)]
     gates, cosine, threshold = query(db, "SELECT gates_passed, cosine, threshold FROM merges")[0]
-    assert set(json.loads(gates)) == {"numbers", "identifiers", "negation", "overlap", "order"}
+    assert set(json.loads(gates)) == set(GATES)
     assert 0.94 < cosine < 0.95
-    assert threshold == 0.9
+    assert threshold == default_model().near_threshold
 
 
 @pytest.mark.parametrize(

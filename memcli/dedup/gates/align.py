@@ -36,6 +36,8 @@ _LONGEST_ACRONYM = 5
 _LONG_NAME = 8
 _LONG_START = 6
 _STAND_FOR = {"->": ("to",), "+": ("and",), "/": ("and", "or"), "instead-of": ("over",)}
+# What a stop may stand for.
+_STOPPED = frozenset(("be", "-", "and"))
 _VOWELS = frozenset("aeiou")
 
 
@@ -86,7 +88,7 @@ def _steps(
     left = first[at] if at < len(first) else None
     right = second[to] if to < len(second) else None
     if left and right:
-        if alike(left, right, context) and _both_fit(first, second, at, to):
+        if (alike(left, right, context) and _both_fit(first, second, at, to)) or _agreeing(first, second, at, to):
             steps.append((1, 1, 0))
         if left.kind is right.kind is WORD and left.key != right.key:
             steps += [
@@ -97,11 +99,9 @@ def _steps(
             ]
     for token, step in ((left, (1, 0)), (right, (0, 1))):
         if token and token.kind is WORD:
-            if (
-                token.key in EMPTY
-                or (token.key in ("be", "-", "and") and _stopped(token.key, first, second, at, to))
-                or (at == to == 0 and _untold_subject(*((first, second) if step[0] else (second, first))))
-            ):
+            stopped = token.key in _STOPPED and _stopped(token.key, first, second, at, to)
+            untold = at == to == 0 and _untold_subject(*((first, second) if step[0] else (second, first)))
+            if token.key in EMPTY or stopped or untold:
                 steps.append((*step, 0))
             elif token.key in LIGHT and not token.case.isupper():
                 steps.append((*step, 1))
@@ -129,6 +129,14 @@ def _both_fit(first: Sequence[Token], second: Sequence[Token], at: int, to: int)
         return True
     following = first[at + 1 : at + 2]
     return not following or bool(first[at].stop) or following[0].kind is NUMBER or following[0].key in FOLLOWING
+
+
+def _agreeing(first: Sequence[Token], second: Sequence[Token], at: int, to: int) -> bool:
+    """Whether a subject changes its number along with its verb: "the window is", "the windows are"."""
+    if any(len(tokens) <= place + 1 or tokens[place + 1].key != "be" for tokens, place in ((first, at), (second, to))):
+        return False
+    forms = [set(readings(token.key)) if token.case in ("", START) else set() for token in (first[at], second[to])]
+    return any((lemma, "ns") in other for one, other in (forms, forms[::-1]) for lemma, form in one if form == "n")
 
 
 def alike(left: Token, right: Token, context: Context) -> bool:
