@@ -107,7 +107,8 @@ def model_of(store: Store, environ: Mapping[str, str], wanted: str | None = None
     """
     model_id, folder = store.meta("model_id"), models_dir(environ)
     if model_id is None:
-        return chosen_model(folder) if wanted is None else resolve(wanted, folder)
+        chosen = chosen_model(folder) if wanted is None else resolve(wanted, folder)
+        return find_model(chosen.model_id, folder) or chosen
     if wanted is not None and (other := resolve(wanted, folder)).model_id != model_id:
         raise MismatchError(
             f"{store.path} was made with the embedding model {model_id}, not with {other.name} ({other.model_id})",

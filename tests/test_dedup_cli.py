@@ -13,9 +13,10 @@ from support_cli import UNSAFE, Home, Nursery, finish, holds_lock, some_chat, wa
 from support_dedup import content
 from support_ingest import assert_sound, logical
 
-WINDOW = "The deploy window is on Tuesday morning."
-NOT = "The deploy window is not on Tuesday morning."
-CHAT = [WINDOW, "The deploy windows are on Tuesday morning.", NOT, "We merged PR #260.", "We merged PR #480.", WINDOW]
+WINDOW = "The deploy window is closed for 5% of users."
+NOT = "The deploy window is not closed for 5% of users."
+SPELLED = "The deploy window is closed for five percent of users."
+CHAT = [WINDOW, SPELLED, NOT, "We merged PR #260.", "We merged PR #480.", WINDOW]
 STRICT = {"MEMCLI_NEAR_THRESHOLD": "1"}
 SMALL = {"MEMCLI_BATCH_SIZE": "16"}
 

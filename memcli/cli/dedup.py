@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -58,6 +59,10 @@ def dedup(
     ] = None,
     undo: Annotated[int | None, typer.Option(metavar="RUN_ID", help="Undo the merges of a run.")] = None,
     undo_merge: Annotated[int | None, typer.Option("--undo-merge", metavar="ID", help="Undo one merge.")] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(metavar="PAIRS.jsonl", help="Choose the model's threshold by labelled pairs; see bench dedup."),
+    ] = None,
     max_memory: MaxMemoryOption = None,
     wait: Annotated[float | None, typer.Option(metavar="SECONDS", help="Wait for another run to end [0].")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do it on a copy that is deleted; same report.")] = False,
@@ -71,13 +76,14 @@ def dedup(
 
     Example: memcli dedup --dry-run
     """
-    asked = {
+    asked: dict[str, Any] = {
         "--review": review or None,
         "--accept": accept,
         "--reject": reject,
         "--explain": explain,
         "--undo": undo,
         "--undo-merge": undo_merge,
+        "--calibrate": calibrate,
     }
     action = _one_of(asked)
     merging: dict[str, Any] = {
@@ -99,6 +105,8 @@ def dedup(
             "dry_run": dry_run,
         }
         _run(settings, request, as_json=as_json, quiet=quiet, verbose=verbose)
+    elif calibrate is not None:
+        _calibrate(settings, calibrate, as_json=as_json, dry_run=dry_run)
     elif action == "--review":
         _review(settings, as_json=as_json, dry_run=dry_run)
     else:
@@ -159,6 +167,17 @@ def _act(settings: Config, action: str, number: int, *, as_json: bool, dry_run: 
         render.print_json(report.to_json())
     else:
         show(report)
+
+
+def _calibrate(settings: Config, pairs: Path, *, as_json: bool, dry_run: bool) -> None:
+    from memcli import render  # noqa: PLC0415 - keeps --help fast
+    from memcli.commands import dedup as command  # noqa: PLC0415 - as above: numpy
+
+    report = command.calibrate(settings, pairs, os.environ, dry_run=dry_run)
+    if as_json:
+        render.print_json(report.to_json())
+    else:
+        render.show_calibration(report)
 
 
 def _review(settings: Config, *, as_json: bool, dry_run: bool) -> None:

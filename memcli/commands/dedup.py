@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from memcli import wiring
+from memcli.bench.dedup import Calibration, read_pairs
+from memcli.bench.dedup import calibrate as find_threshold
 from memcli.commands.database import writable_database
 from memcli.config import Config
 from memcli.dedup.gates import GATE_VERSION
-from memcli.embed.installed import resolve
-from memcli.embed.models import ModelFiles
+from memcli.embed.installed import chosen_model, resolve
+from memcli.embed.models import ModelFiles, find_model, keep_model, write_calibration
 from memcli.errors import NoDatabaseError, UsageError
 from memcli.maintain import review as review_case
 from memcli.maintain.dedup import Dedup, Options
@@ -64,6 +67,42 @@ def dedup(config: Config, request: Request, progress: Progress, environ: Mapping
         report = Dedup(store, vectors, files.model_id, options, progress, second).run()
     report.db, report.dry_run = str(config.db), request.dry_run
     return report
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """A calibration of a model; `path` is where it was written, None for a dry run."""
+
+    model: str
+    before: float
+    found: Calibration
+    path: Path | None
+
+    def to_json(self) -> dict[str, object]:
+        """The calibration as one JSON document."""
+        document = {"model": self.model, "path": None if self.path is None else str(self.path), "before": self.before}
+        return document | self.found.to_json()
+
+
+def calibrate(config: Config, pairs: Path, environ: Mapping[str, str], *, dry_run: bool) -> Calibrated:
+    """Choose the near threshold of the database's model (without one, of the model of new databases) by labelled pairs.
+
+    It is kept with the copy of the model in the data folder, so every database with this model follows it.
+
+    Raises:
+        UsageError: the pairs cannot be read, or the data folder cannot be written.
+    """
+    labelled = read_pairs(pairs)
+    folder = wiring.models_dir(environ)
+    if config.db.exists():
+        with Store.open(config.db) as store:
+            files = wiring.model_of(store, environ)
+    else:
+        chosen = chosen_model(folder)
+        files = find_model(chosen.model_id, folder) or chosen
+    found = find_threshold(labelled, wiring.LazyEmbedder(files, config.embed_batch_size))
+    path = None if dry_run else write_calibration(keep_model(files, folder), found.to_json())
+    return Calibrated(files.name, files.near_threshold, found, path)
 
 
 def review(config: Config) -> list[Pair]:

@@ -3,7 +3,15 @@
 from memcli.render.bench import announce, show_ingest_benchmark
 from memcli.render.bench_dedup import show_dedup_benchmark
 from memcli.render.config import show_config
-from memcli.render.dedup import show_decision, show_dedup, show_explanation, show_pairs, show_question, show_undo
+from memcli.render.dedup import (
+    show_calibration,
+    show_decision,
+    show_dedup,
+    show_explanation,
+    show_pairs,
+    show_question,
+    show_undo,
+)
 from memcli.render.formats import show_formats
 from memcli.render.ingest import explain_rejected, show_ingest
 from memcli.render.metrics import metrics_text
@@ -25,6 +33,7 @@ __all__ = [
     "safe",
     "show_answers",
     "show_batches",
+    "show_calibration",
     "show_change",
     "show_config",
     "show_coverage",
