@@ -261,9 +261,9 @@ def copied(source, folder, nursery):
 def moments(passed):
     """Before and after every statement would be too many: some of each, and the commits."""
     count = len(passed["before"])
-    numbers = sorted({1 + share * (count - 1) // 5 for share in range(6)})
+    numbers = sorted({1 + share * (count - 1) // 3 for share in range(4)})
     commits = [number for number, sql in enumerate(passed["before"], 1) if sql == "COMMIT"]
-    chosen = sorted({*numbers, commits[0], commits[len(commits) // 2], commits[-1]})
+    chosen = sorted({*numbers, commits[len(commits) // 2], commits[-1]})
     yield from (f"KILL:{side}:{number}" for side in ("before", "after") for number in chosen)
     yield f"KILL:commit:{1 + len(commits) // 2}:6000"
 
@@ -323,3 +323,31 @@ def test_undoing_gives_back_a_database_to_the_last_row(nursery, large, tmp_path)
     assert nursery.run(home, "dedup", "--undo", "2").code == 0
     after = logical(home.db)
     assert [name for name in before if after[name] != before[name]] == []
+
+
+# --- calibration -----------------------------------------------------------------------------------------------------
+
+
+def test_a_calibration_is_kept_beside_the_model_and_decides_from_then_on(tmp_path):
+    home = Home(tmp_path / "home")
+    near = {"id": "1-a", "a": WINDOW, "b": SPELLED, "label": "duplicate", "kind": "figures"}
+    apart = {"id": "1-b", "a": WINDOW, "b": NOT, "label": "distinct", "kind": "negation"}
+    pairs = write_jsonl(tmp_path / "pairs.jsonl", [near, apart])
+    tried = home.run("dedup", "--calibrate", pairs, "--dry-run", "--json").json
+    assert tried["path"] is None
+    assert (tried["precision"], tried["recall"], tried["pairs"]) == (1.0, 1.0, 2)
+    assert not home.data.exists()
+    assert home.run("dedup", "--calibrate", pairs).code == 0
+    lines = [{"role": "user", "content": text, "session_id": f"s{n}"} for n, text in enumerate((WINDOW, SPELLED))]
+    assert home.run("ingest", write_jsonl(tmp_path / "chat.jsonl", lines), "--extract", "verbatim").code == 0
+    assert home.rows("SELECT kind, threshold FROM merge_log") == [("near", tried["threshold"])]
+    assert home.run("dedup", "--json").json["threshold"] == tried["threshold"] != tried["before"]
+
+
+@pytest.mark.parametrize("text", ["", "no json\n", '{"id": "1"}\n', "[]\n"])
+def test_pairs_that_cannot_be_read_are_refused(home, tmp_path, text):
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(text, encoding="utf-8")
+    done = home.run("dedup", "--calibrate", pairs)
+    assert (done.code, done.out) == (2, "")
+    assert str(pairs) in done.err

@@ -172,7 +172,7 @@ def show_explanation(found: Explanation) -> None:
         if "cosine" in reasons:
             reasons = {name: reasons[name] for name in ("decided", "cosine") if name in reasons}
         why = [f"{name}: {one_line(what)}" for name, what in reasons.items()]
-        for line in why or ["nothing is against it: memcli dedup would merge them, or has found an earlier winner"]:
+        for line in why or [f"nothing is against it: memcli dedup --rethreshold {found.threshold:g} judges it again"]:
             blocks.append(Padding(Text(line), (0, 0, 0, 6)))
     show(blocks)
 
