@@ -149,7 +149,7 @@ def test_pairs_are_decided_one_by_one_on_a_terminal(home):
 def test_what_differs_is_marked_on_a_terminal(home):
     assert home.run("dedup", "--threshold", "0.8").code == 0
     shown = home.on_terminal("dedup", "--explain", "1").out
-    assert "\x1b[1;4mnot" in shown
+    assert "\x1b[1;4m not" in shown
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------

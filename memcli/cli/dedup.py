@@ -94,9 +94,10 @@ def dedup(
         "--across-agents": across_agents or None,
     }
     _refuse_together(action, merging, agent=agent, across_agents=across_agents, review=review)
-    settings, _ = load_settings(config, {"db": db, "agent": agent, "max_memory": max_memory, "wait": wait})
+    settings, _ = load_settings(config, {"db": db, "max_memory": max_memory, "wait": wait})
     if action is None:
         request = {
+            "agent": agent,
             "threshold": threshold if rethreshold is None else rethreshold,
             "across_types": across_types,
             "across_agents": across_agents,
@@ -108,7 +109,7 @@ def dedup(
     elif calibrate is not None:
         _calibrate(settings, calibrate, as_json=as_json, dry_run=dry_run)
     elif action == "--review":
-        _review(settings, as_json=as_json, dry_run=dry_run)
+        _review(settings, agent, as_json=as_json, dry_run=dry_run)
     else:
         _act(settings, action, int(asked[action] or 0), as_json=as_json, dry_run=dry_run)
 
@@ -161,7 +162,7 @@ def _act(settings: Config, action: str, number: int, *, as_json: bool, dry_run: 
         report, show = command.reject(settings, number, dry_run=dry_run), render.show_decision
     else:
         run_id, merge_id = (number, None) if action == "--undo" else (None, number)
-        report = command.undo(settings, os.environ, run_id=run_id, merge_id=merge_id, dry_run=dry_run)
+        report = command.undo(settings, run_id=run_id, merge_id=merge_id, dry_run=dry_run)
         show = render.show_undo
     if as_json:
         render.print_json(report.to_json())
@@ -180,20 +181,20 @@ def _calibrate(settings: Config, pairs: Path, *, as_json: bool, dry_run: bool) -
         render.show_calibration(report)
 
 
-def _review(settings: Config, *, as_json: bool, dry_run: bool) -> None:
+def _review(settings: Config, agent: str | None, *, as_json: bool, dry_run: bool) -> None:
     from memcli import render  # noqa: PLC0415 - keeps --help fast
     from memcli.commands import dedup as command  # noqa: PLC0415 - as above: numpy
 
-    pairs = command.review(settings)
+    pairs = command.review(settings, agent)
     if as_json:
         render.print_json([pair.to_json() for pair in pairs])
     elif pairs and sys.stdin.isatty() and sys.stdout.isatty():
-        _ask(settings, pairs, dry_run=dry_run)
+        _ask(settings, agent, pairs, dry_run=dry_run)
     else:
         render.show_pairs(pairs)
 
 
-def _ask(settings: Config, pairs: list[Pair], *, dry_run: bool) -> None:
+def _ask(settings: Config, agent: str | None, pairs: list[Pair], *, dry_run: bool) -> None:
     """Go through the pairs; each decision is written at once, and what it settles is not asked any more."""
     from memcli import render  # noqa: PLC0415 - keeps --help fast
     from memcli.commands import dedup as command  # noqa: PLC0415 - as above: numpy
@@ -210,7 +211,7 @@ def _ask(settings: Config, pairs: list[Pair], *, dry_run: bool) -> None:
         elif answer == "r":
             render.show_decision(command.reject(settings, pair.id, dry_run=dry_run))
         if answer != "s":
-            pairs = command.review(settings)
+            pairs = command.review(settings, agent)
 
 
 def _answer() -> str:

@@ -38,6 +38,7 @@ COMMAND = "dedup"
 class Request:
     """What the user asked of one dedup, beside the configuration."""
 
+    agent: str | None = None
     threshold: float | None = None
     across_types: bool = False
     across_agents: bool = False
@@ -54,12 +55,12 @@ def dedup(config: Config, request: Request, progress: Progress, environ: Mapping
         UsageError: there is no such agent, or no such model to verify with.
     """
     with _writing(config, dry_run=request.dry_run) as store:
-        _check_agent(store, config.agent)
+        _check_agent(store, request.agent)
         files = wiring.model_of(store, environ)
         options = Options(
             _threshold(config, files) if request.threshold is None else request.threshold,
             config.batch_size,
-            Scope(config.agent, request.across_types, request.across_agents),
+            Scope(request.agent, request.across_types, request.across_agents),
             request.rethreshold,
         )
         vectors = Vectors(store, files.model_id, config.max_memory, wiring.coding())
@@ -105,11 +106,11 @@ def calibrate(config: Config, pairs: Path, environ: Mapping[str, str], *, dry_ru
     return Calibrated(files.name, files.near_threshold, found, path)
 
 
-def review(config: Config) -> list[Pair]:
-    """The pairs whose evidence failed and that the user has not decided, strongest first."""
+def review(config: Config, agent: str | None) -> list[Pair]:
+    """The pairs, of an agent or of all, whose evidence failed and that the user has not decided, strongest first."""
     with Store.open(config.db) as store:
-        _check_agent(store, config.agent)
-        return open_pairs(store, config.agent)
+        _check_agent(store, agent)
+        return open_pairs(store, agent)
 
 
 def accept(config: Config, review_id: int, environ: Mapping[str, str], *, dry_run: bool) -> review_case.Decision:
@@ -139,12 +140,10 @@ def explain(config: Config, memory_id: int, environ: Mapping[str, str]) -> Expla
         return explain_memory(store, vectors, _threshold(config, files), memory_id)
 
 
-def undo(
-    config: Config, environ: Mapping[str, str], *, run_id: int | None, merge_id: int | None, dry_run: bool
-) -> UndoReport:
+def undo(config: Config, *, run_id: int | None, merge_id: int | None, dry_run: bool) -> UndoReport:
     """Undo the merges of a run, or a single one."""
     with _writing(config, dry_run=dry_run) as store:
-        vectors = Vectors(store, wiring.model_of(store, environ).model_id, config.max_memory, wiring.coding())
+        vectors = Vectors(store, str(store.meta("model_id")), config.max_memory, wiring.coding())
         if merge_id is not None:
             report = undo_merge(store, vectors, merge_id)
         else:
