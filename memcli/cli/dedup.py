@@ -178,7 +178,7 @@ def _calibrate(settings: Config, pairs: Path, *, as_json: bool, dry_run: bool) -
     if as_json:
         render.print_json(report.to_json())
     else:
-        render.show_calibration(report)
+        render.show_calibration(report.found, report.model, report.before, report.path)
 
 
 def _review(settings: Config, agent: str | None, *, as_json: bool, dry_run: bool) -> None:
