@@ -4,10 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MEMCLI ?= $(BIN)/memcli
 READY := $(VENV)/.ready
+LEXICON ?= ../shared/lexicon
 TEACHER ?= ../shared/models/all-MiniLM-L6-v2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture lint fix bench readme wheel model clean
+.PHONY: help setup demo test torture lint fix bench readme wheel model calibrate lexicon clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +55,12 @@ wheel: setup ## build the wheel into dist/
 
 model: setup ## rebuild the default embedding model from TEACHER=folder
 	$(BIN)/python -m memcli.embed.distill $(TEACHER) memcli/embed/default
+
+calibrate: setup ## choose the near threshold of the default embedding model
+	$(BIN)/python -m memcli.bench.calibrate fixtures/dedup_pairs.jsonl memcli/embed/default
+
+lexicon: setup ## rebuild the lexicon of dedup from LEXICON=folder and TEACHER=folder
+	$(BIN)/python -m memcli.dedup.make_lexicon $(LEXICON) $(TEACHER) memcli/dedup/lexicon.tsv.gz
 
 clean: ## remove everything that was made
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,13 +1,15 @@
 """The first gates: what is evidence that two similar texts do not say the same, and what is mere formatting."""
 
-import json
 from pathlib import Path
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from memcli.bench.dedup import evaluate, read_pairs
 from memcli.dedup.gates import GATE_VERSION, GATES, judge, merge_key, signature
+from memcli.embed.models import default_model
+from memcli.embed.onnx import OnnxEmbedder
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -224,9 +226,9 @@ def test_a_difference_is_told_in_a_few_words():
     assert judge("Wait 5 ms", "Wait 5 s", 0.9, 0.9).differences == {"numbers": "5 ms | 5 s"}
     assert judge("He has a cat", "He has a dog", 0.9, 0.9).differences == {"overlap": "cat | dog"}
     assert judge("Ann met Bob", "Bob met Ann", 0.9, 0.9).differences == {"order": "ann | bob"}
-    assert judge("For US staff", "For us staff", 0.9, 0.9).differences == {"overlap": "US | us"}
-    assert judge('Set "the tags"', "Set the tag", 0.9, 0.9).differences["overlap"] == "the tags | -"
-    assert judge('Set "tags" up', 'Set "tag" up', 0.9, 0.9).differences == {"overlap": "tags | tag"}
+    assert judge("For US staff", "For us staff", 0.9, 0.9).differences == {"names": "US | -", "overlap": "US | us"}
+    assert judge('Set "the tags"', "Set the tag", 0.9, 0.9).differences["quotation"] == "the tags | -"
+    assert judge('Set "tags" up', 'Set "tag" up', 0.9, 0.9).differences["quotation"] == "tags | tag"
     negated = judge("It works", "It doesn't work", 0.9, 0.9).differences["negation"]
     assert negated == "0 negations, 0 questions | 1 negations, 0 questions"
     long = judge("alpha " * 400, "beta " * 400, 0.9, 0.9).differences["overlap"]
@@ -299,10 +301,11 @@ def test_every_gate_either_passes_or_fails_with_its_difference_in_a_fixed_order(
 
 
 @given(any_text, any_text)
-def test_signatures_are_equal_exactly_when_the_first_three_gates_pass(a, b):
-    equal = not {"numbers", "identifiers", "negation"} & set(judge(a, b, 0.97, 0.9).failed)
-    assert (signature(a) == signature(b)) is equal
-    assert (hash(signature(a)) == hash(signature(b))) or not equal
+def test_what_passes_has_one_signature_and_one_merge_key(a, b):
+    if not judge(a, b, 1.0, 0.9).failed:
+        assert signature(a) == signature(b)
+        assert hash(signature(a)) == hash(signature(b))
+        assert merge_key(a) == merge_key(b)
 
 
 @given(any_text, st.floats(0, 1))
@@ -344,22 +347,9 @@ def test_the_gates_with_the_shipped_model_and_threshold_merge_nothing_falsely():
     path = SHARED / "data" / "eval" / "dedup-dev.jsonl"
     if not path.is_file():
         pytest.skip("the labelled pairs are not here")
-    from memcli.embed.models import default_model
-    from memcli.embed.onnx import OnnxEmbedder
-
-    files = default_model()
-    pairs = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    vectors = OnnxEmbedder(files).embed([pair[side] for pair in pairs for side in "ab"]).astype(float)
-    cosines = (vectors[::2] * vectors[1::2]).sum(axis=1)
-    found, false = 0, []
-    for pair, cosine in zip(pairs, cosines, strict=True):
-        near = cosine >= files.near_threshold
-        near = near and not judge(pair["a"], pair["b"], cosine, files.near_threshold).failed
-        if near and pair["label"] == "distinct":
-            false.append(pair)
-        found += near and pair["label"] == "duplicate"
-    assert false == []
-    assert found / sum(pair["label"] == "duplicate" for pair in pairs) > 0.3
+    scores = evaluate(read_pairs(path), OnnxEmbedder(default_model()), default_model().near_threshold).scores
+    assert scores.precision >= 0.98
+    assert scores.recall >= 0.65
 
 
 WORDS = st.sampled_from("I the user likes like Likes not 3 3, tea Tea and also a my coffee. of PR #260 `x`".split())

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DUPLICATE, DISTINCT = "duplicate", "distinct"
 WANTED_PRECISION = 0.98
+SPARED_RECALL = 0.02
 
 _FIELDS = ("id", "a", "b", "label", "kind")
 _AGENT = "bench"
@@ -83,7 +84,7 @@ class Evaluation:
     baselines: dict[str, tuple[float, Scores]]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the document of `memcli bench dedup --json`."""
+        """Return the scores, the false merges, the kinds and the baselines."""
         return {
             "threshold": self.threshold,
             "gate_version": GATE_VERSION,
@@ -97,6 +98,21 @@ class Evaluation:
                 name: {"threshold": round(at, 4), **each.to_json()} for name, (at, each) in self.baselines.items()
             },
         }
+
+
+@dataclass(frozen=True, slots=True)
+class DedupBenchmark:
+    """An evaluation and what was evaluated: the file of pairs and the model."""
+
+    pairs: str
+    model: str
+    model_id: str
+    evaluation: Evaluation
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document of `memcli bench dedup --json`."""
+        model = {"name": self.model, "model_id": self.model_id}
+        return {"pairs_file": self.pairs, "model": model, **self.evaluation.to_json()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +185,8 @@ def evaluate(pairs: Sequence[LabelledPair], embedder: Embedder, threshold: float
 def calibrate(pairs: Sequence[LabelledPair], embedder: Embedder) -> Calibration:
     """Choose the near threshold of a model, in steps of 0.01 from 0.60 to 0.99.
 
-    The highest one of those at which recall is best while precision is at least WANTED_PRECISION; where none has that
-    precision, the one with the highest.
+    Of those with a precision of at least WANTED_PRECISION (where there is none, of those with the highest) the highest
+    one that loses no more than SPARED_RECALL of the best recall: each step down finds more candidates to weigh.
     """
     vectors = _vectors(pairs, embedder)
     found: list[tuple[Scores, float]] = []
@@ -178,7 +194,12 @@ def calibrate(pairs: Sequence[LabelledPair], embedder: Embedder) -> Calibration:
         threshold = step / 100
         merged = [merges(pair, vectors[2 * at : 2 * at + 2], threshold) for at, pair in enumerate(pairs)]
         found.append((_scores(pairs, merged), threshold))
-    chosen, threshold = max(found, key=lambda each: (min(each[0].precision, WANTED_PRECISION), each[0].recall, each[1]))
+    wanted = min(WANTED_PRECISION, max(scores.precision for scores, _ in found))
+    precise = [each for each in found if each[0].precision >= wanted]
+    best = max(scores.recall for scores, _ in precise)
+    chosen, threshold = max(
+        (each for each in precise if each[0].recall >= best - SPARED_RECALL), key=lambda each: each[1]
+    )
     return Calibration(embedder.model_id, threshold, round(chosen.precision, 4), round(chosen.recall, 4), len(pairs))
 
 

@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from memcli.bench.dedup import Evaluation, evaluate, read_pairs
-from memcli.embed.models import ModelFiles, default_model, load_card
+from memcli.bench.dedup import DedupBenchmark, evaluate, read_pairs
+from memcli.embed.models import default_model, load_card
 from memcli.wiring import LazyEmbedder
 
 _BATCH = 64
-
-
-@dataclass(frozen=True, slots=True)
-class DedupBenchmark:
-    """An evaluation and what was evaluated."""
-
-    pairs: Path
-    model: ModelFiles
-    evaluation: Evaluation
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the document of --json."""
-        model = {"name": self.model.name, "model_id": self.model.model_id}
-        return {"pairs_file": str(self.pairs), "model": model, **self.evaluation.to_json()}
 
 
 def bench_dedup(pairs: Path, model: Path | None, threshold: float | None) -> DedupBenchmark:
@@ -35,4 +19,4 @@ def bench_dedup(pairs: Path, model: Path | None, threshold: float | None) -> Ded
     labelled = read_pairs(pairs)
     files = load_card(model) if model is not None else default_model()
     near = threshold if threshold is not None else files.near_threshold
-    return DedupBenchmark(pairs, files, evaluate(labelled, LazyEmbedder(files, _BATCH), near))
+    return DedupBenchmark(str(pairs), files.name, files.model_id, evaluate(labelled, LazyEmbedder(files, _BATCH), near))

@@ -10,15 +10,14 @@ from rich.text import Text
 from memcli.render.terminal import one_line, safe, show
 
 if TYPE_CHECKING:
-    from memcli.bench.dedup import Evaluation, Scores
-    from memcli.commands.bench_dedup import DedupBenchmark
+    from memcli.bench.dedup import DedupBenchmark, Evaluation, Scores
 
 
 def show_dedup_benchmark(result: DedupBenchmark) -> None:
     """Print the scores beside the baselines, the same by kind, and every false merge with its texts."""
     found = result.evaluation
-    head = f"{safe(str(result.pairs))}: {found.scores.pairs:,} pairs, {found.scores.duplicates:,} of them duplicates"
-    model = f"model {safe(result.model.name)}, near threshold {found.threshold:g}"
+    head = f"{safe(result.pairs)}: {found.scores.pairs:,} pairs, {found.scores.duplicates:,} of them duplicates"
+    model = f"model {safe(result.model)}, near threshold {found.threshold:g}"
     blocks: list[object] = [Text(head, style="dim"), Text(model, style="dim"), Text(""), _overall(found), Text("")]
     blocks += [_kinds(found), Text(""), Text(f"false merges: {len(found.false_merges)}")]
     for pair in found.false_merges:

@@ -36,6 +36,8 @@ _LONGEST_ACRONYM = 5
 _LONG_NAME = 8
 _LONG_START = 6
 _STAND_FOR = {"->": ("to",), "+": ("and",), "/": ("and", "or"), "instead-of": ("over",)}
+# What a stop may stand for.
+_STOPPED = frozenset(("be", "-", "and"))
 _VOWELS = frozenset("aeiou")
 
 
@@ -97,7 +99,9 @@ def _steps(
             ]
     for token, step in ((left, (1, 0)), (right, (0, 1))):
         if token and token.kind is WORD:
-            if token.key in EMPTY or (token.key in ("be", "-", "and") and _stopped(token.key, first, second, at, to)) or (at == to == 0 and _untold_subject(*((first, second) if step[0] else (second, first)))):
+            stopped = token.key in _STOPPED and _stopped(token.key, first, second, at, to)
+            untold = at == to == 0 and _untold_subject(*((first, second) if step[0] else (second, first)))
+            if token.key in EMPTY or stopped or untold:
                 steps.append((*step, 0))
             elif token.key in LIGHT and not token.case.isupper():
                 steps.append((*step, 1))

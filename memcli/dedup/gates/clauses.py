@@ -39,6 +39,7 @@ _ADVERBS = frozenset("always usually often never not still currently now also al
 # Before, between and behind two runs that change places.
 _BREAKS = 3
 _MOST_PIECES = 10
+_MOST_APART = 16
 _LONGEST_APPOSITION = 3
 
 
@@ -58,7 +59,7 @@ def _near(first: Sequence[Token], second: Sequence[Token], context: Context) -> 
     one, other = Counter(token.key for token in first), Counter(token.key for token in second)
     left = [token for token in first if one[token.key] > other[token.key] and token.key not in _CONSTRUCTING]
     right = [token for token in second if other[token.key] > one[token.key] and token.key not in _CONSTRUCTING]
-    return all(
+    return len(left) + len(right) <= _MOST_APART and all(
         any(alike(token, each, context) or same_lemma(token.key, each.key) for each in theirs)
         for mine, theirs in ((left, right), (right, left))
         for token in mine

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from memcli.dedup.gates.align import Context, aligned, alike, same_case
 from memcli.dedup.gates.clauses import reordered
@@ -19,6 +20,7 @@ GATE_VERSION = "2"
 
 _EXTRA_SHARE = 0.1
 _SHOWN = 80
+_MOST_APART, _MOST_PAIRED = 24, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +99,7 @@ def tense(found: Difference) -> str:
     """
     pairs = [
         (one.key, other.key)
-        for one in found.left
-        for other in found.right
+        for one, other in product(found.left[:_MOST_PAIRED], found.right[:_MOST_PAIRED])
         if one.key != other.key and same_lemma(one.key, other.key)
     ]
     if pairs:
@@ -110,9 +111,10 @@ def antonyms(found: Difference) -> str:
     """No word stands against its opposite.
 
     Same: "It was quick" | "It was fast"
-    Other: "It was paid early" | "It was paid late"; "It arrives at 9" | "It departs at 9"
+    Other: "It was paid early" | "It was paid late"; "It opens at 9" | "It closes at 9"
     """
-    pairs = [(one.key, other.key) for one in found.left for other in found.right if opposite(one.key, other.key)]
+    sides = found.left[:_MOST_PAIRED], found.right[:_MOST_PAIRED]
+    pairs = [(one.key, other.key) for one, other in product(*sides) if opposite(one.key, other.key)]
     return " | ".join(", ".join(sorted(side)) for side in zip(*pairs, strict=True)) if pairs else ""
 
 
@@ -253,6 +255,9 @@ def _remaining(
             unmatched.append(token)
         else:
             del right[equal]
+    # Texts that are so far apart are told by what only one has; which word may stand for which is then of no interest.
+    if len(unmatched) + len(right) > _MOST_APART:
+        return tuple(unmatched), tuple(right)
     remaining = []
     for token in unmatched:
         close = next((at for at, other in enumerate(right) if alike(token, other, context)), None)

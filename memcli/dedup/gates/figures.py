@@ -73,7 +73,7 @@ ORDINALS = {
 }
 SCALES = frozenset(_SCALES)
 
-FIGURE = re.compile(r"([-+<>=~≤≥±]*)([$€£¥]?)(\d+(?:[.,:/-]\d+)*)(%|°[CFcf]?|µ?[A-Za-z]+(?:/h)?)?")
+FIGURE = re.compile(r"([-+<>=~≤≥±]*)([$€£¥]?)(\d+(?:[.,:/-]\d+)*)(%|[$€£¥]|°[CFcf]?|µ?[A-Za-z]+(?:/h)?)?")
 _PLAIN = re.compile(r"\d+(?:\.\d+)?")
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _RANGE = re.compile(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)")

@@ -113,7 +113,7 @@ def quotes(text: str) -> tuple[str, ...]:
         return ()
     found = (" ".join(match[match.lastindex or 0].split()) for match in _QUOTED.finditer(text))
     # A quotation of everything quotes nothing.
-    return tuple(quote for quote in found if len(quote) + _FRAME < len(text))
+    return tuple(quote for quote in found if quote and len(quote) + _FRAME < len(text))
 
 
 def stands_in(quote: str, text: str) -> bool:

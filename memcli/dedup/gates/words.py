@@ -17,7 +17,8 @@ QUANTIFIERS = frozenset(
     everyone everybody someone somebody anyone entire whole part partly mainly mostly occasionally""".split()
 )
 MODALS = frozenset(
-    """can could may might must shall should will would have-to need want wants wanted plan plans planned intend intends
+    """can could may might must shall should will would have-to need want-to plan-to planned-to want wants
+    wanted plan plans planned intend intends
     intended hope hopes hoped consider considers considered considering try tries tried trying propose proposes
     proposed maybe perhaps probably possibly likely allegedly apparently supposedly if whether expect expects expected
     think thinks thought believe believes believed decide decided decides going optional required mandatory""".split()
