@@ -108,7 +108,8 @@ def model_of(store: Store, config: Config, environ: Mapping[str, str]) -> ModelF
     """
     model_id, folder = store.meta("model_id"), models_dir(environ)
     if model_id is None:
-        return chosen_model(folder)
+        chosen = chosen_model(folder)
+        return find_model(chosen.model_id, folder) or chosen
     provider = _provider_of(store, model_id)
     if provider is not None:
         return _trusted(store, provider, config.base_url, environ)

@@ -12,9 +12,9 @@ from memcli.commands import dedup as command
 from memcli.config import Config
 
 
-def dedup(db, *, progress=None, agent=None, batch_size=1024, max_memory=1_000_000_000, **request):
+def dedup(db, *, progress=None, batch_size=1024, max_memory=1_000_000_000, **request):
     """Deduplicate `db`; the report."""
-    config = Config(db=Path(db), agent=agent, batch_size=batch_size, max_memory=max_memory)
+    config = Config(db=Path(db), batch_size=batch_size, max_memory=max_memory)
     with quick_model():
         return command.dedup(config, command.Request(**request), progress or Quiet(), environ())
 
@@ -39,12 +39,12 @@ def _config(db):
 
 def undo(db, *, run_id=None, merge_id=None):
     """Undo a run or a merge; the report."""
-    return command.undo(_config(db), environ(), run_id=run_id, merge_id=merge_id, dry_run=False)
+    return command.undo(_config(db), run_id=run_id, merge_id=merge_id, dry_run=False)
 
 
 def review(db):
     """The pairs to decide."""
-    return command.review(_config(db))
+    return command.review(_config(db), None)
 
 
 def accept(db, review_id):

@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 RULES = [f"rules {each}" for each in "add list show edit test enable disable remove import export coverage".split()]
 MODELS = [f"model {each}" for each in "pull import list info use remove".split()]
-_ONE = "ingest search dedup stats reindex formats".split()
+MAIN = ("ingest", "search", "dedup", "stats", "reindex", "formats")
 _BENCH = [f"bench {each}" for each in "ingest embed quality dedup scan".split()]
-COMMANDS = (*_ONE, "config show", *_BENCH, *RULES, *MODELS)
+COMMANDS = (*MAIN, "config show", *_BENCH, *RULES, *MODELS)
 TABLES = {
     "runs": "invocation of a command that wrote; every other row leads back to one",
     "batches": "committed batch: messages in, kept, filtered, memories, time per stage",

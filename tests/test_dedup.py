@@ -16,16 +16,16 @@ from memcli.config import Config
 from memcli.errors import UsageError
 from memcli.store.search import Filters
 
-WINDOW = "The deploy window is on Tuesday morning."
-WINDOWS = "The deploy windows are on Tuesday morning."
-MARKED = "**the deploy window is on Tuesday morning**"
-NOT = "The deploy window is not on Tuesday morning."
+WINDOW = "The deploy window is closed for 5% of users."
+SPELLED = "The deploy window is closed for five percent of users."
+MARKED = "**the deploy window is closed for 5% of users**"
+NOT = "The deploy window is not closed for 5% of users."
 TEXTS = (
     WINDOW,
-    WINDOWS,
+    SPELLED,
     MARKED,
     NOT,
-    "The deploy window is on Tuesday morning!",
+    "The deploy window is closed for 5% of users!",
     "We decided to use Postgres for billing.",
     "- We decided to use Postgres for billing!",
     "We decided to use Postgres 12 for billing.",
@@ -279,7 +279,7 @@ def test_accepting_respects_stars(tmp_path):
 
 def test_a_loser_that_the_evidence_keeps_from_the_new_winner_stands_alone_and_is_asked_about(tmp_path):
     db = tmp_path / "m.db"
-    again = "The deploy windows are not on Tuesday morning."
+    again = "The deploy window is not closed for five percent of users."
     path = write(tmp_path / "a.jsonl", *talk([0, 3]), flat(again, id="x", session_id="x", agent_id="a"))
     run(db, path, near_threshold=0.9, extract=("verbatim",))
     assert links(db) == [(3, 2, "near")]
@@ -366,13 +366,13 @@ def found(db, text):
 def test_search_and_stats_know_of_merges_and_of_their_undoing(tmp_path):
     db = tmp_path / "m.db"
     run(db, write(tmp_path / "a.jsonl", *talk([0, 1, 5])), near_threshold=NEVER, extract=("verbatim",))
-    assert sorted(found(db, "deploy windows")) == [1, 2]
+    assert sorted(found(db, "deploy percent")) == [1, 2]
     report = dedup(db, threshold=0.9)
-    assert found(db, "deploy windows") == [1]
+    assert found(db, "deploy percent") == [1]
     assert stats(Config(db=db), None).to_json()["counts"]["active"] == 2
     assert stats(Config(db=db), None).to_json()["dedup"]["near"]["memories"] == 1
     undo(db, run_id=report.run_id)
-    assert sorted(found(db, "deploy windows")) == [1, 2]
+    assert sorted(found(db, "deploy percent")) == [1, 2]
     assert stats(Config(db=db), None).to_json()["counts"]["active"] == 3
 
 
@@ -383,8 +383,8 @@ def test_an_explanation_names_every_merged_text_and_why_the_nearest_are_not(tmp_
         explanation = explain(db, asked)
         assert explanation.centre.id == 1
         assert [(each.memory_id, each.content, each.kind) for each in explanation.members] == [
-            (2, WINDOWS, "near"),
-            (5, WINDOWS, "exact"),
+            (2, SPELLED, "near"),
+            (5, SPELLED, "exact"),
         ]
         assert all(each.cosine >= 0.9 and each.gates_passed and each.run_id == 1 for each in explanation.members)
     nearest = {each.memory.id: each for each in explain(db, 1).nearest}
@@ -405,4 +405,4 @@ def test_the_view_of_merges_tells_an_outsider_all(tmp_path):
         "SELECT kind, loser_content, winner_content, agent_id, type, threshold, run_id, command, ended_reason,"
         " ended_run_id FROM merge_log",
     )
-    assert row == ("near", WINDOWS, WINDOW, "a", "episodic", 0.9, 2, "dedup", "undone", 3)
+    assert row == ("near", SPELLED, WINDOW, "a", "episodic", 0.9, 2, "dedup", "undone", 3)

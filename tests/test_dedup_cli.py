@@ -13,9 +13,10 @@ from support_cli import UNSAFE, Home, Nursery, finish, holds_lock, some_chat, wa
 from support_dedup import content
 from support_ingest import assert_sound, logical
 
-WINDOW = "The deploy window is on Tuesday morning."
-NOT = "The deploy window is not on Tuesday morning."
-CHAT = [WINDOW, "The deploy windows are on Tuesday morning.", NOT, "We merged PR #260.", "We merged PR #480.", WINDOW]
+WINDOW = "The deploy window is closed for 5% of users."
+NOT = "The deploy window is not closed for 5% of users."
+SPELLED = "The deploy window is closed for five percent of users."
+CHAT = [WINDOW, SPELLED, NOT, "We merged PR #260.", "We merged PR #480.", WINDOW]
 STRICT = {"MEMCLI_NEAR_THRESHOLD": "1"}
 SMALL = {"MEMCLI_BATCH_SIZE": "16"}
 
@@ -148,7 +149,7 @@ def test_pairs_are_decided_one_by_one_on_a_terminal(home):
 def test_what_differs_is_marked_on_a_terminal(home):
     assert home.run("dedup", "--threshold", "0.8").code == 0
     shown = home.on_terminal("dedup", "--explain", "1").out
-    assert "\x1b[1;4mnot" in shown
+    assert "\x1b[1;4m not" in shown
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------
@@ -260,9 +261,9 @@ def copied(source, folder, nursery):
 def moments(passed):
     """Before and after every statement would be too many: some of each, and the commits."""
     count = len(passed["before"])
-    numbers = sorted({1 + share * (count - 1) // 5 for share in range(6)})
+    numbers = sorted({1 + share * (count - 1) // 3 for share in range(4)})
     commits = [number for number, sql in enumerate(passed["before"], 1) if sql == "COMMIT"]
-    chosen = sorted({*numbers, commits[0], commits[len(commits) // 2], commits[-1]})
+    chosen = sorted({*numbers, commits[len(commits) // 2], commits[-1]})
     yield from (f"KILL:{side}:{number}" for side in ("before", "after") for number in chosen)
     yield f"KILL:commit:{1 + len(commits) // 2}:6000"
 
@@ -322,3 +323,31 @@ def test_undoing_gives_back_a_database_to_the_last_row(nursery, large, tmp_path)
     assert nursery.run(home, "dedup", "--undo", "2").code == 0
     after = logical(home.db)
     assert [name for name in before if after[name] != before[name]] == []
+
+
+# --- calibration -----------------------------------------------------------------------------------------------------
+
+
+def test_a_calibration_is_kept_beside_the_model_and_decides_from_then_on(tmp_path):
+    home = Home(tmp_path / "home")
+    near = {"id": "1-a", "a": WINDOW, "b": SPELLED, "label": "duplicate", "kind": "figures"}
+    apart = {"id": "1-b", "a": WINDOW, "b": NOT, "label": "distinct", "kind": "negation"}
+    pairs = write_jsonl(tmp_path / "pairs.jsonl", [near, apart])
+    tried = home.run("dedup", "--calibrate", pairs, "--dry-run", "--json").json
+    assert tried["path"] is None
+    assert (tried["precision"], tried["recall"], tried["pairs"]) == (1.0, 1.0, 2)
+    assert not home.data.exists()
+    assert home.run("dedup", "--calibrate", pairs).code == 0
+    lines = [{"role": "user", "content": text, "session_id": f"s{n}"} for n, text in enumerate((WINDOW, SPELLED))]
+    assert home.run("ingest", write_jsonl(tmp_path / "chat.jsonl", lines), "--extract", "verbatim").code == 0
+    assert home.rows("SELECT kind, threshold FROM merge_log") == [("near", tried["threshold"])]
+    assert home.run("dedup", "--json").json["threshold"] == tried["threshold"] != tried["before"]
+
+
+@pytest.mark.parametrize("text", ["", "no json\n", '{"id": "1"}\n', "[]\n"])
+def test_pairs_that_cannot_be_read_are_refused(home, tmp_path, text):
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(text, encoding="utf-8")
+    done = home.run("dedup", "--calibrate", pairs)
+    assert (done.code, done.out) == (2, "")
+    assert str(pairs) in done.err

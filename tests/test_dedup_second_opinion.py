@@ -10,7 +10,7 @@ from memcli.dedup.gates import judge
 from memcli.errors import UsageError
 from memcli.maintain.second import SecondOpinion
 
-ONE, OTHER = "The deploy window is on Tuesday morning.", "The deploy windows are on Tuesday morning."
+ONE, OTHER = "The deploy window is closed for 5% of users.", "The deploy window is closed for five percent of users."
 THRESHOLD = 0.9
 
 

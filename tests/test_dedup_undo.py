@@ -14,11 +14,11 @@ from support_ingest import assert_sound, flat, logical, memories, query, run, wr
 from memcli.errors import UsageError
 
 TEXTS = (
-    "The deploy window is on Tuesday morning.",
-    "The deploy windows are on Tuesday morning.",
-    "**the deploy window is on Tuesday morning**",
-    "The deploy window is not on Tuesday morning.",
-    "The deploy window is on Tuesday morning at 10:00.",
+    "The deploy window is closed for 5% of users.",
+    "The deploy window is closed for five percent of users.",
+    "**the deploy window is closed for 5% of users**",
+    "The deploy window is not closed for 5% of users.",
+    "The deploy window is closed for 5% of users at 10:00.",
     "We decided to use Postgres for billing.",
     "- We decided to use Postgres for billing!",
     "We decided to use Postgres 12 for billing.",

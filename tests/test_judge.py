@@ -9,7 +9,7 @@ from memcli.model import Known, Link
 from memcli.text import content_hash
 
 TEXT = "The deploy window is on Tuesday morning."
-NEAR = "The deploy windows are on Tuesday morning."
+NEAR = "**The deploy window is on Tuesday morning.**"
 ALSO = "the deploy window is on Tuesday morning!"
 NOT = "The deploy window is not on Tuesday morning."
 RULE = "rules:decision"

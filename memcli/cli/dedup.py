@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -58,6 +59,10 @@ def dedup(
     ] = None,
     undo: Annotated[int | None, typer.Option(metavar="RUN_ID", help="Undo the merges of a run.")] = None,
     undo_merge: Annotated[int | None, typer.Option("--undo-merge", metavar="ID", help="Undo one merge.")] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(metavar="PAIRS.jsonl", help="Choose the model's threshold by labelled pairs; see bench dedup."),
+    ] = None,
     max_memory: MaxMemoryOption = None,
     wait: Annotated[float | None, typer.Option(metavar="SECONDS", help="Wait for another run to end [0].")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do it on a copy that is deleted; same report.")] = False,
@@ -71,13 +76,14 @@ def dedup(
 
     Example: memcli dedup --dry-run
     """
-    asked = {
+    asked: dict[str, Any] = {
         "--review": review or None,
         "--accept": accept,
         "--reject": reject,
         "--explain": explain,
         "--undo": undo,
         "--undo-merge": undo_merge,
+        "--calibrate": calibrate,
     }
     action = _one_of(asked)
     merging: dict[str, Any] = {
@@ -88,9 +94,10 @@ def dedup(
         "--across-agents": across_agents or None,
     }
     _refuse_together(action, merging, agent=agent, across_agents=across_agents, review=review)
-    settings, _ = load_settings(config, {"db": db, "agent": agent, "max_memory": max_memory, "wait": wait})
+    settings, _ = load_settings(config, {"db": db, "max_memory": max_memory, "wait": wait})
     if action is None:
         request = {
+            "agent": agent,
             "threshold": threshold if rethreshold is None else rethreshold,
             "across_types": across_types,
             "across_agents": across_agents,
@@ -99,8 +106,10 @@ def dedup(
             "dry_run": dry_run,
         }
         _run(settings, request, as_json=as_json, quiet=quiet, verbose=verbose)
+    elif calibrate is not None:
+        _calibrate(settings, calibrate, as_json=as_json, dry_run=dry_run)
     elif action == "--review":
-        _review(settings, as_json=as_json, dry_run=dry_run)
+        _review(settings, agent, as_json=as_json, dry_run=dry_run)
     else:
         _act(settings, action, int(asked[action] or 0), as_json=as_json, dry_run=dry_run)
 
@@ -153,7 +162,7 @@ def _act(settings: Config, action: str, number: int, *, as_json: bool, dry_run: 
         report, show = command.reject(settings, number, dry_run=dry_run), render.show_decision
     else:
         run_id, merge_id = (number, None) if action == "--undo" else (None, number)
-        report = command.undo(settings, os.environ, run_id=run_id, merge_id=merge_id, dry_run=dry_run)
+        report = command.undo(settings, run_id=run_id, merge_id=merge_id, dry_run=dry_run)
         show = render.show_undo
     if as_json:
         render.print_json(report.to_json())
@@ -161,20 +170,31 @@ def _act(settings: Config, action: str, number: int, *, as_json: bool, dry_run: 
         show(report)
 
 
-def _review(settings: Config, *, as_json: bool, dry_run: bool) -> None:
+def _calibrate(settings: Config, pairs: Path, *, as_json: bool, dry_run: bool) -> None:
     from memcli import render  # noqa: PLC0415 - keeps --help fast
     from memcli.commands import dedup as command  # noqa: PLC0415 - as above: numpy
 
-    pairs = command.review(settings)
+    report = command.calibrate(settings, pairs, os.environ, dry_run=dry_run)
+    if as_json:
+        render.print_json(report.to_json())
+    else:
+        render.show_calibration(report.found, report.model, report.before, report.path)
+
+
+def _review(settings: Config, agent: str | None, *, as_json: bool, dry_run: bool) -> None:
+    from memcli import render  # noqa: PLC0415 - keeps --help fast
+    from memcli.commands import dedup as command  # noqa: PLC0415 - as above: numpy
+
+    pairs = command.review(settings, agent)
     if as_json:
         render.print_json([pair.to_json() for pair in pairs])
     elif pairs and sys.stdin.isatty() and sys.stdout.isatty():
-        _ask(settings, pairs, dry_run=dry_run)
+        _ask(settings, agent, pairs, dry_run=dry_run)
     else:
         render.show_pairs(pairs)
 
 
-def _ask(settings: Config, pairs: list[Pair], *, dry_run: bool) -> None:
+def _ask(settings: Config, agent: str | None, pairs: list[Pair], *, dry_run: bool) -> None:
     """Go through the pairs; each decision is written at once, and what it settles is not asked any more."""
     from memcli import render  # noqa: PLC0415 - keeps --help fast
     from memcli.commands import dedup as command  # noqa: PLC0415 - as above: numpy
@@ -191,7 +211,7 @@ def _ask(settings: Config, pairs: list[Pair], *, dry_run: bool) -> None:
         elif answer == "r":
             render.show_decision(command.reject(settings, pair.id, dry_run=dry_run))
         if answer != "s":
-            pairs = command.review(settings)
+            pairs = command.review(settings, agent)
 
 
 def _answer() -> str:

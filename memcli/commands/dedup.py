@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from memcli import wiring
+from memcli.bench.dedup import Calibration, read_pairs
+from memcli.bench.dedup import calibrate as find_threshold
 from memcli.commands.database import writable_database
 from memcli.config import Config
 from memcli.dedup.gates import GATE_VERSION
 from memcli.embed.api import ApiModel
-from memcli.embed.installed import resolve
-from memcli.embed.models import ModelFiles
+from memcli.embed.installed import chosen_model, resolve
+from memcli.embed.models import ModelFiles, find_model, keep_model, write_calibration
 from memcli.errors import NoDatabaseError, UsageError
 from memcli.maintain import review as review_case
 from memcli.maintain.dedup import Dedup, Options
@@ -36,6 +39,7 @@ COMMAND = "dedup"
 class Request:
     """What the user asked of one dedup, beside the configuration."""
 
+    agent: str | None = None
     threshold: float | None = None
     across_types: bool = False
     across_agents: bool = False
@@ -52,12 +56,12 @@ def dedup(config: Config, request: Request, progress: Progress, environ: Mapping
         UsageError: there is no such agent, or no such model to verify with.
     """
     with _writing(config, dry_run=request.dry_run) as store:
-        _check_agent(store, config.agent)
+        _check_agent(store, request.agent)
         files = wiring.model_of(store, config, environ)
         options = Options(
             _threshold(config, files) if request.threshold is None else request.threshold,
             config.batch_size,
-            Scope(config.agent, request.across_types, request.across_agents),
+            Scope(request.agent, request.across_types, request.across_agents),
             request.rethreshold,
         )
         vectors = Vectors(store, files.model_id, config.max_memory, wiring.coding())
@@ -67,11 +71,51 @@ def dedup(config: Config, request: Request, progress: Progress, environ: Mapping
     return report
 
 
-def review(config: Config) -> list[Pair]:
-    """The pairs whose evidence failed and that the user has not decided, strongest first."""
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """A calibration of a model; `path` is where it was written, None for a dry run."""
+
+    model: str
+    before: float
+    found: Calibration
+    path: Path | None
+
+    def to_json(self) -> dict[str, object]:
+        """The calibration as one JSON document."""
+        document = {"model": self.model, "path": None if self.path is None else str(self.path), "before": self.before}
+        return document | self.found.to_json()
+
+
+def calibrate(config: Config, pairs: Path, environ: Mapping[str, str], *, dry_run: bool) -> Calibrated:
+    """Choose the near threshold of the database's model (without one, of the model of new databases) by labelled pairs.
+
+    It is kept with the copy of the model in the data folder, so every database with this model follows it.
+
+    Raises:
+        UsageError: the pairs cannot be read, or the data folder cannot be written.
+    """
+    labelled = read_pairs(pairs)
+    folder = wiring.models_dir(environ)
+    if config.db.exists():
+        with Store.open(config.db) as store:
+            files = wiring.model_of(store, config, environ)
+    else:
+        chosen = chosen_model(folder)
+        files = find_model(chosen.model_id, folder) or chosen
+    if isinstance(files, ApiModel):
+        raise UsageError(
+            f"{files.name} is a provider's model: nothing of it is kept here", "set near_threshold instead"
+        )
+    found = find_threshold(labelled, wiring.LazyEmbedder(files, config.embed_batch_size))
+    path = None if dry_run else write_calibration(keep_model(files, folder), found.to_json())
+    return Calibrated(files.name, files.near_threshold, found, path)
+
+
+def review(config: Config, agent: str | None) -> list[Pair]:
+    """The pairs, of an agent or of all, whose evidence failed and that the user has not decided, strongest first."""
     with Store.open(config.db) as store:
-        _check_agent(store, config.agent)
-        return open_pairs(store, config.agent)
+        _check_agent(store, agent)
+        return open_pairs(store, agent)
 
 
 def accept(config: Config, review_id: int, environ: Mapping[str, str], *, dry_run: bool) -> review_case.Decision:
@@ -101,12 +145,10 @@ def explain(config: Config, memory_id: int, environ: Mapping[str, str]) -> Expla
         return explain_memory(store, vectors, _threshold(config, files), memory_id)
 
 
-def undo(
-    config: Config, environ: Mapping[str, str], *, run_id: int | None, merge_id: int | None, dry_run: bool
-) -> UndoReport:
+def undo(config: Config, *, run_id: int | None, merge_id: int | None, dry_run: bool) -> UndoReport:
     """Undo the merges of a run, or a single one."""
     with _writing(config, dry_run=dry_run) as store:
-        vectors = Vectors(store, wiring.model_of(store, config, environ).model_id, config.max_memory, wiring.coding())
+        vectors = Vectors(store, str(store.meta("model_id")), config.max_memory, wiring.coding())
         if merge_id is not None:
             report = undo_merge(store, vectors, merge_id)
         else:

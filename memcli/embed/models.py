@@ -94,14 +94,13 @@ def default_model() -> ModelFiles:
 
 
 def find_model(model_id: str, store_dir: Path) -> ModelFiles | None:
-    """Find the model of that id: the packaged one, else the copy in `store_dir`; None when neither is it.
+    """Find the model of that id: a calibrated copy in `store_dir`, else the packaged one, else any copy; None if none.
 
     Raises DamagedError when the folder is there but is not that model.
     """
-    packaged = default_model()
-    if packaged.model_id == model_id:
+    packaged, folder = default_model(), store_dir / model_id
+    if packaged.model_id == model_id and not (folder / CALIBRATION_FILE).is_file():
         return packaged
-    folder = store_dir / model_id
     # The id comes from a database: it must not lead out of `store_dir`.
     if not _MODEL_ID.fullmatch(model_id) or not folder.is_dir():
         return None

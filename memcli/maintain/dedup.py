@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from memcli import __version__
@@ -56,6 +56,7 @@ class _Batch:
     added: list[Link] = field(default_factory=list)
     failed: dict[int, Verdict] = field(default_factory=dict)
     verdicts: Counter[str] = field(default_factory=Counter)
+    taken_over: int = 0
     timings: dict[str, float] = field(default_factory=dict)
 
 
@@ -78,6 +79,7 @@ class Dedup:
         self._slicer = Slicer(store, vectors, model_id, options.threshold, options.batch_size)
         self._progress = progress
         self._second = second
+        self._from: dict[str, int] = {}
         self._run_id = store.next_id("runs")
         self._started_at = now()
         self.report = DedupReport(
@@ -101,10 +103,9 @@ class Dedup:
         if self._scope.across_agents and grown:
             grown = [(ALL, sum(count for _, count, _ in grown), last)]
         self._progress.phase("comparing", sum(count for _, count, _ in grown))
+        self._from = {agent: max(after, marks.get(agent, 0)) for agent, _, _ in grown}
         slices = (
-            each
-            for agent, _, end in grown
-            for each in self._slicer.slices(agent or None, max(after, marks.get(agent, 0)), end)
+            each for agent, _, end in grown for each in self._slicer.slices(agent or None, self._from[agent], end)
         )
         while (batch := self._next(slices)) is not None:
             self._judge(batch)
@@ -178,7 +179,8 @@ class Dedup:
                 batch.added.append(new)
             if old is None and new is not None:
                 lost[memory_id] = new
-                batch.verdicts["new"] -= memory_id not in surroundings.members
+                # Judged new in an earlier batch of this run, and taken over now.
+                batch.taken_over += surroundings.is_examined(memory_id, self._from)
         for follower in memory_rows.losers(self._store, list(lost)):
             if follower.id in changed or follower.link is None:
                 continue
@@ -212,13 +214,13 @@ class Dedup:
         report = self.report
         report.run_id = self._run_id
         report.batches += 1
-        report.examined += batch.verdicts.total()
+        report.examined += sum(len(part.members) for part in batch.slices)
         report.compared += sum(part.compared for part in batch.slices)
         report.candidates += sum(
             sum(map(len, part.pairs.values())) + sum(part.left_out.values()) for part in batch.slices
         )
         report.review += batch.verdicts["review"]
-        report.new += batch.verdicts["new"]
+        report.new += batch.verdicts["new"] - batch.taken_over
         report.review_pairs += sum(verdict.review_pairs for verdict in batch.failed.values())
         report.kept_pairs += kept
 
@@ -283,6 +285,11 @@ class _Surroundings:
     def hash_of(self, memory_id: int) -> bytes:
         """The content hash of a memory that the judge knows."""
         return (self._known.get(memory_id) or self.members[memory_id]).content_hash
+
+    def is_examined(self, memory_id: int, first: Mapping[str, int]) -> bool:
+        """Whether an earlier batch of a run has judged a memory; `first` is after which id the run began, by agent."""
+        known = self._known.get(memory_id)
+        return known is not None and memory_id > first.get(self._agent(known), memory_id)
 
     def has_later_speaker(self, member: Known) -> bool:
         """Whether a later memory of a rule or a model has the text of a verbatim one, which then takes it over."""

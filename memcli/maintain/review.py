@@ -48,10 +48,14 @@ class Decision:
             "db": self.db,
             "dry_run": self.dry_run,
             "pair": self.pair.to_json(),
-            "winner": self.winner,
-            "loser": self.loser,
-            "followed": self.followed,
-            "released": self.released,
+            "merge": None
+            if self.winner is None
+            else {
+                "winner": self.winner,
+                "loser": self.loser,
+                "followed": self.followed,
+                "released": self.released,
+            },
         }
 
 

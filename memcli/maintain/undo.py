@@ -45,7 +45,18 @@ class UndoReport:
 
     def to_json(self) -> dict[str, object]:
         """The report as one JSON document."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {
+            "run_id": self.run_id,
+            "db": self.db,
+            "dry_run": self.dry_run,
+            "of": {"run": self.of_run, "merge": self.of_merge},
+            "undone": self.undone,
+            "active": self.active,
+            "restored": self.restored,
+            "moved": self.moved,
+            "reviews": self.reviews,
+            "reopened": self.reopened,
+        }
 
 
 def undo_run(store: Store, vectors: Vectors, run_id: int) -> UndoReport:

@@ -11,7 +11,15 @@ if TYPE_CHECKING:
     from memcli.render.bench_dedup import show_dedup_benchmark
     from memcli.render.bench_scan import show_scan_benchmark, show_templated_benchmark
     from memcli.render.config import show_config
-    from memcli.render.dedup import show_decision, show_dedup, show_explanation, show_pairs, show_question, show_undo
+    from memcli.render.dedup import (
+        show_calibration,
+        show_decision,
+        show_dedup,
+        show_explanation,
+        show_pairs,
+        show_question,
+        show_undo,
+    )
     from memcli.render.formats import show_formats
     from memcli.render.ingest import explain_rejected, show_ingest
     from memcli.render.metrics import metrics_text
@@ -33,6 +41,7 @@ __all__ = [
     "safe",
     "show_answers",
     "show_batches",
+    "show_calibration",
     "show_change",
     "show_config",
     "show_coverage",
@@ -69,7 +78,15 @@ _MODULES = {
     "bench_dedup": ("show_dedup_benchmark",),
     "bench_scan": ("show_scan_benchmark", "show_templated_benchmark"),
     "config": ("show_config",),
-    "dedup": ("show_decision", "show_dedup", "show_explanation", "show_pairs", "show_question", "show_undo"),
+    "dedup": (
+        "show_calibration",
+        "show_decision",
+        "show_dedup",
+        "show_explanation",
+        "show_pairs",
+        "show_question",
+        "show_undo",
+    ),
     "formats": ("show_formats",),
     "ingest": ("explain_rejected", "show_ingest"),
     "metrics": ("metrics_text",),

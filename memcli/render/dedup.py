@@ -14,6 +14,9 @@ from rich.text import Text
 from memcli.render.terminal import one_line, safe, show
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from memcli.bench.dedup import Calibration
     from memcli.maintain.explain import Explanation
     from memcli.maintain.report import DedupReport
     from memcli.maintain.review import Decision
@@ -171,9 +174,22 @@ def show_explanation(found: Explanation) -> None:
         if "cosine" in reasons:
             reasons = {name: reasons[name] for name in ("decided", "cosine") if name in reasons}
         why = [f"{name}: {one_line(what)}" for name, what in reasons.items()]
-        for line in why or ["nothing is against it: memcli dedup would merge them, or has found an earlier winner"]:
+        for line in why or [f"nothing is against it: memcli dedup --rethreshold {found.threshold:g} judges it again"]:
             blocks.append(Padding(Text(line), (0, 0, 0, 6)))
     show(blocks)
+
+
+def show_calibration(found: Calibration, model: str, before: float, path: Path | None) -> None:
+    """Print the threshold that labelled pairs suggest for `model`, in place of `before`, and where it was written."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    table.add_row("threshold", f"{found.threshold:g}", f"of {safe(model)}, before {before:g}")
+    table.add_row("precision", f"{found.precision:.3f}", f"on {found.pairs:,} labelled pairs")
+    table.add_row("recall", f"{found.recall:.3f}", "")
+    closing = "Dry run: nothing was written." if path is None else f"Written to {safe(str(path))}."
+    show([table, Text(closing, style="dim")])
 
 
 def show_undo(report: UndoReport) -> None:

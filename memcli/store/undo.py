@@ -131,7 +131,7 @@ def reopen_reviews(conn: sqlite3.Connection, run_id: int, undo: str) -> int:
     """Put pairs that a run rejected back on the list; how many. One whose own run was undone by `undo` goes away."""
     conn.execute(
         "DELETE FROM review_pairs WHERE decided_run_id = ? AND status = 'rejected' AND run_id IN"
-        " (SELECT json_extract(report, '$.of_run') FROM runs WHERE command = ?)",
+        " (SELECT json_extract(report, '$.of.run') FROM runs WHERE command = ?)",
         (run_id, undo),
     )
     return conn.execute(
