@@ -20,7 +20,19 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 RULES = [f"rules {each}" for each in "add list show edit test enable disable remove import export coverage".split()]
 MODELS = [f"model {each}" for each in "pull import list info use remove".split()]
-COMMANDS = ("ingest", "search", "stats", "reindex", "formats", "config show", "bench ingest", *RULES, *MODELS)
+COMMANDS = (
+    "ingest",
+    "search",
+    "stats",
+    "reindex",
+    "formats",
+    "config show",
+    "bench ingest",
+    "bench embed",
+    "bench quality",
+    *RULES,
+    *MODELS,
+)
 TABLES = {
     "runs": "invocation of a command that wrote; every other row leads back to one",
     "batches": "committed batch: messages in, kept, filtered, memories, time per stage",
