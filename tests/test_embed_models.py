@@ -87,6 +87,13 @@ def test_a_kept_model_is_found_by_its_id_and_is_private(tmp_path, other):
     )
 
 
+def test_a_folder_that_is_not_what_its_card_says_is_not_kept(tmp_path, other):
+    (other.folder / "model.onnx").write_bytes(b"another graph")
+    with pytest.raises(DamagedError, match="its content is model"):
+        keep_model(other, tmp_path / "models")
+    assert not (tmp_path / "models").exists()
+
+
 def test_keeping_twice_writes_once(tmp_path, other):
     folder = keep_model(other, tmp_path / "models")
     before = (folder / "model.onnx").stat()

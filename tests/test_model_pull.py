@@ -1,9 +1,11 @@
 """`memcli model pull` against a hub on loopback: what is fetched, resumed, checked, cached and refused."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 
+import onnx
 import pytest
 from support_cli import Home, Nursery, finish, wait_for
 from support_hub import COMMIT, Hub
@@ -145,11 +147,13 @@ def test_content_that_is_not_what_its_checksum_says_is_code_8_and_is_fetched_ane
 def test_what_the_hub_does_not_have_or_give_is_said(home, hub):
     hub.repos["acme/torch"] = {"config.json": b"{}", "pytorch_model.bin": b"x"}
     hub.repos["acme/unsafe"] = hub.repos[NAME] | {"tokenizer.json": b"{}"}
-    hub.refused = {"acme/gated": 403}
+    hub.refused = {"acme/gated": 403, "acme/broken": 500, "acme/page": 200}
     for name, code, said in (
         ("acme/none", 2, "there is no model acme/none"),
         ("acme/gated", 2, "only for users with access"),
         ("acme/torch", 2, "there is no ONNX file at all"),
+        ("acme/broken", 7, "cannot be fetched"),
+        ("acme/page", 7, "does not answer as a hub does"),
         ("../../etc", 2, "no name of a model"),
         ("acme/unsafe", 8, "not a tokenizer"),
     ):
@@ -173,6 +177,22 @@ def test_a_named_file_is_taken_and_a_model2vec_model_too(home, hub):
         "config.json": json.dumps({"model_type": "model2vec", "hidden_dim": 16, "normalize": True}).encode(),
     }
     assert home.run("model", "pull", "acme/potion", "--json").json["dim"] == 16
+
+
+def test_weights_beside_the_graph_are_fetched_with_it(home, hub, tmp_path):
+    path = tmp_path / "model.onnx"
+    onnx.save_model(transformer(), path, save_as_external_data=True, location="model.onnx_data", size_threshold=64)
+    for each in (path, tmp_path / "model.onnx_data"):
+        hub.repos[NAME][f"onnx/{each.name}"] = each.read_bytes()
+    done = home.run("model", "pull", NAME, "--json")
+    assert done.code == 0, done.err
+    assert (home.data / "models" / done.json["model_id"] / "model.onnx_data").is_file()
+    del hub.repos[NAME]["onnx/model.onnx_data"]
+    shutil.rmtree(home.data)
+    missing = home.run("model", "pull", NAME)
+    assert missing.code == 8
+    assert "model.onnx_data" in missing.err
+    assert not installed(home)
 
 
 def test_no_word_of_it_to_anyone_but_the_endpoint(home, hub):

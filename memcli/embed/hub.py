@@ -73,7 +73,7 @@ def look_up(name: str, graph: str | None) -> Wanted:
     """
     hub = _hub()
     with _named(name):
-        info = hub.HfApi().model_info(name, revision=_BRANCH, files_metadata=True, timeout=_SECONDS)
+        info = _info(hub, name)
         files = {each.rfilename: (each.size or 0, _checksum(each)) for each in info.siblings or ()}
         licence = getattr(info.card_data, "license", None) if info.card_data is not None else None
     listing = Listing(name, str(info.sha), licence if isinstance(licence, str) else None, files)
@@ -83,6 +83,17 @@ def look_up(name: str, graph: str | None) -> Wanted:
     wanted = [each for each in files if each in _CONFIGS or _is_module_setting(each)]
     wanted += [each for each in (tokenizer, chosen) if each in files and each not in wanted]
     return Wanted(listing, chosen, tuple(wanted))
+
+
+def _info(hub: Any, name: str) -> Any:  # noqa: ANN401 - huggingface_hub's ModelInfo
+    try:
+        return hub.HfApi().model_info(name, revision=_BRANCH, files_metadata=True, timeout=_SECONDS)
+    except hub.errors.HFValidationError:
+        raise
+    except (ValueError, TypeError, KeyError) as error:  # whatever a page that is no listing leads to
+        raise ProviderError(
+            f"{hub.constants.ENDPOINT} does not answer as a hub does: {_first_line(error)}", "see HF_ENDPOINT"
+        ) from error
 
 
 def fetch(wanted: Wanted, progress: Progress) -> Files:

@@ -114,11 +114,13 @@ def keep_model(files: ModelFiles, store_dir: Path) -> Path:
     """Copy the model into `store_dir/<model_id>/` and return that folder; nothing is copied when it is there.
 
     The folder appears complete or not at all, whatever happens meanwhile. Raises UsageError when it cannot be
-    written.
+    written, DamagedError when the files are not the model that their card names.
     """
     target = store_dir / files.model_id
     if target.is_dir():
         return target
+    if (found := compute_model_id(files.folder)) != files.model_id:
+        raise DamagedError(f"{files.folder}: its content is model {found}, not {files.model_id}", _HINT)
     with drafts(store_dir) as draft:
         for name in (*_FILES, *files.data_files):
             copy_file(files.folder / name, draft / name)
