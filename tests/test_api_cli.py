@@ -210,3 +210,16 @@ def test_help_and_a_local_run_do_not_import_the_client(home, chat):
     done = home.python(code, "ingest", chat, "--quiet")
     assert done.code == 0, sys.version
     assert done.err.strip() == "False"
+
+
+def test_a_database_moves_from_a_provider_to_a_model_of_its_own(home, chat):
+    with Provider() as provider:
+        make(home, provider, chat)
+        before = len(provider.requests)
+        assert home.run("reindex", "--model", "default", "--quiet").code == 0
+        assert home.run("search", "the billing service").code == 0
+        assert home.run("ingest", chat, "--quiet").code == 0
+        assert len(provider.requests) == before
+        back = home.run("reindex", "--model", "openai:small")
+        assert back.code == 2
+        assert "openai:small" in back.err

@@ -94,7 +94,7 @@ def bench_embed(
 @bench_app.command("quality")
 def bench_quality(
     more_sts: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE.csv]...", help="More files for --sts.", show_default=False)
+        list[Path] | None, typer.Argument(metavar="FILE.csv", help="More files for --sts.", show_default=False)
     ] = None,
     model: ModelOption = None,
     sts: Annotated[

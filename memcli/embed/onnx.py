@@ -129,7 +129,8 @@ class OnnxEmbedder:
         rows = [encoding.ids for encoding in encodings]
         if recipe.skipped_id >= 0:
             rows = [[token for token in row if token != recipe.skipped_id] for row in rows]
-        return [row[: self._files.max_tokens] for row in rows]
+        most = self._files.max_tokens
+        return [row if len(row) <= most else row[:most] for row in rows]
 
     def batches(
         self, rows: list[list[int]], prompt: str = ""
