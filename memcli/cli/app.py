@@ -14,6 +14,7 @@ from memcli.cli.bench import bench_app
 from memcli.cli.config import config_app
 from memcli.cli.formats import formats
 from memcli.cli.ingest import ingest
+from memcli.cli.model import model_app
 from memcli.cli.rules import rules_app
 from memcli.cli.search import search
 from memcli.cli.stats import stats
@@ -38,6 +39,7 @@ app.command()(formats)
 app.add_typer(rules_app, name="rules")
 app.add_typer(config_app, name="config")
 app.add_typer(bench_app, name="bench")
+app.add_typer(model_app, name="model")
 
 
 def main() -> NoReturn:

@@ -9,10 +9,12 @@ from memcli.render.progress import ConsoleProgress
 from memcli.render.rules import show_change, show_coverage, show_exported, show_rule, show_rules, show_trial, warn
 from memcli.render.search import show_answers
 from memcli.render.stats import show_batches, show_stats
+from memcli.render.steps import StepProgress, show_card
 from memcli.render.terminal import print_error, print_json, safe, write
 
 __all__ = [
     "ConsoleProgress",
+    "StepProgress",
     "announce",
     "explain_rejected",
     "metrics_text",
@@ -21,6 +23,7 @@ __all__ = [
     "safe",
     "show_answers",
     "show_batches",
+    "show_card",
     "show_change",
     "show_config",
     "show_coverage",
