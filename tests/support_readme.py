@@ -19,7 +19,7 @@ from memcli.readers import FORMATS
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 RULES = [f"rules {each}" for each in "add list show edit test enable disable remove import export coverage".split()]
-COMMANDS = ("ingest", "search", "stats", "formats", "config show", "bench ingest", *RULES)
+COMMANDS = ("ingest", "search", "stats", "formats", "config show", "bench ingest", "model distill", *RULES)
 TABLES = {
     "runs": "invocation of a command that wrote; every other row leads back to one",
     "batches": "committed batch: messages in, kept, filtered, memories, time per stage",

@@ -15,7 +15,14 @@ PADDING = "[PAD]"
 _UNKNOWN = "[UNK]"  # WordPiece asks for it; no text leads to it
 # A longer run of letters is cut: WordPiece gives up on long words and takes quadratic time in them.
 _LONGEST_WORD = 24
-_FIRST_BYTE = 0.15
+# Two bytes that begin most characters of a script (of India and its neighbours, of Japan) or of the emoji.
+_SHARED_STARTS = [
+    *(bytes([0xE0, second]) for second in range(0xA0, 0xC0)),
+    *(bytes([0xE1, second]) for second in range(0x80, 0xC0)),
+    *(bytes([0xE3, second]) for second in range(0x80, 0x84)),
+    b"\xf0\x9f",
+]
+_START = 0.15
 _FIRST_BYTES_FROM = 0xC0
 _WORDS = re.compile(r"\w+|[^\w\s]+")
 # What the teacher knows and the student keeps of it: other scripts it knows by single characters only.
@@ -29,12 +36,12 @@ def build_tokenizer(teacher: Iterable[str], texts: Sequence[str], rows: int) -> 
     the most frequent words of the texts that these do not hold. Words, numbers and runs of punctuation are cut into
     the longest known pieces from the left.
     """
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = dict.fromkeys([PADDING, _UNKNOWN, *alphabet, *(PREFIX + byte for byte in alphabet)])
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet()) + [_as_characters(start) for start in _SHARED_STARTS]
+    tokens = dict.fromkeys([PADDING, _UNKNOWN, *alphabet, *(PREFIX + characters for characters in alphabet)])
     for token in teacher:
         stem = token.removeprefix(PREFIX)
         if _LATIN.fullmatch(stem):
-            tokens[token[: len(token) - len(stem)] + _as_bytes(stem)] = None
+            tokens[token[: len(token) - len(stem)] + _as_characters(stem.encode())] = None
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(_WORDS.findall(text.lower()))
@@ -42,7 +49,7 @@ def build_tokenizer(teacher: Iterable[str], texts: Sequence[str], rows: int) -> 
         if len(tokens) >= rows:
             break
         if len(word) <= _LONGEST_WORD and (_LATIN.fullmatch(word) or word.isascii()):
-            tokens[_as_bytes(word)] = None
+            tokens[_as_characters(word.encode())] = None
     return _tokenizer({token: at for at, token in enumerate(list(tokens)[:rows])})
 
 
@@ -50,23 +57,29 @@ def byte_scale(token: str) -> float:
     """The length of a token's vector where it is not learned, NaN where it is.
 
     Padding has none. The bytes of characters outside ASCII mean nothing to the teacher: they get random vectors, so
-    that texts of other scripts and emoji differ by the characters that they are made of. A first byte is shared by
-    thousands of characters and counts little.
+    that texts of other scripts and emoji differ by the characters that they are made of. The start of a character is
+    shared by many others and counts little.
     """
-    stem = token.removeprefix(PREFIX)
     if token in {PADDING, _UNKNOWN}:
         return 0.0
-    if len(stem) != 1 or stem.isascii():
-        return math.nan
-    return _FIRST_BYTE if _CHARACTERS[stem] >= _FIRST_BYTES_FROM else 1.0
+    raw = _as_bytes(token)
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return _START if raw[0] >= _FIRST_BYTES_FROM else 1.0
+    return math.nan
 
 
 def as_text(token: str) -> str:
     """The characters that a token stands for."""
     if token in {PADDING, _UNKNOWN}:
         return token
+    return _as_bytes(token).decode("utf-8", "replace")
+
+
+def _as_bytes(token: str) -> bytes:
     stem = token.removeprefix(PREFIX) if token != PREFIX else token
-    return bytes(_CHARACTERS[character] for character in stem).decode("utf-8", "replace")
+    return bytes(_CHARACTERS[character] for character in stem)
 
 
 def _byte_characters() -> dict[int, str]:
@@ -80,8 +93,8 @@ _BYTES = _byte_characters()
 _CHARACTERS = {character: byte for byte, character in _BYTES.items()}
 
 
-def _as_bytes(text: str) -> str:
-    return "".join(_BYTES[byte] for byte in text.encode())
+def _as_characters(raw: bytes) -> str:
+    return "".join(_BYTES[byte] for byte in raw)
 
 
 def _tokenizer(vocabulary: dict[str, int]) -> Tokenizer:
