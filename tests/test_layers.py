@@ -33,7 +33,8 @@ ROOMS = {
     "rich": {"render"},
     "onnxruntime": {"embed", "dedup/scan", "dedup/make_lexicon"},
     "tokenizers": {"embed", "dedup/make_lexicon"},
-    "onnx": {"embed/distill", "dedup/integer_product"},
+    "onnx": {"embed/distill/graph", "dedup/integer_product"},
+    "scipy": {"embed/distill/distilling", "embed/distill/training"},
     "re2": {"extract/rules", "redact", "filters"},
     "numpy": {
         "embed",

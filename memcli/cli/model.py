@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from memcli.cli import model_distill
 from memcli.cli.options import (
     ConfigOption,
     DbOption,
@@ -21,6 +22,7 @@ from memcli.cli.options import settings as load_settings
 model_app = typer.Typer(
     help="Embedding models: what turns texts into vectors.", no_args_is_help=True, rich_markup_mode=None
 )
+model_distill.register(model_app)
 
 NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", help='"default", an installed name, the start of an id, or a model folder.')

@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from memcli.render.rules import show_change, show_coverage, show_exported, show_rule, show_rules, show_trial, warn
     from memcli.render.search import show_answers
     from memcli.render.stats import show_batches, show_stats
+    from memcli.render.steps import StepProgress, show_card
     from memcli.render.terminal import print_error, print_json, safe, write
 
 __all__ = [
     "ConsoleProgress",
+    "StepProgress",
     "announce",
     "explain_rejected",
     "metrics_text",
@@ -42,6 +44,7 @@ __all__ = [
     "show_answers",
     "show_batches",
     "show_calibration",
+    "show_card",
     "show_change",
     "show_config",
     "show_coverage",
@@ -96,6 +99,7 @@ _MODULES = {
     "rules": ("show_change", "show_coverage", "show_exported", "show_rule", "show_rules", "show_trial", "warn"),
     "search": ("show_answers",),
     "stats": ("show_batches", "show_stats"),
+    "steps": ("StepProgress", "show_card"),
     "terminal": ("print_error", "print_json", "safe", "write"),
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}

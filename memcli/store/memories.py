@@ -56,6 +56,11 @@ def by_id(store: Store, ids: Sequence[int]) -> list[Known]:
     return [known_of(row) for row in store.by_ids(f"{KNOWN_COLUMNS} {source} {_WITH_LINK}", ids)]
 
 
+def all_contents(store: Store) -> list[str]:
+    """The text of every memory, merged ones too, oldest first."""
+    return [row[0] for row in store.conn.execute("SELECT content FROM memories ORDER BY id")]
+
+
 def losers(store: Store, winners: Sequence[int]) -> list[Known]:
     """All memories with a live link to one of `winners`, lowest id first."""
     source = (
