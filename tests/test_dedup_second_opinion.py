@@ -86,7 +86,8 @@ def test_an_installed_transformer_is_asked_by_its_name(stored, tmp_path):
     home = Home(tmp_path / "home")
     taken = home.run("model", "import", SHARED / "models/all-MiniLM-L6-v2", "--json")
     assert taken.code == 0, taken.err
-    done = home.run("dedup", "--db", stored, "--verify-model", "all-MiniLM-L6-v2", "--json")
+    flags = ("--threshold", str(THRESHOLD), "--verify-model", "all-MiniLM-L6-v2", "--json")
+    done = home.run("dedup", "--db", stored, *flags)
     assert done.code == 0, done.err
     assert done.json["second_opinions"] == 1
     assert done.json["near"] + len(review(stored)) == 1
