@@ -6,12 +6,15 @@ least what its parent had when it was started. The command's stdout goes to the 
 
 import json
 import os
+import signal
 import sys
 import time
 
 
 def main() -> None:
     """Run `sys.argv[2:]` with its stdout in the file `sys.argv[1]`."""
+    # Interrupted, it just ends: whoever started it says so.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     report = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     began = time.perf_counter()
     pid = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, report, 1)])

@@ -7,6 +7,7 @@ the seconds as JSON. Imports, loading the vectors and writing the pairs are not 
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -88,6 +89,8 @@ WAYS = {"memcli": with_memcli, "numpy": with_numpy, "semhash": with_semhash}
 
 def main(way: str, source: str, threshold: str, target: str) -> None:
     """Run one way on the vectors in `source`; the pairs go to `target`."""
+    # Interrupted, it just ends: whoever started it says so.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     find, vectors = WAYS[way](), np.load(source)
     began = time.perf_counter()
     found = find(vectors, float(threshold))
