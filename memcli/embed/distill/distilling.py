@@ -79,7 +79,9 @@ def distill(
 
     `report` hears (stage, done, total). Raises UsageError when a folder cannot be written.
     """
-    tokenizer = build_tokenizer(teacher.vocabulary, corpus.texts, settings.rows)
+    tokenizer = build_tokenizer(
+        teacher.vocabulary, dict(zip(corpus.texts, corpus.weights.tolist(), strict=True)), settings.rows
+    )
     tokens = [str(tokenizer.id_to_token(number)) for number in range(tokenizer.get_vocab_size())]
     vectors = teacher.embed(corpus.texts, cache, lambda done: report("teacher", done, len(corpus.texts)))
     alone = teacher.embed([as_text(token) for token in tokens], cache, lambda done: report("tokens", done, len(tokens)))

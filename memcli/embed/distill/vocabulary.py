@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
@@ -29,12 +29,12 @@ _WORDS = re.compile(r"\w+|[^\w\s]+")
 _LATIN = re.compile(r"[a-z0-9ß-öø-ÿ]+|[!-/:-@\[-`{-~¡-¿–—‘’“”•…€™]+")
 
 
-def build_tokenizer(teacher: Iterable[str], texts: Sequence[str], rows: int) -> Tokenizer:
+def build_tokenizer(teacher: Iterable[str], texts: Mapping[str, float], rows: int) -> Tokenizer:
     """Make a tokenizer of at most `rows` tokens; id 0 pads.
 
     Every byte is a token, so that no character is unknown; then come the teacher's Latin words and word ends, then
-    the most frequent words of the texts that these do not hold. Words, numbers and runs of punctuation are cut into
-    the longest known pieces from the left.
+    the most frequent words of `texts` that these do not hold, counted with the texts' weights. Words, numbers and runs
+    of punctuation are cut into the longest known pieces from the left.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet()) + [_as_characters(start) for start in _SHARED_STARTS]
     tokens = dict.fromkeys([PADDING, _UNKNOWN, *alphabet, *(PREFIX + characters for characters in alphabet)])
@@ -42,9 +42,10 @@ def build_tokenizer(teacher: Iterable[str], texts: Sequence[str], rows: int) -> 
         stem = token.removeprefix(PREFIX)
         if _LATIN.fullmatch(stem):
             tokens[token[: len(token) - len(stem)] + _as_characters(stem.encode())] = None
-    counts: Counter[str] = Counter()
-    for text in texts:
-        counts.update(_WORDS.findall(text.lower()))
+    counts: defaultdict[str, float] = defaultdict(float)
+    for text, weight in texts.items():
+        for word in _WORDS.findall(text.lower()):
+            counts[word] += weight
     for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         if len(tokens) >= rows:
             break
