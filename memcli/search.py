@@ -83,7 +83,7 @@ def _cosines(
     for _, segment in vectors.segments(None if agent is None else [agent]):
         kept = slice(None) if wanted is None else np.isin(segment.memory_ids, wanted)
         found_ids.append(segment.memory_ids[kept])
-        found.append((segment.vectors @ queries.T)[kept])
+        found.append((segment.whole() @ queries.T)[kept])
     ids, scores = np.concatenate(found_ids), np.concatenate(found)
     order = np.argsort(ids)
     return ids[order], scores[order]

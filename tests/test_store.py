@@ -290,7 +290,7 @@ def check(store, model, cache):
     """Every vector of the model (agent -> ids) is in one segment of its agent, and is found by its id."""
     stored = {agent: [] for agent in model}
     for agent, segment in cache.segments(list(model)):
-        rows = (row.tobytes() for row in segment.vectors)
+        rows = (row.tobytes() for row in segment.whole())
         stored[agent] += zip(segment.memory_ids.tolist(), rows, strict=True)
     for agent, ids in model.items():
         assert stored[agent] == [(each, row.tobytes()) for each, row in zip(ids, vectors_of(ids), strict=True)]
@@ -306,10 +306,10 @@ def assert_coded(cache):
     """Stored codes are those of the vectors, and the cache counts all that it holds."""
     held = 0
     for _, segment in cache.segments():
-        made = encode(segment.vectors)
+        made = encode(segment.whole())
         assert (segment.codes.values == made.values).all()
         assert (segment.codes.scales == made.scales).all()
-        parts = (segment.memory_ids, segment.vectors, segment.codes.values, segment.codes.scales, segment.keys)
+        parts = (segment.memory_ids, segment.codes.values, segment.codes.scales, segment.keys)
         held += sum(part.nbytes for part in parts if part is not None)
     assert cache.cached_bytes <= min(held, cache._max_memory)
     if cache._max_memory > held:

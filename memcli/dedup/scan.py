@@ -22,7 +22,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import onnxruntime
@@ -77,6 +77,14 @@ class Group:
     left_out: NDArray[np.int64]
 
 
+class Rows(Protocol):
+    """Vectors, float32 (n, dim), wherever they are; threads may ask for some."""
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[np.float32]:
+        """Rows float32 (len(rows), dim)."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """Stored vectors ready to be searched: `ids` int64 (n,), `vectors` float32 (n, dim), their codes.
@@ -85,30 +93,22 @@ class Block:
     """
 
     ids: NDArray[np.int64]
-    vectors: NDArray[np.float32]
+    vectors: NDArray[np.float32] | Rows
     codes: Codes
     keys: Callable[[], NDArray[np.int64]] | None = None
-
-    def up_to(self, end: int) -> Block:
-        """The first `end` rows."""
-        keys = self.keys
-        return Block(
-            self.ids[:end],
-            self.vectors[:end],
-            Codes(self.codes.values[:end], self.codes.scales[:end]),
-            None if keys is None else lambda: keys()[:end],
-        )
 
 
 def make_block(
     ids: NDArray[np.int64],
-    vectors: NDArray[np.float32],
+    vectors: NDArray[np.float32] | Rows,
     keys: Callable[[], NDArray[np.int64]] | None = None,
     *,
     codes: Codes | None = None,
 ) -> Block:
     """Make vectors, float32 (n, dim), ready for any number of searches; codes are made where there are none."""
-    return Block(ids, vectors, codes or encode(vectors), keys)
+    if codes is None:
+        codes = encode(vectors if isinstance(vectors, np.ndarray) else vectors[np.arange(len(ids))])
+    return Block(ids, vectors, codes, keys)
 
 
 def pairs_above(

@@ -97,10 +97,11 @@ def _nearest(store: Store, vectors: Vectors, threshold: float, centre: Known) ->
     query = row.astype(np.float64)
     ids, cosines = [np.empty(0, np.int64)], [np.empty(0)]
     for _, segment in vectors.segments([centre.agent]):
-        scores = segment.vectors @ row
+        rows = segment.whole()
+        scores = rows @ row
         best = np.argsort(-scores)[:_LOOKED_AT]
         ids.append(segment.memory_ids[best])
-        cosines.append(segment.vectors[best].astype(np.float64) @ query)
+        cosines.append(rows[best].astype(np.float64) @ query)
     every, scores = np.concatenate(ids), np.concatenate(cosines)
     order = np.lexsort((every, -scores))[:_LOOKED_AT]
     cosine = dict(zip(every[order].tolist(), scores[order].tolist(), strict=True))

@@ -316,12 +316,11 @@ def sqlite_version() -> str:
 
 
 def matrix_bytes(store: Store) -> int:
-    """Bytes of all vectors with their codes and keys: what the matrix cache of a run would hold without a cap."""
-    # Codes of older segments are not stored, but made when they are read.
+    """Bytes of all ids, codes and keys: what the matrix cache of a run would hold without a cap."""
     coded = "count * (dim + 12)"
     return int(
         store.conn.execute(
-            "SELECT coalesce(sum(length(vectors) + length(memory_ids)"
+            "SELECT coalesce(sum(length(memory_ids)"
             f" + {coded} + coalesce(length(keys), 0)), 0) FROM segments"
         ).fetchone()[0]
     )

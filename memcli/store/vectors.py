@@ -8,7 +8,7 @@ import json
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 import numpy as np
@@ -19,7 +19,8 @@ from memcli.model import Codes
 from memcli.store.db import Store, now
 
 FANOUT = 4
-_ID_BYTES, _SCALES, _HASH_BYTES = 8, 3, 16
+_ID_BYTES, _FLOAT_BYTES, _SCALES, _HASH_BYTES = 8, 4, 3, 16
+_READ_ALONG = 8  # rows per row that is wanted: reading them is cheaper than going from one to the next
 # Merging holds the rows in memory several times over, and the heap keeps room for the largest block it has seen: larger
 # segments would decide the peak of a run.
 MAX_MERGED_ROWS = 1 << 12
@@ -27,6 +28,8 @@ _INSERT = (
     "INSERT INTO segments (agent_id, model_id, created_at, count, dim, first_memory_id, last_memory_id, memory_ids,"
     " vectors, codes, scales, keys, gate_version, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+
+_SHARED = 3  # of sqlite3.threadsafety: threads may share connections
 
 _Ids = NDArray[np.int64]
 _Rows = NDArray[np.float32]
@@ -50,18 +53,61 @@ class NewRows:
     keys: _Ids | None = None
 
 
+class StoredRows:
+    """The vectors of a stored segment, each read when it is asked for.
+
+    A scan looks at few of them: its codes rule out the others. Kept in memory they would be four fifths of the matrix.
+    Threads may share it where SQLite lets them share a connection.
+    """
+
+    nbytes = 0
+
+    def __init__(self, conn: sqlite3.Connection, segment_id: int, count: int, dim: int) -> None:
+        self._conn = conn
+        self._id = segment_id
+        self.shape = (count, dim)
+
+    def __getitem__(self, rows: _Ids) -> _Rows:
+        """Rows float32 (len(rows), dim), in that order; what lies between them is read along where it is little."""
+        count, dim = len(rows), self.shape[1]
+        if not count:
+            return np.empty((0, dim), dtype=np.float32)
+        size = _FLOAT_BYTES * dim
+        wanted, places = np.unique(rows, return_inverse=True)
+        first, end = int(wanted[0]), int(wanted[-1]) + 1
+        with self._conn.blobopen("segments", "vectors", self._id, readonly=True) as blob:
+            if end - first <= _READ_ALONG * len(wanted):
+                blob.seek(first * size)
+                raw, places = blob.read((end - first) * size), rows - first
+            else:
+                raw = b"".join(_part(blob, row * size, size) for row in wanted.tolist())
+        return np.frombuffer(raw, dtype="<f4").reshape(-1, dim)[places]
+
+
+def _part(blob: sqlite3.Blob, place: int, size: int) -> bytes:
+    blob.seek(place)
+    return blob.read(size)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment:
     """One immutable block: `memory_ids` int64 (n,) ascending, `vectors` float32 (n, dim), row i belongs to id i.
 
-    `codes` is there where it was asked for, `keys` int64 (n,) where it is stored under the present version.
+    `codes` is there where it was asked for, and then the vectors may be left in the database; `keys` int64 (n,) is
+    there where it is stored under the present version.
     """
 
     id: int
     memory_ids: _Ids
-    vectors: _Rows
+    vectors: _Rows | StoredRows
     codes: Codes | None = None
     keys: _Ids | None = None
+
+    def whole(self) -> _Rows:
+        """All vectors, float32 (n, dim)."""
+        if isinstance(self.vectors, StoredRows):
+            return self.vectors[np.arange(len(self.memory_ids))]
+        return self.vectors
 
     @property
     def size(self) -> int:
@@ -73,7 +119,8 @@ class Segment:
 class Vectors:
     """The segments of one model, with a cache of recently used ones of at most `max_memory` bytes.
 
-    With a `coding` segments have codes, stored ones or made when they are read.
+    With a `coding` segments have codes, stored ones or made when they are read; where they are stored, the vectors stay
+    in the database.
     """
 
     def __init__(self, store: Store, model_id: str, max_memory: int, coding: Coding | None = None) -> None:
@@ -133,10 +180,8 @@ class Vectors:
         found: dict[int, _Rows] = {}
         ids = np.array(memory_ids, dtype=np.int64)
         for segment in self._loaded([segment_id for (segment_id,) in wanted]):
-            places = np.searchsorted(segment.memory_ids, ids)
-            for memory_id, place in zip(memory_ids, places.tolist(), strict=True):
-                if place < len(segment.memory_ids) and segment.memory_ids[place] == memory_id:
-                    found[memory_id] = segment.vectors[place].copy()
+            _, places, wanted_here = np.intersect1d(segment.memory_ids, ids, return_indices=True)
+            found.update(zip(ids[wanted_here].tolist(), segment.vectors[places].copy(), strict=True))
         return found
 
     def keys(self, segment: Segment) -> _Ids:
@@ -174,7 +219,7 @@ class Vectors:
         for segment_id, numbers in places.items():
             old = list(self._loaded([] if segment_id is None else [segment_id]))
             ids = np.concatenate([*(part.memory_ids for part in old), [memory_ids[number] for number in numbers]])
-            vectors = np.concatenate([*(part.vectors for part in old), [rows[number] for number in numbers]])
+            vectors = np.concatenate([*(part.whole() for part in old), [rows[number] for number in numbers]])
             order = np.argsort(ids)
             whole = Segment(0, ids[order], vectors[order], self.coding.encode(vectors[order]))
             conn.execute("DELETE FROM segments WHERE id = ?", (segment_id,))
@@ -212,23 +257,27 @@ class Vectors:
         The join keeps the order of the list. An ORDER BY would first take all vectors through a sorter in memory.
         """
         coding = self._coding
-        # CROSS JOIN keeps to the order of the list. An ORDER BY would sort the rows, and hold all of them for that.
-        codes = "s.codes, s.scales" if coding is not None else "NULL, NULL"
+        leaves = coding is not None and sqlite3.threadsafety == _SHARED
+        columns = "s.codes, s.scales" if coding is not None else "NULL, NULL"
+        vectors = "CASE WHEN s.codes IS NULL THEN s.vectors END" if leaves else "s.vectors"
         rows = self._store.conn.execute(
-            f"SELECT s.id, s.count, s.dim, s.memory_ids, s.vectors, {codes},"
+            f"SELECT s.id, s.count, s.dim, length(s.vectors), s.memory_ids, {vectors}, {columns},"
             " CASE WHEN s.gate_version = ? THEN s.keys END"
             " FROM json_each(?) AS wanted CROSS JOIN segments AS s ON s.id = wanted.value",
             (None if coding is None else coding.version, json.dumps(segment_ids)),
         )
-        for segment_id, count, dim, *raw in rows:
+        for segment_id, count, dim, length, ids, floats, *raw in rows:
+            stored = StoredRows(self._store.conn, segment_id, count, dim)
             try:
-                segment = _segment(segment_id, count, dim, *raw)
+                if length != _FLOAT_BYTES * count * dim:
+                    raise ValueError("the vectors do not fit")
+                segment = _segment(segment_id, count, dim, ids, stored if floats is None else floats, *raw)
             except ValueError as error:
                 message = f"segment {segment_id} of {self._store.path} is damaged"
                 raise DamagedError(message, "restore a backup") from error
             if coding is not None and segment.codes is None:
-                codes_made = coding.encode(segment.vectors)
-                segment = Segment(segment_id, segment.memory_ids, segment.vectors, codes_made, segment.keys)
+                codes = coding.encode(segment.whole())
+                segment = replace(segment, codes=codes, vectors=stored if leaves else segment.vectors)
             yield segment
 
     def _hit(self, segment_id: int) -> Segment | None:
@@ -263,19 +312,21 @@ class Vectors:
         return segment
 
 
-def _segment(segment_id: int, count: int, dim: int, *raw: bytes | None) -> Segment:
+def _segment(
+    segment_id: int, count: int, dim: int, ids: bytes | None, vectors: bytes | StoredRows, *raw: bytes | None
+) -> Segment:
     """A segment of its columns.
 
     Raises:
         ValueError: their lengths do not fit.
     """
-    ids, vectors, codes, scales, keys = raw
+    codes, scales, keys = raw
     if len(ids or b"") != _ID_BYTES * count or len(keys or b"") not in {0, _ID_BYTES * count}:
         raise ValueError("ids or keys do not fit")
     return Segment(
         segment_id,
         np.frombuffer(ids or b"", dtype="<i8"),
-        np.frombuffer(vectors or b"", dtype="<f4").reshape(count, dim),
+        vectors if isinstance(vectors, StoredRows) else np.frombuffer(vectors, dtype="<f4").reshape(count, dim),
         None if codes is None or scales is None else _codes(codes, scales, count),
         None if keys is None else np.frombuffer(keys, dtype="<i8"),
     )
@@ -378,8 +429,8 @@ def _joined(old: Iterable[Segment], old_rows: int, new: NewRows, coding: Coding)
     end = 0
     for part in chain(old, [Segment(0, new.ids, new.vectors, None, new.keys)]):
         place = slice(end, end := end + len(part.memory_ids))
-        ids[place], vectors[place] = part.memory_ids, part.vectors
-        made = part.codes or coding.encode(part.vectors)
+        ids[place], vectors[place] = part.memory_ids, part.whole()
+        made = part.codes or coding.encode(vectors[place])
         codes.values[place], codes.scales[place] = made.values, made.scales
         keys.append(part.keys)
     known = [each for each in keys if each is not None]
@@ -389,11 +440,12 @@ def _joined(old: Iterable[Segment], old_rows: int, new: NewRows, coding: Coding)
 def _row(segment: Segment, version: str) -> tuple[object, ...]:
     """The columns from `count` on."""
     ids, codes, keys = segment.memory_ids, segment.codes, segment.keys
-    parts = [_raw(ids), _raw(segment.vectors)]
+    vectors = segment.whole()
+    parts = [_raw(ids), _raw(vectors)]
     parts += [] if codes is None else [_raw(codes.values), _raw(codes.scales)]
     hashed = _hash(*parts) + (b"" if keys is None else _hash(_raw(keys)))
     stored = (None, None) if keys is None else (_raw(keys), version)
-    return (*segment.vectors.shape, int(ids[0]), int(ids[-1]), *parts, *stored, hashed)
+    return (*vectors.shape, int(ids[0]), int(ids[-1]), *parts, *stored, hashed)
 
 
 def _raw(array: NDArray[np.generic]) -> memoryview:

@@ -160,7 +160,7 @@ def _same_word(left: Token, right: Token, context: Context) -> bool:
     return interchangeable(one, other)
 
 
-@lru_cache(maxsize=1 << 14)
+@lru_cache(maxsize=1 << 12)
 def _rewritten(one: str, other: str) -> bool:
     """Whether two words are one with and without accents, or one is a sign for the other: "+", "and"."""
     if other in _STAND_FOR.get(one, ()) or one in _STAND_FOR.get(other, ()):
@@ -202,7 +202,7 @@ def same_case(left: Token, right: Token, context: Context) -> bool:
     )
 
 
-@lru_cache(maxsize=1 << 14)
+@lru_cache(maxsize=1 << 12)
 def interchangeable(one: str, other: str) -> bool:
     """Whether two lower-case words mean the same: synonyms in one form, or a short form."""
     return (
@@ -299,7 +299,7 @@ def _same_phrase(one: str, two: str, heads: tuple[Token, Token], context: Contex
     return (" " not in one or entry_of(one)) and (" " not in two or entry_of(two)) and synonymous(one, two)
 
 
-@lru_cache(maxsize=1 << 14)
+@lru_cache(maxsize=1 << 12)
 def entry_of(phrase: str) -> bool:
     """Whether the lexicon has a phrase, its verb or noun in any form."""
     head, rest = phrase.split(" ", 1)

@@ -79,7 +79,7 @@ def _same_sentence(one: tuple[Token, ...], other: tuple[Token, ...], context: Co
     return any(_same_clauses(mine, theirs, context) for mine, theirs in product(_variants(one), _variants(other)))
 
 
-@lru_cache(maxsize=1 << 11)
+@lru_cache(maxsize=1 << 9)
 def _variants(sentence: tuple[Token, ...]) -> tuple[tuple[Clause, ...], ...]:
     """Return the clauses of a sentence as they stand, and with each passive that names its agent made active."""
     clauses = tuple(_pieces(clause) for clause in _clauses(sentence))

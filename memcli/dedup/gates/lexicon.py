@@ -14,7 +14,7 @@ from pathlib import Path
 from memcli.dedup.gates.words import CLOSED, MODERN, UNCHANGED
 
 _FILE = Path(__file__).parents[1] / "lexicon.tsv.gz"
-_CACHED = 1 << 14
+_CACHED = 1 << 12
 _SHORTEST_STEM = 2
 _SHORT, _LONG = 4, 7
 _MOST_SLIPS = 2

@@ -281,7 +281,7 @@ class Scanner:
                     self.tokens[at] = token._replace(key=before + token.key + after)
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=1 << 12)
 def _plain_word(core: str, start: bool) -> Token:
     lowered = core.lower()
     case = "" if core == lowered else START if start and core[1:] == lowered[1:] else core
