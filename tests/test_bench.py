@@ -237,6 +237,7 @@ def test_the_program_that_measures_imports_next_to_nothing():
     assert [line for line in source.split("\n") if line.startswith(("import", "from"))] == [
         "import json",
         "import os",
+        "import signal",
         "import sys",
         "import time",
     ]

@@ -147,11 +147,11 @@ def test_killed_while_the_model_was_copied(nursery, tmp_path, command, whole):
     home = Home(tmp_path)
     patch = (
         "import os, signal, sys, memcli.cli, memcli.embed.models as models\n"
-        "copy = models._copy\n"
+        "copy = models.copy_file\n"
         "def dying(source, target):\n"
         "    copy(source, target)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "models._copy = dying\n"
+        "models.copy_file = dying\n"
         "memcli.cli.main()\n"
     )
     killed = home.python(patch, *command)

@@ -7,6 +7,8 @@ from support_dedup import dedup, review
 from support_ingest import flat, query, run, write
 
 from memcli.dedup.gates import judge
+from memcli.embed.models import default_model
+from memcli.embed.onnx import OnnxEmbedder
 from memcli.errors import UsageError
 from memcli.maintain.second import SecondOpinion
 
@@ -66,10 +68,17 @@ def stored(tmp_path):
     return db
 
 
+@pytest.fixture
+def border():
+    """A threshold just below the cosine of the two texts under the default model."""
+    one, other = OnnxEmbedder(default_model()).embed([ONE, OTHER])
+    return float(one @ other) - 0.01
+
+
 @pytest.mark.parametrize(("own", "merged"), [(0.79, False), (0.81, True)])
-def test_what_the_other_model_is_against_goes_to_review(stored, monkeypatch, own, merged):
-    monkeypatch.setattr("memcli.commands.dedup._second_opinion", lambda *_: SecondOpinion(Oracle(own), 0.8, THRESHOLD))
-    report = dedup(stored, threshold=THRESHOLD, verify_model="any")
+def test_what_the_other_model_is_against_goes_to_review(stored, border, monkeypatch, own, merged):
+    monkeypatch.setattr("memcli.commands.dedup._second_opinion", lambda *_: SecondOpinion(Oracle(own), 0.8, border))
+    report = dedup(stored, threshold=border, verify_model="any")
     assert (report.near, report.second_opinions) == (int(merged), 1)
     assert [pair.gates_failed for pair in review(stored)] == ([] if merged else [("second_opinion",)])
     assert len(query(stored, "SELECT 1 FROM merge_log")) == int(merged)
@@ -82,11 +91,11 @@ def test_a_model_that_cannot_have_one_is_refused(stored, name, said):
 
 
 @pytest.mark.skipif(not (SHARED / "models/all-MiniLM-L6-v2").is_dir(), reason="../shared has no all-MiniLM-L6-v2")
-def test_an_installed_transformer_is_asked_by_its_name(stored, tmp_path):
+def test_an_installed_transformer_is_asked_by_its_name(stored, border, tmp_path):
     home = Home(tmp_path / "home")
     taken = home.run("model", "import", SHARED / "models/all-MiniLM-L6-v2", "--json")
     assert taken.code == 0, taken.err
-    flags = ("--threshold", str(THRESHOLD), "--verify-model", "all-MiniLM-L6-v2", "--json")
+    flags = ("--threshold", str(border), "--verify-model", "all-MiniLM-L6-v2", "--json")
     done = home.run("dedup", "--db", stored, *flags)
     assert done.code == 0, done.err
     assert done.json["second_opinions"] == 1

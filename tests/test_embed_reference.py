@@ -91,8 +91,8 @@ def test_prompts_go_before_queries_and_passages_each_their_own(tmp_path):
 def test_padding_is_filled_with_the_pad_token_of_the_card(tmp_path):
     embedder = OnnxEmbedder(installed(tmp_path / "model", transformer(), pad_id=3))
     fed = []
-    run = embedder._session.run
-    embedder._session = type("Session", (), {"run": lambda _, names, feeds: fed.append(feeds) or run(names, feeds)})()
+    run = embedder.session.run
+    embedder.session = type("Session", (), {"run": lambda _, names, feeds: fed.append(feeds) or run(names, feeds)})()
     embedder.embed(["the soup"])
     (feeds,) = fed
     assert feeds["attention_mask"].tolist() == [[1, 1, 1, 1, 0, 0, 0, 0]]
