@@ -1,4 +1,4 @@
-"""The parts of README.md that are generated: tables from the code, help texts, and the tour's real output.
+"""The parts of README.md that are generated: tables from the code, help texts, and the real output of examples.
 
 `python tests/support_readme.py` writes them anew; tests/test_readme.py fails when they are out of date.
 """
@@ -125,8 +125,8 @@ def run(command, folder):
     return "\n".join(line.rstrip() for line in output.decode().replace("\r\n", "\n").split("\n"))
 
 
-def tour(text):
-    """Run the commands of the tour's code blocks in order, in a folder with the fixtures, and put their output in."""
+def examples(text, heading):
+    """Run the commands of a section's code blocks in order, in a folder with the fixtures, and put their output in."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shutil.copytree(ROOT / "fixtures", folder / "fixtures")
@@ -135,7 +135,7 @@ def tour(text):
             output = run(["sh", "-c", match[1]], folder)
             return f"```\n$ {match[1]}\n{output.replace(f'{folder.resolve()}/', '').strip()}\n```"
 
-        head, begin, rest = text.partition("## A tour\n")
+        head, begin, rest = text.partition(f"## {heading}\n")
         middle, end, tail = rest.partition("\n## ")
         middle = re.sub(r"```\n\$ (.*)\n(?:[^`]*)```", executed, middle)
     return head + begin + middle + end + tail
@@ -146,7 +146,7 @@ def rendered(text):
         pattern = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
         content = make()
         text = pattern.sub(lambda match, content=content: f"{match[1]}{content}\n{match[2]}", text)
-    return tour(text)
+    return examples(examples(text, "A tour"), "Duplicates")
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from memcli.store.db import Store
 
 
 def timeless(text):
-    """Without what differs from run to run: times, and the order of lines they wrap into."""
+    """Without what differs from run to run: times, the order of lines they wrap into, days of memories and merges."""
     text = re.sub(r"(?m)^time .*\n( {10,}.*\n)*", "", text)
+    text = re.sub(r"· \d{4}-\d\d-\d\d ·( merge \d+$| threshold)", r"·\1", text, flags=re.MULTILINE)
     return re.sub(r"[ \t]+", " ", text)
 
 
