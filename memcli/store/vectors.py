@@ -23,7 +23,7 @@ _ID_BYTES, _FLOAT_BYTES, _SCALES, _HASH_BYTES = 8, 4, 3, 16
 _READ_ALONG = 8  # rows per row that is wanted: reading them is cheaper than going from one to the next
 # Merging holds the rows in memory several times over, and the heap keeps room for the largest block it has seen: larger
 # segments would decide the peak of a run.
-MAX_MERGED_ROWS = 1 << 12
+MAX_MERGED_ROWS = 1 << 11
 _INSERT = (
     "INSERT INTO segments (agent_id, model_id, created_at, count, dim, first_memory_id, last_memory_id, memory_ids,"
     " vectors, codes, scales, keys, gate_version, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
