@@ -131,23 +131,35 @@ def model_for(
         MismatchError: the settings name another model than the database has.
         UsageError: no such model, or a base URL for a model that needs none.
     """
-    wanted = config.model
-    is_api = wanted is not None and wanted.startswith(PREFIX)
     if store.meta("model_id") is None:
-        if wanted is None:
-            return chosen_model(models_dir(environ))
-        if is_api:
-            return _new_provider(wanted.removeprefix(PREFIX), config, environ, spending, dry_run=dry_run)
-        if config.base_url is not None:
-            raise UsageError(f"a base URL is for models of a provider, not for {wanted}", f"as in: {PREFIX}NAME")
-        return resolve(wanted, models_dir(environ))
-    if wanted is not None:
-        _check_same(store, wanted, environ, is_api=is_api)
+        return new_model(config, environ, spending, dry_run=dry_run)
+    if config.model is not None:
+        _check_same(store, config.model, environ)
     return model_of(store, config, environ)
 
 
-def _check_same(store: Store, wanted: str, environ: Mapping[str, str], *, is_api: bool) -> None:
-    model_id = store.meta("model_id")
+def new_model(
+    config: Config, environ: Mapping[str, str], spending: Spending, *, dry_run: bool
+) -> ModelFiles | ApiModel:
+    """The model that the settings name for a new database. A provider is asked once; not in a dry run.
+
+    Raises:
+        UsageError: no such model, or a base URL for a model that needs none.
+        DamagedError: the model that new databases take is not there any more.
+        ProviderError: the provider does not answer with a vector.
+    """
+    wanted = config.model
+    if wanted is None:
+        return chosen_model(models_dir(environ))
+    if wanted.startswith(PREFIX):
+        return _new_provider(wanted.removeprefix(PREFIX), config, environ, spending, dry_run=dry_run)
+    if config.base_url is not None:
+        raise UsageError(f"a base URL is for models of a provider, not for {wanted}", f"as in: {PREFIX}NAME")
+    return resolve(wanted, models_dir(environ))
+
+
+def _check_same(store: Store, wanted: str, environ: Mapping[str, str]) -> None:
+    model_id, is_api = store.meta("model_id"), wanted.startswith(PREFIX)
     provider = _provider_of(store, model_id)
     if is_api:
         is_same = provider is not None and provider.name == wanted
