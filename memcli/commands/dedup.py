@@ -25,6 +25,7 @@ from memcli.maintain.report import DedupReport
 from memcli.maintain.second import SecondOpinion
 from memcli.maintain.undo import UndoReport, undo_merge, undo_run
 from memcli.protocols import Progress
+from memcli.stats import check_agent
 from memcli.store.db import Store
 from memcli.store.dedup import Scope
 from memcli.store.memories import Evidence
@@ -184,7 +185,5 @@ def _writing(config: Config, *, dry_run: bool) -> Iterator[Store]:
 
 
 def _check_agent(store: Store, agent: str | None) -> None:
-    known = agent_names(store)
-    if agent is not None and agent not in known:
-        shown = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")  # noqa: PLR2004 - enough for a hint
-        raise UsageError(f"no such agent: {agent}", f"agents: {shown}" if known else "the database has no memories")
+    if agent is not None:
+        check_agent(agent, agent_names(store))
