@@ -15,7 +15,7 @@ from memcli.config import Config
 from memcli.dedup.gates import GATE_VERSION
 from memcli.embed.api import ApiModel
 from memcli.embed.installed import chosen_model, resolve
-from memcli.embed.models import ModelFiles, find_model, keep_model, write_calibration
+from memcli.embed.models import ModelFiles, keep_model, write_calibration
 from memcli.errors import NoDatabaseError, UsageError
 from memcli.maintain import review as review_case
 from memcli.maintain.dedup import Dedup, Options
@@ -101,8 +101,7 @@ def calibrate(config: Config, pairs: Path, environ: Mapping[str, str], *, dry_ru
         with Store.open(config.db) as store:
             files = wiring.model_of(store, config, environ)
     else:
-        chosen = chosen_model(folder)
-        files = find_model(chosen.model_id, folder) or chosen
+        files = chosen_model(folder)
     if isinstance(files, ApiModel):
         raise UsageError(
             f"{files.name} is a provider's model: nothing of it is kept here", "set near_threshold instead"
