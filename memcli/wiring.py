@@ -108,9 +108,8 @@ def model_of(store: Store, config: Config, environ: Mapping[str, str]) -> ModelF
     """
     model_id, folder = store.meta("model_id"), models_dir(environ)
     if model_id is None:
-        chosen = chosen_model(folder)
-        return find_model(chosen.model_id, folder) or chosen
-    provider = _provider_of(store, model_id)
+        return chosen_model(folder)
+    provider = provider_of(store)
     if provider is not None:
         return _trusted(store, provider, config.base_url, environ)
     files = find_model(model_id, folder)
@@ -160,7 +159,7 @@ def new_model(
 
 def _check_same(store: Store, wanted: str, environ: Mapping[str, str]) -> None:
     model_id, is_api = store.meta("model_id"), wanted.startswith(PREFIX)
-    provider = _provider_of(store, model_id)
+    provider = provider_of(store)
     if is_api:
         is_same = provider is not None and provider.name == wanted
     else:
@@ -193,14 +192,14 @@ def embedder_of(
     return ApiEmbedder(model, environ, ApiOptions(price=config.embed_price), spending)
 
 
-def _provider_of(store: Store, model_id: str) -> ApiModel | None:
+def provider_of(store: Store) -> ApiModel | None:
     """The provider's model that the database's vectors are of; None where it has none, or has moved on from it."""
     try:
         found = json.loads(store.meta("provider") or "null")
         model = ApiModel(str(found["model"]), int(found["dim"]), checked_url(found["base_url"]))
     except (ValueError, TypeError, KeyError, AttributeError, UsageError):
         return None
-    return model if model.model_id == model_id else None
+    return model if model.model_id == store.meta("model_id") else None
 
 
 def _trusted(store: Store, model: ApiModel, base_url: str | None, environ: Mapping[str, str]) -> ApiModel:

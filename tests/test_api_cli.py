@@ -223,3 +223,23 @@ def test_a_database_moves_from_a_provider_to_a_model_of_its_own(home, chat):
         back = home.run("reindex", "--model", "openai:small")
         assert back.code == 2
         assert "openai:small" in back.err
+
+
+def test_the_list_of_models_shows_the_providers_without_a_warning(home, chat):
+    with Provider() as provider:
+        make(home, provider, chat)
+        before = len(provider.requests)
+        listed = home.run("model", "list")
+        assert (listed.code, listed.err) == (0, "")
+        (line,) = (each for each in listed.out.splitlines() if each.startswith("openai:small"))
+        assert ("provider" in line, "this database" in line, str(DIM) in line) == (True, True, True)
+        (document,) = (each for each in home.run("model", "list", "--json").json if each["kind"] == "provider")
+        assert (document["name"], document["this_database"]) == ("openai:small", True)
+        assert (document["bytes"], document["folder"], document["new_databases"]) == (None, None, False)
+        for named, shown in (("openai:small", True), ("openai:large", False)):
+            settled = home.run("model", "list", "--json", env={"MEMCLI_MODEL": named})
+            assert settled.err == ""
+            assert [each["new_databases"] for each in settled.json if each["kind"] == "provider"] == [shown]
+        described = home.run("model", "info", "openai:small")
+        assert (described.code, "is a provider's model" in described.err) == (2, True)
+        assert len(provider.requests) == before

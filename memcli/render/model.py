@@ -28,8 +28,8 @@ def show_models(models: Sequence[Mapping[str, Any]]) -> None:
             Text(safe(each["model_id"][:_SHOWN_ID])),
             each["kind"],
             str(each["dim"]),
-            str(each["max_tokens"]),
-            f"{each['bytes'] / _MEGA:,.1f}",
+            "" if each["max_tokens"] is None else str(each["max_tokens"]),
+            "" if each["bytes"] is None else f"{each['bytes'] / _MEGA:,.1f}",
             ", ".join(users),
         )
     show([table])
