@@ -151,7 +151,7 @@ def new_model(
     if wanted is None:
         return chosen_model(models_dir(environ))
     if wanted.startswith(PREFIX):
-        return _new_provider(wanted.removeprefix(PREFIX), config, environ, spending, dry_run=dry_run)
+        return new_provider(wanted.removeprefix(PREFIX), config, environ, spending, dry_run=dry_run)
     if config.base_url is not None:
         raise UsageError(f"a base URL is for models of a provider, not for {wanted}", f"as in: {PREFIX}NAME")
     return resolve(wanted, models_dir(environ))
@@ -172,9 +172,15 @@ def _check_same(store: Store, wanted: str, environ: Mapping[str, str]) -> None:
         )
 
 
-def _new_provider(
+def new_provider(
     name: str, config: Config, environ: Mapping[str, str], spending: Spending, *, dry_run: bool
 ) -> ApiModel:
+    """The model `name` of a provider, without the prefix. It is asked once; in a dry run not, and `dim` is made up.
+
+    Raises:
+        UsageError: no name, a bad address, no key, or the extra is not installed.
+        ProviderError: the provider does not answer with a vector.
+    """
     url = checked_url(config.base_url or OPENAI_URL)
     if not name:
         raise UsageError(f"{PREFIX} lacks the name of a model", f"as in: {PREFIX}text-embedding-3-small")
@@ -222,7 +228,12 @@ def _named_urls(environ: Mapping[str, str]) -> list[str]:
         return []
 
 
-def _remember_url(url: str, environ: Mapping[str, str]) -> None:
+def remember_url(url: str, environ: Mapping[str, str]) -> None:
+    """Keep that the user has named this address of a provider.
+
+    Raises:
+        UsageError: the data folder cannot be written.
+    """
     named = _named_urls(environ)
     if url == OPENAI_URL or url in named:
         return
@@ -242,8 +253,13 @@ def adopt_model(store: Store, model: ModelFiles | ApiModel, environ: Mapping[str
         keep_model(model, models_dir(environ))
         store.set_model(model.model_id)
         return
-    _remember_url(model.base_url, environ)
-    store.set_model(model.model_id, json.dumps({"model": model.model, "dim": model.dim, "base_url": model.base_url}))
+    remember_url(model.base_url, environ)
+    store.set_model(model.model_id, provider_meta(model))
+
+
+def provider_meta(model: ApiModel) -> str:
+    """What a database keeps of its provider's model, for `provider_of` to read; the key is not among it."""
+    return json.dumps({"model": model.model, "dim": model.dim, "base_url": model.base_url})
 
 
 def extractors(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memcli import __version__
-from memcli.protocols import Embedder, Progress
+from memcli.protocols import Embedder, Progress, Spending
 from memcli.store import reindex as rows
 from memcli.store import runs as run_rows
 from memcli.store.db import Store, now
@@ -27,11 +27,14 @@ COMMAND = "reindex"
 
 @dataclass(slots=True)
 class ReindexReport:
-    """What a reindex did; `resumed` are memories that an earlier, interrupted run had embedded already."""
+    """What a reindex did; `resumed` are memories that an earlier, interrupted run had embedded already.
+
+    `model_id` is None in a dry run to a provider's model: only the provider knows the length that is part of it.
+    """
 
     db: str
     model: str
-    model_id: str
+    model_id: str | None
     from_model_id: str | None
     run_id: int | None = None
     memories: int = 0
@@ -39,6 +42,9 @@ class ReindexReport:
     reused: int = 0
     resumed: int = 0
     batches: int = 0
+    embed_calls: int = 0
+    embed_tokens: int = 0
+    cost_usd: float = 0.0
     seconds: float = 0.0
     dry_run: bool = False
     timings: dict[str, float] = field(default_factory=lambda: {"embed": 0.0, "commit": 0.0})
@@ -49,20 +55,36 @@ class ReindexReport:
         return asdict(self) | {"seconds": round(self.seconds, 4), "timings": rounded}
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The model to move to: its name, where a provider has it how to go on with it, and what it costs meanwhile."""
+
+    name: str
+    provider: str | None = None
+    spending: Spending = field(default_factory=Spending)
+
+
 class Reindex:
     """One run over one store, with the run lock held. `run` may be called once."""
 
     def __init__(
-        self, store: Store, embedder: Embedder, name: str, vectors: Vectors, batch_size: int, progress: Progress
+        self,
+        store: Store,
+        embedder: Embedder,
+        target: Target,
+        vectors: Vectors,
+        batch_size: int,
+        progress: Progress,
     ) -> None:
         self._store = store
         self._embedder = embedder
+        self._target = target
         self._vectors = vectors
         self._batch_size = batch_size
         self._progress = progress
         self._run_id = store.next_id("runs")
         self._started_at = now()
-        self._report = ReindexReport(str(store.path), name, embedder.model_id, store.meta("model_id"))
+        self._report = ReindexReport(str(store.path), target.name, embedder.model_id, store.meta("model_id"))
 
     def run(self) -> ReindexReport:
         """Embed what has no vector of the new model yet, then switch; with nothing to do nothing is written."""
@@ -113,8 +135,10 @@ class Reindex:
         report.run_id = self._run_id
         with self._store.transaction(self._store.generation()) as conn:
             run_rows.write_run(conn, self._run_id, COMMAND, __version__, self._started_at)
-            rows.switch_model(conn, self._embedder.model_id)
+            rows.switch_model(conn, self._embedder.model_id, self._target.provider)
             report.timings["commit"] += time.perf_counter() - started
+            spent = self._target.spending
+            report.embed_calls, report.embed_tokens, report.cost_usd = spent.calls, spent.tokens, spent.cost_usd
             report.seconds = time.perf_counter() - began
             run_rows.finish_run(conn, self._run_id, report.to_json(), complete=True, settles=False)
         report.seconds = time.perf_counter() - began

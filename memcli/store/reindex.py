@@ -64,11 +64,17 @@ def has_memories(store: Store) -> bool:
     return bool(store.conn.execute("SELECT EXISTS (SELECT 1 FROM memories)").fetchone()[0])
 
 
-def switch_model(conn: sqlite3.Connection, model_id: str) -> None:
-    """Bind the database to another model and drop all vectors of others; part of a transaction."""
+def switch_model(conn: sqlite3.Connection, model_id: str, provider: str | None = None) -> None:
+    """Bind the database to another model and drop all vectors of others; part of a transaction.
+
+    `provider` is how to go on where a provider has the model.
+    """
     conn.execute(
         "INSERT INTO meta VALUES ('model_id', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (model_id,)
     )
+    conn.execute("DELETE FROM meta WHERE key = 'provider'")
+    if provider is not None:
+        conn.execute("INSERT INTO meta VALUES ('provider', ?)", (provider,))
     conn.execute("DELETE FROM segments WHERE model_id <> ?", (model_id,))
 
 
