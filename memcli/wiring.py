@@ -168,7 +168,7 @@ def _check_same(store: Store, wanted: str, environ: Mapping[str, str]) -> None:
         present = model_id if provider is None else provider.name
         raise MismatchError(
             f"{store.path} was made with the embedding model {present}, not with {wanted}",
-            "leave out --model, or move on with: memcli reindex --model " + ("default" if is_api else wanted),
+            f"leave out --model, or move on with: memcli reindex --model {wanted}",
         )
 
 

@@ -91,7 +91,7 @@ def test_another_model_is_refused_for_a_database_that_has_one(home, chat):
         for other in ("openai:large", "default"):
             done = home.run("ingest", chat, "--model", other)
             assert done.code == 6
-            assert "memcli reindex" in done.err
+            assert f"memcli reindex --model {other}" in done.err
         assert home.run("ingest", chat, "--model", "openai:small").code == 0
         assert len(provider.requests) == before
 
