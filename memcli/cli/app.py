@@ -51,7 +51,6 @@ app.add_typer(rules_app, name="rules")
 app.add_typer(model_app, name="model")
 app.add_typer(config_app, name="config")
 app.add_typer(bench_app, name="bench")
-app.add_typer(model_app, name="model")
 
 
 _interruptions: list[InterruptedRunError] = []
