@@ -159,7 +159,7 @@ def collect(store: Store, agent: str | None = None) -> Stats:
     """
     with metrics.snapshot(store):
         if agent is not None:
-            _check_agent(agent, metrics.agent_names(store))
+            check_agent(agent, metrics.agent_names(store))
         wal = store.path.with_name(store.path.name + "-wal")
         return Stats(
             db=str(store.path),
@@ -198,7 +198,8 @@ def _placeless(reasons: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda each: (-each[1], each[0])))
 
 
-def _check_agent(agent: str, known: list[str]) -> None:
+def check_agent(agent: str, known: list[str]) -> None:
+    """Raise UsageError, which names the known agents, when `agent` is none of them."""
     if agent not in known:
         shown = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")  # noqa: PLR2004 - enough for a hint
         raise UsageError(f"no such agent: {agent}", f"agents: {shown}" if known else "the database has no messages")

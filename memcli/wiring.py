@@ -108,9 +108,8 @@ def model_of(store: Store, config: Config, environ: Mapping[str, str]) -> ModelF
     """
     model_id, folder = store.meta("model_id"), models_dir(environ)
     if model_id is None:
-        chosen = chosen_model(folder)
-        return find_model(chosen.model_id, folder) or chosen
-    provider = _provider_of(store, model_id)
+        return chosen_model(folder)
+    provider = provider_of(store)
     if provider is not None:
         return _trusted(store, provider, config.base_url, environ)
     files = find_model(model_id, folder)
@@ -131,24 +130,36 @@ def model_for(
         MismatchError: the settings name another model than the database has.
         UsageError: no such model, or a base URL for a model that needs none.
     """
-    wanted = config.model
-    is_api = wanted is not None and wanted.startswith(PREFIX)
     if store.meta("model_id") is None:
-        if wanted is None:
-            return chosen_model(models_dir(environ))
-        if is_api:
-            return _new_provider(wanted.removeprefix(PREFIX), config, environ, spending, dry_run=dry_run)
-        if config.base_url is not None:
-            raise UsageError(f"a base URL is for models of a provider, not for {wanted}", f"as in: {PREFIX}NAME")
-        return resolve(wanted, models_dir(environ))
-    if wanted is not None:
-        _check_same(store, wanted, environ, is_api=is_api)
+        return new_model(config, environ, spending, dry_run=dry_run)
+    if config.model is not None:
+        _check_same(store, config.model, environ)
     return model_of(store, config, environ)
 
 
-def _check_same(store: Store, wanted: str, environ: Mapping[str, str], *, is_api: bool) -> None:
-    model_id = store.meta("model_id")
-    provider = _provider_of(store, model_id)
+def new_model(
+    config: Config, environ: Mapping[str, str], spending: Spending, *, dry_run: bool
+) -> ModelFiles | ApiModel:
+    """The model that the settings name for a new database. A provider is asked once; not in a dry run.
+
+    Raises:
+        UsageError: no such model, or a base URL for a model that needs none.
+        DamagedError: the model that new databases take is not there any more.
+        ProviderError: the provider does not answer with a vector.
+    """
+    wanted = config.model
+    if wanted is None:
+        return chosen_model(models_dir(environ))
+    if wanted.startswith(PREFIX):
+        return new_provider(wanted.removeprefix(PREFIX), config, environ, spending, dry_run=dry_run)
+    if config.base_url is not None:
+        raise UsageError(f"a base URL is for models of a provider, not for {wanted}", f"as in: {PREFIX}NAME")
+    return resolve(wanted, models_dir(environ))
+
+
+def _check_same(store: Store, wanted: str, environ: Mapping[str, str]) -> None:
+    model_id, is_api = store.meta("model_id"), wanted.startswith(PREFIX)
+    provider = provider_of(store)
     if is_api:
         is_same = provider is not None and provider.name == wanted
     else:
@@ -157,13 +168,19 @@ def _check_same(store: Store, wanted: str, environ: Mapping[str, str], *, is_api
         present = model_id if provider is None else provider.name
         raise MismatchError(
             f"{store.path} was made with the embedding model {present}, not with {wanted}",
-            "leave out --model, or move on with: memcli reindex --model " + ("default" if is_api else wanted),
+            f"leave out --model, or move on with: memcli reindex --model {wanted}",
         )
 
 
-def _new_provider(
+def new_provider(
     name: str, config: Config, environ: Mapping[str, str], spending: Spending, *, dry_run: bool
 ) -> ApiModel:
+    """The model `name` of a provider, without the prefix. It is asked once; in a dry run not, and `dim` is made up.
+
+    Raises:
+        UsageError: no name, a bad address, no key, or the extra is not installed.
+        ProviderError: the provider does not answer with a vector.
+    """
     url = checked_url(config.base_url or OPENAI_URL)
     if not name:
         raise UsageError(f"{PREFIX} lacks the name of a model", f"as in: {PREFIX}text-embedding-3-small")
@@ -181,14 +198,14 @@ def embedder_of(
     return ApiEmbedder(model, environ, ApiOptions(price=config.embed_price), spending)
 
 
-def _provider_of(store: Store, model_id: str) -> ApiModel | None:
+def provider_of(store: Store) -> ApiModel | None:
     """The provider's model that the database's vectors are of; None where it has none, or has moved on from it."""
     try:
         found = json.loads(store.meta("provider") or "null")
         model = ApiModel(str(found["model"]), int(found["dim"]), checked_url(found["base_url"]))
     except (ValueError, TypeError, KeyError, AttributeError, UsageError):
         return None
-    return model if model.model_id == model_id else None
+    return model if model.model_id == store.meta("model_id") else None
 
 
 def _trusted(store: Store, model: ApiModel, base_url: str | None, environ: Mapping[str, str]) -> ApiModel:
@@ -211,7 +228,12 @@ def _named_urls(environ: Mapping[str, str]) -> list[str]:
         return []
 
 
-def _remember_url(url: str, environ: Mapping[str, str]) -> None:
+def remember_url(url: str, environ: Mapping[str, str]) -> None:
+    """Keep that the user has named this address of a provider.
+
+    Raises:
+        UsageError: the data folder cannot be written.
+    """
     named = _named_urls(environ)
     if url == OPENAI_URL or url in named:
         return
@@ -231,8 +253,13 @@ def adopt_model(store: Store, model: ModelFiles | ApiModel, environ: Mapping[str
         keep_model(model, models_dir(environ))
         store.set_model(model.model_id)
         return
-    _remember_url(model.base_url, environ)
-    store.set_model(model.model_id, json.dumps({"model": model.model, "dim": model.dim, "base_url": model.base_url}))
+    remember_url(model.base_url, environ)
+    store.set_model(model.model_id, provider_meta(model))
+
+
+def provider_meta(model: ApiModel) -> str:
+    """What a database keeps of its provider's model, for `provider_of` to read; the key is not among it."""
+    return json.dumps({"model": model.model, "dim": model.dim, "base_url": model.base_url})
 
 
 def extractors(

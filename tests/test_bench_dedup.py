@@ -93,6 +93,16 @@ def test_the_command_prints_a_table_or_one_document(pairs):
     assert json.loads(bench("--pairs", pairs, "--threshold", "1", "--json").stdout)["merged"] < 2
 
 
+def test_a_model_is_named_by_its_name_the_start_of_its_id_or_its_folder(pairs):
+    files = default_model()
+    for name in ("default", files.name, files.model_id[:6], files.folder):
+        assert (
+            json.loads(bench("--pairs", pairs, "--model", name, "--json").stdout)["model"]["model_id"] == files.model_id
+        )
+    unknown = bench("--pairs", pairs, "--model", "nonsense")
+    assert (unknown.returncode, "nonsense" in unknown.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

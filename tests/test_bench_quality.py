@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support_cli import Home
 
-from memcli.bench.quality import Question, bench_quality, best_f1, first_ranks, read_sts, spearman
+from memcli.bench.quality import Question, bench_quality, best_f1, first_ranks
+from memcli.embed.judged import read_sts, spearman
 from memcli.embed.models import default_model
 
 STSB_DEV = Path(__file__).resolve().parents[2] / "shared" / "data" / "eval" / "stsb-dev.csv"

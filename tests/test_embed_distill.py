@@ -277,6 +277,34 @@ def test_what_cannot_be_learned_from_is_named(tmp_path, teacher, corpus, argumen
     assert not (tmp_path / "out").exists()
 
 
+def test_a_model_is_replaced_as_a_whole_and_nothing_else_is_touched(tmp_path, teacher, corpus):
+    command = ["--teacher", teacher, "--corpus", corpus, "--cache", tmp_path / "kept", "--quiet"]
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "diary.txt").write_text("mine")
+    for taken in (notes, notes / "diary.txt"):
+        refused = memcli(*command, "--out", taken)
+        assert (refused.returncode, "is no model folder" in refused.stderr) == (2, True)
+    assert [path.name for path in notes.iterdir()] == ["diary.txt"]
+
+    out = tmp_path / "new" / "out"
+    assert memcli(*command, "--out", out).returncode == 0
+    first = load_card(out).model_id
+    (out / "calibration.json").write_text(json.dumps({"model_id": first, "threshold": 0.5}))
+    # The scores come last: what fails there must leave the model that was there before.
+    failing = (
+        "import memcli.embed.distill.distilling as d, sys; d.score_teacher = None; from memcli.cli import main; main()"
+    )
+    arguments = ["model", "distill", *command, "--out", out, "--seed", "1"]
+    done = subprocess.run([sys.executable, "-c", failing, *map(str, arguments)], capture_output=True, check=False)
+    assert done.returncode not in {0, 2}
+    assert (load_card(out).model_id, load_card(out).near_threshold) == (first, 0.5)
+    assert memcli(*command, "--out", out, "--seed", 1).returncode == 0
+    assert load_card(out).model_id != first
+    assert {path.name for path in out.iterdir()} == {"model.onnx", "tokenizer.json", "card.json"}
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
 def test_a_folder_that_is_no_teacher_is_named(tmp_path, teacher, corpus, name):
     for each in ("model.onnx", "tokenizer.json"):

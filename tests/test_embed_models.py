@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from memcli.embed import models
-from memcli.embed.models import compute_model_id, default_model, find_model, keep_model, load_card
+from memcli.embed.installed import chosen_model, resolve
+from memcli.embed.models import (
+    compute_model_id,
+    default_model,
+    find_model,
+    keep_model,
+    load_card,
+    write_calibration,
+)
 from memcli.errors import DamagedError, UsageError
 
 OTHER_ID = "0" * 32
@@ -92,6 +100,35 @@ def test_a_folder_that_is_not_what_its_card_says_is_not_kept(tmp_path, other):
     with pytest.raises(DamagedError, match="its content is model"):
         keep_model(other, tmp_path / "models")
     assert not (tmp_path / "models").exists()
+
+
+def shipped_with(other, threshold, monkeypatch):
+    """`other` as the packaged model, with a calibration."""
+    write_calibration(other.folder, {"model_id": other.model_id, "threshold": threshold, "pairs": 7})
+    monkeypatch.setattr(models, "_PACKAGED", other.folder)
+    return load_card(other.folder)
+
+
+def test_the_calibration_of_a_later_release_counts_where_the_user_made_none(tmp_path, other, monkeypatch):
+    folder = keep_model(shipped_with(other, 0.7, monkeypatch), tmp_path / "models")
+    shipped_with(other, 0.8, monkeypatch)
+    assert find_model(other.model_id, tmp_path / "models").near_threshold == 0.8
+    assert chosen_model(tmp_path / "models").near_threshold == 0.8
+    write_calibration(folder, {"model_id": other.model_id, "threshold": 0.75})
+    store = tmp_path / "models"
+    for found in (find_model(other.model_id, store), chosen_model(store), resolve("default", store)):
+        assert found.near_threshold == 0.75
+    assert resolve(other.name, store).near_threshold == 0.75
+
+
+def test_a_copy_keeps_the_shipped_calibration_when_the_package_moves_on(tmp_path, other, monkeypatch):
+    with monkeypatch.context() as release:
+        folder = keep_model(shipped_with(other, 0.7, release), tmp_path / "models")
+    assert default_model().model_id != other.model_id
+    assert find_model(other.model_id, tmp_path / "models").near_threshold == 0.7
+    assert json.loads((folder / "calibration.json").read_text())["pairs"] == 7
+    # Whoever imports that folder elsewhere takes the calibration along.
+    assert load_card(keep_model(load_card(folder), tmp_path / "elsewhere")).near_threshold == 0.7
 
 
 def test_keeping_twice_writes_once(tmp_path, other):

@@ -190,6 +190,22 @@ def test_a_table_of_eighty_columns_holds_the_list(home, small):
     assert any(small[:8] in line for line in lines)
 
 
+@pytest.mark.parametrize("model", ["nonsense", "openai:small"])
+def test_a_model_that_cannot_be_had_leaves_no_database_behind(home, model):
+    home.env.pop("OPENAI_API_KEY", None)
+    assert home.run("ingest", "chat.jsonl", "--model", model).code == 2
+    assert not home.db.exists()
+
+
+def test_a_choice_of_use_that_is_gone_leaves_no_database_behind(home, small):
+    elsewhere = {"MEMCLI_DB": str(home.folder / "elsewhere.db")}
+    assert home.run("model", "use", small, env=elsewhere).code == 0
+    shutil.rmtree(home.data / "models" / small)
+    done = home.run("ingest", "chat.jsonl")
+    assert (done.code, "memcli model list" in done.err) == (8, True)
+    assert not home.db.exists()
+
+
 # --- a release with another default ----------------------------------------------------------------------------------
 
 

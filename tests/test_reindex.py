@@ -143,6 +143,30 @@ def test_what_was_killed_is_continued_and_the_old_vectors_serve_meanwhile(home, 
     assert_sound(home.db)
 
 
+def test_what_an_undo_gives_a_vector_while_a_move_is_interrupted_is_moved_too(home, other):
+    twins = [dict(record, id=f"twin-{number}", session_id="t") for number, record in enumerate(some_chat(12))]
+    told = write_jsonl(home.folder / "twins.jsonl", twins)
+    again = home.run("ingest", told, "--agent", "ada", "--flush", "--json").json
+    later = write_jsonl(home.folder / "later.jsonl", some_chat(120, seed=8))
+    assert home.run("ingest", later, "--agent", "ada").code == 0
+    # Nearly all is embedded when it is killed, so that the duplicates lie before where it came to.
+    assert move(home, other, moment="KILL:stage:15").code == -9
+    reached = home.rows(f"SELECT max(last_memory_id) FROM segments WHERE model_id = '{other.model_id}'")[0][0]
+    assert home.run("dedup", "--undo", str(again["run_id"])).code == 0
+    ((missed,),) = home.rows(
+        "SELECT count(*) FROM memories AS m JOIN merges AS g ON g.loser_id = m.id"
+        f" WHERE m.embedded AND g.ended_reason = 'undone' AND m.id <= {reached}"
+    )
+    assert missed > 0
+    report = move(home, other, "--json").json
+    assert report["resumed"] + report["embedded"] + report["reused"] == report["memories"]
+    assert report["resumed"] % 16 == 0 < report["resumed"]
+    assert_moved(home, other)
+    assert_sound(home.db)
+    assert home.run("ingest", write_jsonl(home.folder / "more.jsonl", [LATER]), "--agent", "ada").code == 0
+    assert_sound(home.db)
+
+
 def test_an_unfinished_move_is_cleared_away_by_a_move_elsewhere(home, other):
     assert move(home, other, moment="KILL:stage:5").code == -9
     assert {model for _, model, _ in home.rows("SELECT agent_id, model_id, id FROM segments")} == {

@@ -265,6 +265,25 @@ def test_what_follows_the_reading_is_named_and_goes_over_messages(printed, monke
     assert re.search(r"closing windows\s.*200/800 messages", _plain(printed(_phases, terminal=True)))
 
 
+def test_steps_that_an_earlier_run_has_done_are_left_out(printed, monkeypatch):
+    def run():
+        progress = render.ConsoleProgress(quiet=False, verbose=False, unit="steps")
+        for done in (400, 500, 800):
+            progress.step("teacher", done, 1000)
+        progress.step("training", 0, 8)
+        progress.step("training", 2, 8)
+        progress.finish()
+
+    monkeypatch.setattr("memcli.render.progress.LINE_INTERVAL", 0.0)
+    lines = printed(run).splitlines()
+    assert [line.partition(" steps")[0] for line in lines] == [
+        "memcli: teacher: 100 of 600",
+        "memcli: teacher: 400 of 600",
+        "memcli: training: 2 of 8",
+    ]
+    assert re.search(r"teacher\s.*400/600 steps", _plain(printed(run, terminal=True)))
+
+
 def test_of_what_nobody_knows_the_size_no_time_is_foretold(printed, monkeypatch):
     def run():
         progress = render.ConsoleProgress(quiet=False, verbose=False)

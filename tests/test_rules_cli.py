@@ -309,6 +309,12 @@ def test_coverage_counts_what_the_rules_hit(home, chat):
     assert home.run("rules", "coverage", "--agent", "anna", "--json").json["messages"] == 0
 
 
+def test_coverage_of_an_agent_that_nobody_knows_names_those_there_are(home, chat):
+    home.run("ingest", chat, "--agent", "ada")
+    add(home, "kettle", "--agent", "anna")
+    refused(home.run("rules", "coverage", "--agent", "adda"), 2, "no such agent: adda", "agents: ada, anna")
+
+
 def test_on_a_terminal_long_trials_and_coverage_show_how_far_they_are(home, chat):
     home.run("ingest", chat)
     for command in [("test", "kettle"), ("test", "kettle", chat), ("coverage",)]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from memcli.embed.judged import read_sts, spearman, text_lines
 from memcli.errors import UsageError
 from memcli.protocols import Embedder
 from memcli.text import clean
@@ -23,11 +23,9 @@ RECALL_AT = (1, 10)
 
 T = TypeVar("T")
 
-_STS_HINT = "each row is sentence1,sentence2,score; there is no header line"
 _PAIRS_HINT = 'each line is like {"a": "...", "b": "...", "label": "duplicate"}, or "distinct"; 1 and 0 do as well'
 _RETRIEVAL_HINT = 'each line is like {"query": "...", "positive": "..."}'
 _ROWS_AT_ONCE = 512
-_LONGEST_FIELD = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,23 +93,6 @@ class _Vectors:
         return found
 
 
-def spearman(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Spearman's rank correlation of two samples of equal length: Pearson's of their ranks, ties averaged.
-
-    NaN where all values of a sample are equal.
-    """
-    ranks = np.stack([_ranks(first), _ranks(second)])
-    ranks -= ranks.mean(axis=1, keepdims=True)
-    variance = np.square(ranks).sum(axis=1)
-    return float(ranks[0] @ ranks[1] / math.sqrt(variance[0] * variance[1])) if variance.all() else math.nan
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    averaged: NDArray[np.float64] = np.cumsum(counts) - (counts - 1) / 2
-    return averaged[inverse]
-
-
 def best_f1(cosines: NDArray[np.float64], labels: NDArray[np.bool_]) -> tuple[float, float, float]:
     """The best F1 that any threshold reaches, that threshold, and the average precision.
 
@@ -172,37 +153,6 @@ def _score_retrieval(vectors: _Vectors, rows: Sequence[tuple[str, str]]) -> dict
     return {"queries": len(right), "candidates": len(places), **recalls, "mrr": round(float(np.mean(1 / ranks)), 4)}
 
 
-def read_sts(path: Path) -> list[tuple[str, str, float]]:
-    """The rows of a headerless CSV file of sentence1,sentence2,score.
-
-    Raises:
-        UsageError: the file cannot be read, a row is something else, or no correlation can be had from the scores.
-    """
-    limit = csv.field_size_limit(_LONGEST_FIELD)
-    reader = csv.reader(_lines(path), strict=True)
-    try:
-        rows = [_sts_row(row, f"{path}:{reader.line_num}") for row in reader if row]
-    except csv.Error as error:
-        raise UsageError(f"{path}:{max(reader.line_num, 1)}: not CSV: {error}", _STS_HINT) from error
-    finally:
-        csv.field_size_limit(limit)
-    if len({score for _, _, score in rows}) < 2:  # noqa: PLR2004 - a correlation needs two values
-        raise UsageError(f"{path}: fewer than two different scores, nothing to correlate with", _STS_HINT)
-    return rows
-
-
-def _sts_row(row: Sequence[str], where: str) -> tuple[str, str, float]:
-    if len(row) != 3:  # noqa: PLR2004 - as the message says
-        raise UsageError(f"{where}: {len(row)} columns, where sentence1,sentence2,score are three", _STS_HINT)
-    try:
-        score = float(row[2])
-    except ValueError:
-        score = math.nan
-    if not math.isfinite(score):
-        raise UsageError(f"{where}: the score is not a number: {row[2][:40]!r}", _STS_HINT)
-    return clean(row[0]), clean(row[1]), score
-
-
 def read_pairs(path: Path) -> list[tuple[str, str, bool]]:
     """The rows of a JSON Lines file of {a, b, label}.
 
@@ -235,18 +185,8 @@ def read_retrieval(path: Path) -> list[tuple[str, str]]:
     return rows
 
 
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            yield from lines
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from error
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-
-
 def _records(path: Path, hint: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(text_lines(path), 1):
         if not line.strip():
             continue
         where = f"{path}:{number}"

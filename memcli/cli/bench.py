@@ -10,7 +10,7 @@ import typer
 
 from memcli.cli.bench_dedup import bench_dedup
 from memcli.cli.bench_scan import bench_scan
-from memcli.cli.options import JsonOption, QuietOption, VerboseOption
+from memcli.cli.options import JsonOption, ModelOption, QuietOption, VerboseOption
 
 bench_app = typer.Typer(help="Measure memcli on this machine.", no_args_is_help=True, rich_markup_mode=None)
 bench_app.command("dedup")(bench_dedup)
@@ -52,11 +52,6 @@ def bench_ingest(
         render.print_json(document | extra)
     else:
         render.show_ingest_benchmark(document, comparisons, before)
-
-
-ModelOption = Annotated[
-    str | None, typer.Option("--model", metavar="MODEL", help="A folder, or an installed model's name [default].")
-]
 
 
 @bench_app.command("embed")

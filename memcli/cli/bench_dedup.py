@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from memcli.cli.options import JsonOption, QuietOption, VerboseOption
+from memcli.cli.options import JsonOption, ModelOption, QuietOption, VerboseOption
 
 
 def bench_dedup(
     pairs: Annotated[
         Path, typer.Option("--pairs", metavar="FILE", help="JSON Lines of {id, a, b, label, kind}.", show_default=False)
     ],
-    model: Annotated[
-        Path | None, typer.Option("--model", metavar="FOLDER", help="Another embedding model than the default.")
-    ] = None,
+    model: ModelOption = None,
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Another near threshold than the model's.")
     ] = None,
@@ -34,7 +33,7 @@ def bench_dedup(
     from memcli import render  # noqa: PLC0415 - keeps --help fast
     from memcli.commands.bench_dedup import bench_dedup as measure  # noqa: PLC0415 - as above
 
-    result = measure(pairs, model, threshold)
+    result = measure(pairs, model, threshold, os.environ)
     if as_json:
         render.print_json(result.to_json())
     else:

@@ -41,7 +41,7 @@ def distill(
     config: ConfigOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
-    verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
+    verbose: VerboseOption = False,
 ) -> None:
     """Make a small, fast embedding model from a large one and texts of your own.
 
@@ -53,7 +53,8 @@ def distill(
     from memcli import render  # noqa: PLC0415 - keeps --help fast
     from memcli.commands import model_distill as command  # noqa: PLC0415 - as above: numpy
 
-    with render.StepProgress(quiet=quiet) as progress:
+    progress = render.ConsoleProgress(quiet=quiet, verbose=verbose, unit="steps")
+    try:
         made = command.distill(
             settings,
             teacher,
@@ -65,8 +66,10 @@ def distill(
             sts=sts or [],
             seed=seed,
             epochs=epochs,
-            report=progress.report,
+            report=progress.step,
         )
+    finally:
+        progress.finish()
     if as_json:
         render.print_json(made)
     else:

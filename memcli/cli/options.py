@@ -29,6 +29,9 @@ MaxMemoryOption = Annotated[
 ]
 WaitOption = Annotated[float | None, typer.Option(metavar="SECONDS", help="Wait for another run to end [0].")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Do it on a copy that is deleted; same report.")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", metavar="MODEL", help="A folder, or an installed model's name [default].")
+]
 AgentOption = Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Whose memory it is.")]
 SinceOption = Annotated[
     str | None, typer.Option("--since", metavar="DATE", help="Nothing older (2026-03-05, or a full time; UTC).")

@@ -21,9 +21,12 @@ from memcli.cli.options import settings as load_settings
 
 
 def reindex(
-    model: Annotated[str, typer.Option("--model", metavar="NAME", help="The model to move to; see memcli model list.")],
+    model: Annotated[str, typer.Option("--model", metavar="NAME", help="One of memcli model, or openai:NAME.")],
     batch_size: Annotated[int | None, typer.Option(help="Memories per transaction [1024].")] = None,
     embed_batch_size: Annotated[int | None, typer.Option(help="Texts per run of the embedding model [64].")] = None,
+    base_url: Annotated[
+        str | None, typer.Option("--base-url", metavar="URL", help="Where an openai:NAME model is asked [OpenAI].")
+    ] = None,
     max_memory: MaxMemoryOption = None,
     wait: WaitOption = None,
     dry_run: DryRunOption = False,
@@ -43,6 +46,7 @@ def reindex(
         "db": db,
         "batch_size": batch_size,
         "embed_batch_size": embed_batch_size,
+        "base_url": base_url,
         "max_memory": max_memory,
         "wait": wait,
     }

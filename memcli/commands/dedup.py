@@ -15,7 +15,7 @@ from memcli.config import Config
 from memcli.dedup.gates import GATE_VERSION
 from memcli.embed.api import ApiModel
 from memcli.embed.installed import chosen_model, resolve
-from memcli.embed.models import ModelFiles, find_model, keep_model, write_calibration
+from memcli.embed.models import ModelFiles, keep_model, write_calibration
 from memcli.errors import NoDatabaseError, UsageError
 from memcli.maintain import review as review_case
 from memcli.maintain.dedup import Dedup, Options
@@ -25,6 +25,7 @@ from memcli.maintain.report import DedupReport
 from memcli.maintain.second import SecondOpinion
 from memcli.maintain.undo import UndoReport, undo_merge, undo_run
 from memcli.protocols import Progress
+from memcli.stats import check_agent
 from memcli.store.db import Store
 from memcli.store.dedup import Scope
 from memcli.store.memories import Evidence
@@ -100,8 +101,7 @@ def calibrate(config: Config, pairs: Path, environ: Mapping[str, str], *, dry_ru
         with Store.open(config.db) as store:
             files = wiring.model_of(store, config, environ)
     else:
-        chosen = chosen_model(folder)
-        files = find_model(chosen.model_id, folder) or chosen
+        files = chosen_model(folder)
     if isinstance(files, ApiModel):
         raise UsageError(
             f"{files.name} is a provider's model: nothing of it is kept here", "set near_threshold instead"
@@ -184,7 +184,5 @@ def _writing(config: Config, *, dry_run: bool) -> Iterator[Store]:
 
 
 def _check_agent(store: Store, agent: str | None) -> None:
-    known = agent_names(store)
-    if agent is not None and agent not in known:
-        shown = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")  # noqa: PLR2004 - enough for a hint
-        raise UsageError(f"no such agent: {agent}", f"agents: {shown}" if known else "the database has no memories")
+    if agent is not None:
+        check_agent(agent, agent_names(store))

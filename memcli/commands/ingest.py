@@ -51,36 +51,39 @@ def ingest(config: Config, request: Request, progress: Progress, environ: Mappin
     options = _options(config, request, progress)
     tiers = _tiers(config, options, progress)
     found, failed = discover(request.paths)
-    with writable_database(config, "ingest", dry_run=request.dry_run) as path, Store.create(path) as store:
+    with writable_database(config, "ingest", dry_run=request.dry_run) as path:
         spending = Spending()
-        model = wiring.model_for(store, config, environ, spending, dry_run=request.dry_run)
-        if not request.dry_run:
-            wiring.adopt_model(store, model, environ)
-        run = Ingest(
-            store,
-            wiring.extractors(tiers, store, with_starter_rules=config.starter_rules, note=progress.note),
-            _embedder(model, config, request, progress, environ, spending),
-            Vectors(store, model.model_id, config.max_memory, wiring.coding()),
-            model.near_threshold if config.near_threshold is None else config.near_threshold,
-            options,
-            progress,
-            spending,
-        )
-        feed = Feed(
-            found,
-            CursorIndex(load_cursors(store), found),
-            wiring.reader_chooser(format_name, mapping),
-            batch_size=config.batch_size,
-            next_file_id=store.next_id("files"),
-            limit=request.limit,
-            agent=config.agent,
-            note=progress.note,
-            format_name=format_name,
-            mapping=request.map,
-        )
-        feed.files.seen += len(failed)
-        feed.files.failed.extend(failed)
-        report = run.run(feed)
+        # Found before the file is made: a name that means no model must not leave an empty database behind.
+        new = None if path.exists() else wiring.new_model(config, environ, spending, dry_run=request.dry_run)
+        with Store.create(path) as store:
+            model = new or wiring.model_for(store, config, environ, spending, dry_run=request.dry_run)
+            if not request.dry_run:
+                wiring.adopt_model(store, model, environ)
+            run = Ingest(
+                store,
+                wiring.extractors(tiers, store, with_starter_rules=config.starter_rules, note=progress.note),
+                _embedder(model, config, request, progress, environ, spending),
+                Vectors(store, model.model_id, config.max_memory, wiring.coding()),
+                model.near_threshold if config.near_threshold is None else config.near_threshold,
+                options,
+                progress,
+                spending,
+            )
+            feed = Feed(
+                found,
+                CursorIndex(load_cursors(store), found),
+                wiring.reader_chooser(format_name, mapping),
+                batch_size=config.batch_size,
+                next_file_id=store.next_id("files"),
+                limit=request.limit,
+                agent=config.agent,
+                note=progress.note,
+                format_name=format_name,
+                mapping=request.map,
+            )
+            feed.files.seen += len(failed)
+            feed.files.failed.extend(failed)
+            report = run.run(feed)
     report.db, report.dry_run = str(config.db), request.dry_run
     return report
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from memcli import wiring
 from memcli.commands.database import writable_database
 from memcli.config import Config
+from memcli.embed.api import PREFIX, ApiModel
 from memcli.embed.installed import DEFAULT, choose_model, chosen_model, installed, remove_model, resolve, size_of
 from memcli.embed.models import CARD_FILE, ModelFiles, default_model, keep_model
 from memcli.errors import DamagedError, MismatchError, UsageError
@@ -20,9 +21,12 @@ from memcli.store.db import Store
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A model on this machine; `is_chosen`: new databases take it, `is_used`: the database at hand was made with it."""
+    """A model on this machine, or the provider's that the database at hand has.
 
-    files: ModelFiles
+    `is_chosen`: new databases take it, `is_used`: the database at hand was made with it.
+    """
+
+    files: ModelFiles | ApiModel
     is_packaged: bool
     is_chosen: bool
     is_used: bool
@@ -30,17 +34,19 @@ class Listed:
     def to_json(self) -> dict[str, object]:
         """The model as part of the JSON document."""
         files = self.files
+        here = files if isinstance(files, ModelFiles) else None
+        kind = "provider" if here is None else "static" if here.recipe.is_static else "transformer"
         return {
             "name": files.name,
             "model_id": files.model_id,
             "dim": files.dim,
-            "max_tokens": files.max_tokens,
-            "bytes": size_of(files),
-            "kind": "static" if files.recipe.is_static else "transformer",
+            "max_tokens": here and here.max_tokens,
+            "bytes": here and size_of(here),
+            "kind": kind,
             "packaged": self.is_packaged,
             "new_databases": self.is_chosen,
             "this_database": self.is_used,
-            "folder": str(files.folder),
+            "folder": here and str(here.folder),
         }
 
 
@@ -131,25 +137,40 @@ def import_folder(folder: Path, file: str | None, environ: Mapping[str, str], *,
 
 
 def listing(config: Config, environ: Mapping[str, str]) -> tuple[list[Listed], list[str]]:
-    """The models on this machine, the packaged one first, and what is wrong with damaged ones."""
+    """The models on this machine, the packaged one first, and what is wrong with damaged ones.
+
+    Where the database at hand has a provider's model, that is the last one.
+    """
     store_dir = wiring.models_dir(environ)
     models, problems = installed(store_dir)
-    used = _used_by(config)
+    provider = _provider_of(config)
+    known: list[ModelFiles | ApiModel] = [*models, *([] if provider is None else [provider])]
+    used, chosen, named = _used_by(config), "", config.model
     try:
-        chosen = chosen_model(store_dir).model_id if config.model is None else resolve(config.model, store_dir).model_id
+        if named is None:
+            chosen = chosen_model(store_dir).model_id
+        elif not named.startswith(PREFIX):
+            chosen = resolve(named, store_dir).model_id
+        elif provider is not None and provider.name == named:
+            chosen = provider.model_id
     except (DamagedError, UsageError) as error:
-        chosen = ""
         problems.append(error.message)
-    if used is not None and used not in {each.model_id for each in models}:
+    if used is not None and used not in {each.model_id for each in known}:
         problems.append(f"{config.db} was made with the model {used}, which is not here")
     packaged = models[0].model_id
     return [
-        Listed(each, each.model_id == packaged, each.model_id == chosen, each.model_id == used) for each in models
+        Listed(each, each.model_id == packaged, each.model_id == chosen, each.model_id == used) for each in known
     ], problems
 
 
 def info(name: str, environ: Mapping[str, str]) -> dict[str, object]:
-    """Everything that a model's card says, and where it is."""
+    """Everything that a model's card says, and where it is.
+
+    Raises:
+        UsageError: there is no such model, or a provider has it.
+    """
+    if name.startswith(PREFIX):
+        raise UsageError(f"{name} is a provider's model, which has no card here", "memcli model list shows the others")
     files = resolve(name, wiring.models_dir(environ))
     card: dict[str, object] = json.loads((files.folder / CARD_FILE).read_text(encoding="utf-8"))
     return {**card, "bytes": size_of(files), "folder": str(files.folder)}
@@ -205,8 +226,20 @@ def remove(config: Config, name: str, environ: Mapping[str, str], *, dry_run: bo
 
 def _used_by(config: Config) -> str | None:
     """The model of the database at hand, None where there is none."""
-    if not config.db.is_file() or not config.db.stat().st_size:
+    if not _is_there(config):
         return None
     with Store.open(config.db) as store:
         model_id = store.meta("model_id")
         return None if model_id is None else str(model_id)
+
+
+def _provider_of(config: Config) -> ApiModel | None:
+    """The provider's model of the database at hand, None where it has none."""
+    if not _is_there(config):
+        return None
+    with Store.open(config.db) as store:
+        return wiring.provider_of(store)
+
+
+def _is_there(config: Config) -> bool:
+    return config.db.is_file() and config.db.stat().st_size > 0

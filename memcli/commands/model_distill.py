@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memcli.config import Config
+from memcli.embed.models import CARD_FILE
 from memcli.errors import UsageError
 from memcli.store import memories
 from memcli.store.db import Store
@@ -35,10 +39,12 @@ def distill(
     """Make the model in `out` and return its card. `corpus` holds FILE or FILE=WEIGHT.
 
     Raises:
-        UsageError: the extra is not installed, nothing to learn from, a file or folder that cannot be used.
+        UsageError: the extra is not installed, nothing to learn from, a file or folder that cannot be used, or
+            something at `out` that is no model.
         NoDatabaseError: `from_db` without a database.
         DamagedError: the teacher cannot be loaded.
     """
+    _check_target(out)
     if not corpus and not from_db:
         raise UsageError("nothing to learn from", "name text files with --corpus, or add --from-db")
     try:
@@ -61,7 +67,36 @@ def distill(
     judged = [scores.read_judged(path) for path in sts]
     settings = distilling.Settings(seed=seed, epochs=epochs)
     beside = out.with_name(f"{out.name}.teacher") if cache is None else cache
-    return distilling.distill(Teacher(teacher), texts.gather(parts), out, beside, settings, words, judged, report)
+    learned, taught = Teacher(teacher), texts.gather(parts)
+    with _whole(out) as draft:
+        return distilling.distill(learned, taught, draft, beside, settings, words, judged, report)
+
+
+def _check_target(out: Path) -> None:
+    """Raise UsageError when there is something at `out` that is no model to be replaced."""
+    is_taken = out.exists() and not out.is_dir()
+    if is_taken or (out.is_dir() and any(out.iterdir()) and not (out / CARD_FILE).is_file()):
+        raise UsageError(f"{out} is there already, and is no model folder", "name another folder with --out")
+
+
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """A folder to make the model in, which takes the place of `out` at the end: whole, or not at all."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise UsageError(f"cannot write {out}: {error.strerror}", "name another folder with --out") from error
+    try:
+        yield aside / "new"
+        try:
+            if out.exists():
+                out.rename(aside / "old")
+            (aside / "new").rename(out)
+        except OSError as error:
+            raise UsageError(f"cannot write {out}: {error.strerror}", "name another folder with --out") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _weighted(given: str) -> tuple[Path, float]:

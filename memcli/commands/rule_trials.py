@@ -15,7 +15,9 @@ from memcli.config import Config
 from memcli.extract.rules import Rule, RuleExtractor, compile_rule, starter_rules
 from memcli.protocols import Progress
 from memcli.rulebook import Coverage, StoredMessage, Trial, cover, try_rule
+from memcli.stats import check_agent
 from memcli.store.db import Store
+from memcli.store.metrics import agent_names
 from memcli.store.rules import kept_message_count, kept_messages
 
 _STEP = 1000
@@ -41,9 +43,15 @@ def trial(
 
 
 def coverage(config: Config, agent: str | None, progress: Progress) -> Coverage:
-    """Run the active rules over the stored messages, of one agent or of all, and count."""
+    """Run the active rules over the stored messages, of one agent or of all, and count.
+
+    Raises:
+        UsageError: no message and no rule is of that agent.
+    """
     with Store.open(config.db) as store:
         rules, problems = wiring.rules_of(store, with_starter_rules=config.starter_rules)
+        if agent is not None:
+            check_agent(agent, sorted({*agent_names(store), *(rule.agent for rule in rules if rule.agent is not None)}))
         extractor = RuleExtractor([rule for rule in rules if agent is None or rule.is_for(agent)])
         extractor.problems[:0] = problems
         messages = (message for message in _messages(store, progress) if agent is None or message[1] == agent)

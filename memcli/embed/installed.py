@@ -36,6 +36,12 @@ def installed(store_dir: Path) -> tuple[list[ModelFiles], list[str]]:
     return [packaged, *sorted(found, key=lambda each: (each.name, each.model_id))], problems
 
 
+def packaged_model(store_dir: Path) -> ModelFiles:
+    """The packaged model, or the copy of it that the user has calibrated."""
+    packaged = default_model()
+    return find_model(packaged.model_id, store_dir) or packaged
+
+
 def resolve(name: str, store_dir: Path) -> ModelFiles:
     """The model that a user means: "default", the name of an installed model, the start of an id, or a model folder.
 
@@ -44,7 +50,7 @@ def resolve(name: str, store_dir: Path) -> ModelFiles:
         DamagedError: its folder is damaged.
     """
     if name == DEFAULT:
-        return default_model()
+        return packaged_model(store_dir)
     if not name.strip():
         raise UsageError("the model's name is empty", _HINT)
     models, _ = installed(store_dir)
@@ -54,7 +60,7 @@ def resolve(name: str, store_dir: Path) -> ModelFiles:
         listed = ", ".join(each.model_id for each in matching)
         raise UsageError(f"{name} can be each of the models {listed}", "name one by the start of its id")
     if matching:
-        return matching[0]
+        return find_model(matching[0].model_id, store_dir) or matching[0]
     folder = Path(name).expanduser()
     if (folder / CARD_FILE).is_file():
         return load_card(folder)
@@ -72,7 +78,7 @@ def chosen_model(store_dir: Path) -> ModelFiles:
     try:
         model_id = (store_dir / _CHOICE).read_text(encoding="ascii").strip()
     except (FileNotFoundError, NotADirectoryError):
-        return default_model()
+        return packaged_model(store_dir)
     except (OSError, UnicodeDecodeError) as error:
         raise DamagedError(f"{store_dir / _CHOICE}: cannot be read: {error}", "memcli model use default") from error
     files = find_model(model_id, store_dir)

@@ -38,6 +38,7 @@ _OPTIONAL: dict[str, object] = {
     "query_prompt": "",
     "passage_prompt": "",
 }
+_SHIPPED = "shipped"  # in a calibration: it came with the model
 _DRAFT = ".model-"
 _DRAFT_SECONDS = 24 * 3600
 _PACKAGED = Path(__file__).parent / "default"
@@ -94,12 +95,13 @@ def default_model() -> ModelFiles:
 
 
 def find_model(model_id: str, store_dir: Path) -> ModelFiles | None:
-    """Find the model of that id: a calibrated copy in `store_dir`, else the packaged one, else any copy; None if none.
+    """Find the model of that id: a copy in `store_dir` that the user calibrated, else the packaged one, else any copy.
 
-    Raises DamagedError when the folder is there but is not that model.
+    None where there is none. A calibration that came with the model counts only once the package has another one: a
+    later release may ship a better calibration. Raises DamagedError when the folder is there but is not that model.
     """
     packaged, folder = default_model(), store_dir / model_id
-    if packaged.model_id == model_id and not (folder / CALIBRATION_FILE).is_file():
+    if packaged.model_id == model_id and not _is_calibrated_by_user(folder):
         return packaged
     # The id comes from a database: it must not lead out of `store_dir`.
     if not _MODEL_ID.fullmatch(model_id) or not folder.is_dir():
@@ -125,7 +127,7 @@ def keep_model(files: ModelFiles, store_dir: Path) -> Path:
         for name in (*_FILES, *files.data_files):
             copy_file(files.folder / name, draft / name)
         if (files.folder / CALIBRATION_FILE).is_file():
-            copy_file(files.folder / CALIBRATION_FILE, draft / CALIBRATION_FILE)
+            _write_json(draft / CALIBRATION_FILE, _read_calibration(files.folder) | {_SHIPPED: True})
         move_folder(draft, target)
     return target
 
@@ -224,15 +226,25 @@ def write_calibration(folder: Path, document: Mapping[str, object]) -> Path:
 
 def _calibrated(folder: Path, model_id: str) -> float | None:
     """Return the near threshold of a calibration of that model, None when there is none."""
-    path = folder / CALIBRATION_FILE
-    if not path.is_file():
+    if not (folder / CALIBRATION_FILE).is_file():
         return None
+    found = _read_calibration(folder)
+    threshold = float(str(found["threshold"]))
+    return threshold if found["model_id"] == model_id and 0 <= threshold <= 1 else None
+
+
+def _is_calibrated_by_user(folder: Path) -> bool:
+    """Whether the calibration of a copy in the data folder was made there, and not copied with the model."""
+    return (folder / CALIBRATION_FILE).is_file() and _SHIPPED not in _read_calibration(folder)
+
+
+def _read_calibration(folder: Path) -> dict[str, object]:
+    path = folder / CALIBRATION_FILE
     try:
         found = json.loads(_read(path))
-        threshold, made_for = float(found["threshold"]), found["model_id"]
+        return {**found, "threshold": float(found["threshold"]), "model_id": str(found["model_id"])}
     except (ValueError, TypeError, KeyError) as error:
         raise DamagedError(f"{path}: no calibration", "make it again: memcli dedup --calibrate PAIRS.jsonl") from error
-    return threshold if made_for == model_id and 0 <= threshold <= 1 else None
 
 
 def _read_card(folder: Path) -> dict[str, object]:

@@ -2,36 +2,46 @@
 
 The vectors of the new model are committed batch by batch beside the old ones. Only when all are there, one transaction
 binds the database to the new model and drops the old vectors. A run that was killed is continued by the next one; what
-was ingested in between has higher ids, and so comes last.
+was ingested in between has higher ids, and so comes last; what an undo in between gave a vector comes first.
 """
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memcli import __version__
-from memcli.protocols import Embedder, Progress
+from memcli.protocols import Embedder, Progress, Spending
 from memcli.store import reindex as rows
 from memcli.store import runs as run_rows
 from memcli.store.db import Store, now
+from memcli.store.dedup import vector_ids
 from memcli.store.reindex import Embedded
 from memcli.store.vectors import NewRows, Vectors, append_segments
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+    from numpy.typing import NDArray
 
 COMMAND = "reindex"
 
 
 @dataclass(slots=True)
 class ReindexReport:
-    """What a reindex did; `resumed` are memories that an earlier, interrupted run had embedded already."""
+    """What a reindex did; `resumed` are memories that an earlier, interrupted run had embedded already.
+
+    `model_id` is None in a dry run to a provider's model: only the provider knows the length that is part of it.
+    """
 
     db: str
     model: str
-    model_id: str
+    model_id: str | None
     from_model_id: str | None
     run_id: int | None = None
     memories: int = 0
@@ -39,6 +49,9 @@ class ReindexReport:
     reused: int = 0
     resumed: int = 0
     batches: int = 0
+    embed_calls: int = 0
+    embed_tokens: int = 0
+    cost_usd: float = 0.0
     seconds: float = 0.0
     dry_run: bool = False
     timings: dict[str, float] = field(default_factory=lambda: {"embed": 0.0, "commit": 0.0})
@@ -49,20 +62,36 @@ class ReindexReport:
         return asdict(self) | {"seconds": round(self.seconds, 4), "timings": rounded}
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The model to move to: its name, where a provider has it how to go on with it, and what it costs meanwhile."""
+
+    name: str
+    provider: str | None = None
+    spending: Spending = field(default_factory=Spending)
+
+
 class Reindex:
     """One run over one store, with the run lock held. `run` may be called once."""
 
     def __init__(
-        self, store: Store, embedder: Embedder, name: str, vectors: Vectors, batch_size: int, progress: Progress
+        self,
+        store: Store,
+        embedder: Embedder,
+        target: Target,
+        vectors: Vectors,
+        batch_size: int,
+        progress: Progress,
     ) -> None:
         self._store = store
         self._embedder = embedder
+        self._target = target
         self._vectors = vectors
         self._batch_size = batch_size
         self._progress = progress
         self._run_id = store.next_id("runs")
         self._started_at = now()
-        self._report = ReindexReport(str(store.path), name, embedder.model_id, store.meta("model_id"))
+        self._report = ReindexReport(str(store.path), target.name, embedder.model_id, store.meta("model_id"))
 
     def run(self) -> ReindexReport:
         """Embed what has no vector of the new model yet, then switch; with nothing to do nothing is written."""
@@ -72,17 +101,38 @@ class Reindex:
             return report
         work = rows.remaining(self._store, model_id)
         if report.from_model_id != model_id:
-            report.memories, report.resumed = work.done + work.memories, work.done
+            missed = self._missed(work.after_id)
+            report.memories, report.resumed = work.done + work.memories, work.done - len(missed)
             self._progress.start(work.characters)
+            for start in range(0, len(missed), self._batch_size):
+                chosen = missed[start : start + self._batch_size]
+                self._embed(rows.embedded_of(self._store, chosen), self._insert)
             after = work.after_id
             while batch := rows.embedded_after(self._store, after, self._batch_size):
-                self._embed(batch)
+                self._embed(batch, self._append)
                 after = batch[-1].id
         self._switch(began)
         self._progress.finish()
         return report
 
-    def _embed(self, batch: list[Embedded]) -> None:
+    def _missed(self, reached: int) -> list[int]:
+        """The memories up to `reached`, where an earlier run came to, that have no vector of the new model."""
+        if not reached:
+            return []
+        raw = b"".join(vector_ids(self._store, self._embedder.model_id, None))
+        wanted = np.array(rows.embedded_up_to(self._store, reached), dtype=np.int64)
+        found: list[int] = np.setdiff1d(wanted, np.frombuffer(raw, dtype="<i8")).tolist()
+        return found
+
+    def _append(self, conn: Connection, blocks: dict[str, NewRows]) -> list[int]:
+        return append_segments(conn, self._embedder.model_id, blocks, self._vectors.coding, self._vectors.made_keys)
+
+    def _insert(self, conn: Connection, blocks: dict[str, NewRows]) -> list[int]:
+        for agent, new in blocks.items():
+            self._vectors.insert(conn, agent, new.ids.tolist(), list(new.vectors))
+        return []
+
+    def _embed(self, batch: list[Embedded], write: Callable[[Connection, dict[str, NewRows]], list[int]]) -> None:
         began, report = time.perf_counter(), self._report
         generation = self._store.generation()
         texts = {each.content_hash: each.content for each in batch}
@@ -95,9 +145,7 @@ class Reindex:
         embedded = time.perf_counter()
         with self._store.transaction(generation) as conn:
             run_rows.write_run(conn, self._run_id, COMMAND, __version__, self._started_at)
-            merged = append_segments(
-                conn, self._embedder.model_id, _blocks(batch, vectors), self._vectors.coding, self._vectors.made_keys
-            )
+            merged = write(conn, _blocks(batch, vectors))
         self._vectors.forget(merged)
         report.run_id = self._run_id
         report.batches += 1
@@ -113,8 +161,10 @@ class Reindex:
         report.run_id = self._run_id
         with self._store.transaction(self._store.generation()) as conn:
             run_rows.write_run(conn, self._run_id, COMMAND, __version__, self._started_at)
-            rows.switch_model(conn, self._embedder.model_id)
+            rows.switch_model(conn, self._embedder.model_id, self._target.provider)
             report.timings["commit"] += time.perf_counter() - started
+            spent = self._target.spending
+            report.embed_calls, report.embed_tokens, report.cost_usd = spent.calls, spent.tokens, spent.cost_usd
             report.seconds = time.perf_counter() - began
             run_rows.finish_run(conn, self._run_id, report.to_json(), complete=True, settles=False)
         report.seconds = time.perf_counter() - began

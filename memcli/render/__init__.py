@@ -23,18 +23,16 @@ if TYPE_CHECKING:
     from memcli.render.formats import show_formats
     from memcli.render.ingest import explain_rejected, show_ingest
     from memcli.render.metrics import metrics_text
-    from memcli.render.model import show_model, show_model_changed, show_models, show_taken
+    from memcli.render.model import show_card, show_model, show_model_changed, show_models, show_taken
     from memcli.render.progress import ConsoleProgress
     from memcli.render.reindex import show_reindex
     from memcli.render.rules import show_change, show_coverage, show_exported, show_rule, show_rules, show_trial, warn
     from memcli.render.search import show_answers
     from memcli.render.stats import show_batches, show_stats
-    from memcli.render.steps import StepProgress, show_card
     from memcli.render.terminal import print_error, print_json, safe, write
 
 __all__ = [
     "ConsoleProgress",
-    "StepProgress",
     "announce",
     "explain_rejected",
     "metrics_text",
@@ -93,13 +91,12 @@ _MODULES = {
     "formats": ("show_formats",),
     "ingest": ("explain_rejected", "show_ingest"),
     "metrics": ("metrics_text",),
-    "model": ("show_model", "show_model_changed", "show_models", "show_taken"),
+    "model": ("show_card", "show_model", "show_model_changed", "show_models", "show_taken"),
     "progress": ("ConsoleProgress",),
     "reindex": ("show_reindex",),
     "rules": ("show_change", "show_coverage", "show_exported", "show_rule", "show_rules", "show_trial", "warn"),
     "search": ("show_answers",),
     "stats": ("show_batches", "show_stats"),
-    "steps": ("StepProgress", "show_card"),
     "terminal": ("print_error", "print_json", "safe", "write"),
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}

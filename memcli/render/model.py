@@ -28,8 +28,8 @@ def show_models(models: Sequence[Mapping[str, Any]]) -> None:
             Text(safe(each["model_id"][:_SHOWN_ID])),
             each["kind"],
             str(each["dim"]),
-            str(each["max_tokens"]),
-            f"{each['bytes'] / _MEGA:,.1f}",
+            "" if each["max_tokens"] is None else str(each["max_tokens"]),
+            "" if each["bytes"] is None else f"{each['bytes'] / _MEGA:,.1f}",
             ", ".join(users),
         )
     show([table])
@@ -81,3 +81,19 @@ def show_model_changed(what: str, changed: Mapping[str, Any]) -> None:
     if changed["database"] is not None:
         lines.append(Text(f"{head}So does {safe(changed['database'])}, which has no memories yet.", style="dim"))
     show(lines)
+
+
+def show_card(card: Mapping[str, Any], folder: str) -> None:
+    """Print what a distillation made and how good it is."""
+    scores = dict(card["scores"])
+    judged = scores.pop("sts", [])
+    lines = [
+        f"{safe(folder)}: model {card['model_id']}, {card['settings']['tokens']:,} tokens, {card['dim']} dimensions"
+    ]
+    if scores:
+        lines.append(
+            f"{scores['held_out_texts']:,} texts held out: cosine to the teacher {scores['held_out_cosine']:.4f},"
+            f" rank correlation of similarities {scores['held_out_similarity_spearman']:.4f}"
+        )
+    lines += [f"{safe(each['file'])}: Spearman {each['spearman']:.4f} over {each['n']:,} pairs" for each in judged]
+    show([Text(line) for line in lines])

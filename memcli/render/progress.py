@@ -38,6 +38,7 @@ class ConsoleProgress:
         self._total: int | None = None
         self._done = 0
         self._messages = 0
+        self._skipped = 0
         self._batch = 1
         self._began = self._last_line = time.monotonic()
 
@@ -57,6 +58,17 @@ class ConsoleProgress:
             messages,
             (TextColumn(name), BarColumn(), MofNCompleteColumn(), TextColumn(self._unit), TimeRemainingColumn()),
         )
+
+    def step(self, name: str, done: int, total: int) -> None:
+        """So many of the steps of a phase are done, for work that counts them itself and may start in the middle.
+
+        Those before the first call are left out, as they may have been done by an earlier run: the rate would be wrong.
+        """
+        if name != self._phase:
+            self.phase(name, total - done)
+            self._skipped = done
+        else:
+            self.advance(0, done - self._skipped - self._done)
 
     def _begin(self, phase: str | None, total: int | None, columns: tuple[ProgressColumn, ...]) -> None:
         self.finish()

@@ -23,5 +23,8 @@ def show_reindex(report: ReindexReport) -> None:
         Text(f"{report.memories:,} memories: {report.embedded:,} embedded, {report.reused:,} reused{resumed}."),
         Text(f"{report.seconds:.2f} s: embed {report.timings['embed']:.2f}, commit {report.timings['commit']:.2f}."),
     ]
+    if report.embed_calls:
+        cost = f", ${report.cost_usd:.4f}" if report.cost_usd else ""
+        lines.append(Text(f"{report.embed_calls:,} calls, {report.embed_tokens:,} tokens{cost}."))
     closing = f"Dry run: {db} was not touched." if report.dry_run else f"Run {report.run_id}: {db} now uses {model}."
     show([*lines, Text(closing, style="dim")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from memcli.store.db import Store
@@ -29,7 +30,10 @@ class Remaining:
 
 
 def remaining(store: Store, model_id: str) -> Remaining:
-    """How far an earlier, interrupted run came: it goes through the memories by id, so its last one tells."""
+    """How far an earlier, interrupted run came: it goes through the memories by id, so its last one tells.
+
+    `done` counts those that it could not know of as well, see `embedded_up_to`.
+    """
     row = store.conn.execute(
         "WITH reached (id) AS (SELECT coalesce(max(last_memory_id), 0) FROM segments WHERE model_id = ?)"
         " SELECT reached.id, count(*) FILTER (WHERE m.id <= reached.id), count(*) FILTER (WHERE m.id > reached.id),"
@@ -38,6 +42,25 @@ def remaining(store: Store, model_id: str) -> Remaining:
         (model_id,),
     ).fetchone()
     return Remaining(*row)
+
+
+def embedded_up_to(store: Store, memory_id: int) -> list[int]:
+    """The ids of the memories with a vector of their own, up to that one, ascending.
+
+    An exact duplicate gets a vector when its merge is undone, so there may be more of them than an earlier run saw.
+    """
+    rows = store.conn.execute("SELECT id FROM memories WHERE id <= ? AND embedded ORDER BY id", (memory_id,))
+    return [row[0] for row in rows]
+
+
+def embedded_of(store: Store, memory_ids: Sequence[int]) -> list[Embedded]:
+    """The memories of those ids, by id."""
+    rows = store.by_ids(
+        "SELECT id, agent_id, content, content_hash FROM memories WHERE id IN (SELECT value FROM json_each(:ids))"
+        " ORDER BY id",
+        memory_ids,
+    )
+    return [Embedded(*row) for row in rows]
 
 
 def embedded_after(store: Store, memory_id: int, limit: int) -> list[Embedded]:
@@ -64,11 +87,17 @@ def has_memories(store: Store) -> bool:
     return bool(store.conn.execute("SELECT EXISTS (SELECT 1 FROM memories)").fetchone()[0])
 
 
-def switch_model(conn: sqlite3.Connection, model_id: str) -> None:
-    """Bind the database to another model and drop all vectors of others; part of a transaction."""
+def switch_model(conn: sqlite3.Connection, model_id: str, provider: str | None = None) -> None:
+    """Bind the database to another model and drop all vectors of others; part of a transaction.
+
+    `provider` is how to go on where a provider has the model.
+    """
     conn.execute(
         "INSERT INTO meta VALUES ('model_id', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (model_id,)
     )
+    conn.execute("DELETE FROM meta WHERE key = 'provider'")
+    if provider is not None:
+        conn.execute("INSERT INTO meta VALUES ('provider', ?)", (provider,))
     conn.execute("DELETE FROM segments WHERE model_id <> ?", (model_id,))
 
 
