@@ -173,7 +173,9 @@ def info(name: str, environ: Mapping[str, str]) -> dict[str, object]:
         raise UsageError(f"{name} is a provider's model, which has no card here", "memcli model list shows the others")
     files = resolve(name, wiring.models_dir(environ))
     card: dict[str, object] = json.loads((files.folder / CARD_FILE).read_text(encoding="utf-8"))
-    return {**card, "bytes": size_of(files), "folder": str(files.folder)}
+    # A calibration counts instead of what the card says.
+    known = {"near_threshold": files.near_threshold, "bytes": size_of(files), "folder": str(files.folder)}
+    return card | known
 
 
 def use(config: Config, name: str, environ: Mapping[str, str], *, dry_run: bool) -> Changed:

@@ -41,12 +41,17 @@ def show_model(card: Mapping[str, Any]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for key, value in card.items():
-        if isinstance(value, dict):
-            text = ", ".join(f"{name} {each}" for name, each in value.items())
-        else:
-            text = repr(value) if key.endswith("_prompt") else str(value)
-        table.add_row(Text(safe(key)), Text(one_line(text)))
+        lines = [one_line(_told(key, each)) for each in (value if isinstance(value, list) else [value])]
+        table.add_row(Text(safe(key)), Text("\n".join(lines)))
     show([table])
+
+
+def _told(key: str, value: Any) -> str:  # noqa: ANN401 - whatever a card has
+    if isinstance(value, list):
+        return "; ".join(_told(key, each) for each in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_told(name, each)}" for name, each in value.items())
+    return repr(value) if key.endswith("_prompt") else str(value)
 
 
 def show_taken(taken: Mapping[str, Any]) -> None:

@@ -320,8 +320,7 @@ def matrix_bytes(store: Store) -> int:
     coded = "count * (dim + 12)"
     return int(
         store.conn.execute(
-            "SELECT coalesce(sum(length(memory_ids)"
-            f" + {coded} + coalesce(length(keys), 0)), 0) FROM segments"
+            f"SELECT coalesce(sum(length(memory_ids) + {coded} + coalesce(length(keys), 0)), 0) FROM segments"
         ).fetchone()[0]
     )
 
