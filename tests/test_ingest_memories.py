@@ -25,7 +25,7 @@ from memcli.dedup.gates import GATES
 from memcli.embed.models import default_model
 
 DEPLOY = "The deploy window is on Tuesday morning."
-DEPLOYS = "The deploy windows are on Tuesday morning."
+DEPLOY_MARKED = "The *deploy* window is on **Tuesday** morning."
 DEPLOY_BANG = "The deploy window is on Tuesday morning!"
 TEA = "I prefer tea to coffee in the morning."
 BILL = "My account has a billing problem since Tuesday."
@@ -156,11 +156,11 @@ def test_what_only_looks_alike_is_no_exact_duplicate(db, file, other):
 
 @pytest.mark.parametrize("batch_size", [1, 1024])
 def test_near_duplicates_merge_into_the_earliest_and_keep_their_words(db, file, batch_size):
-    report = run(db, write(file, flat(DEPLOY), flat(DEPLOYS), flat(DEPLOY_BANG)), batch_size=batch_size)
+    report = run(db, write(file, flat(DEPLOY), flat(DEPLOY_MARKED), flat(DEPLOY_BANG)), batch_size=batch_size)
     assert (report.created, report.merged_near, report.embedded) == (1, 2, 3)
     assert memories(db) == [(DEPLOY, 3)]
     rows = query(db, "SELECT winner_content, loser_content, kind, ended_at FROM merge_log ORDER BY merge_id")
-    assert rows == [(DEPLOY, DEPLOYS, "near", None), (DEPLOY, DEPLOY_BANG, "near", None)]
+    assert rows == [(DEPLOY, DEPLOY_MARKED, "near", None), (DEPLOY, DEPLOY_BANG, "near", None)]
     gates, cosine, threshold = query(db, "SELECT gates_passed, cosine, threshold FROM merges")[0]
     assert set(json.loads(gates)) == set(GATES)
     assert default_model().near_threshold <= cosine < 0.97
@@ -213,12 +213,12 @@ def test_memories_of_two_types_are_not_near_duplicates(db, file):
 
 
 def test_the_threshold_can_be_set(db, file):
-    write(file, flat(DEPLOY), flat(DEPLOYS))
+    write(file, flat(DEPLOY), flat(DEPLOY_MARKED))
     assert run(db, file, near_threshold=0.95).merged_near == 0
 
 
 def test_a_star_has_the_highest_importance_and_every_mention_once(db, file):
-    records = [assistant(DEPLOY, "a1", "m1"), user(f"{DEPLOY} {DEPLOY_BANG}", "u1"), user(DEPLOYS, "u2")]
+    records = [assistant(DEPLOY, "a1", "m1"), user(f"{DEPLOY} {DEPLOY_BANG}", "u1"), user(DEPLOY_MARKED, "u2")]
     run(db, write(file, *records), starter_rules=False)
     assert memories(db)[0] == (DEPLOY, 2)
     run(
@@ -236,7 +236,7 @@ def test_a_star_has_the_highest_importance_and_every_mention_once(db, file):
 
 POOL = [
     DEPLOY,
-    DEPLOYS,
+    DEPLOY_MARKED,
     DEPLOY_BANG,
     "the deploy window is on tuesday morning",
     "The deploy window is not on Tuesday morning.",
@@ -272,7 +272,7 @@ def test_merges_are_stars_that_hold_every_mention(tmp_path_factory, stream, runs
     for loser, winner, kind, cosine, *_ in found["links"]:
         assert winner in active
         assert by_id[loser][1] == by_id[winner][1]
-        assert kind == "exact" or cosine >= 0.9
+        assert kind == "exact" or cosine >= default_model().near_threshold
     # Of one text there is one active memory per type, and every message is mentioned by one.
     assert len({(row[3], row[4]) for row in found["active"]}) == len(active)
     mentioned = query(db, "SELECT count(DISTINCT message_id) FROM provenance")
