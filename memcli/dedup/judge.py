@@ -16,6 +16,9 @@ from memcli.model import Decision, Judgement, Known, Link, NewReview, Ruling
 
 VERBATIM = "verbatim"
 MAX_REVIEW_PAIRS = 5
+# A near threshold may lie so low that most of what fails above it are mere neighbours, which nobody wants to be asked
+# about: these are counted only.
+REVIEWED_COSINE = 0.88
 ACCEPTED = "accepted by review"
 SECOND_OPINION = "second_opinion"
 _SAME_TEXT = ("content",)
@@ -242,12 +245,18 @@ class Judge:
     def _for_review(
         self, memory: _Memory, failed: list[tuple[float, _Memory, Judgement | None]], left_out: int
     ) -> Verdict:
-        strongest = sorted(failed, key=lambda pair: (-pair[0], pair[1].id))[:MAX_REVIEW_PAIRS]
+        asked = [pair for pair in failed if pair[0] >= REVIEWED_COSINE or _is_doubted(pair[2])]
+        strongest = sorted(asked, key=lambda pair: (-pair[0], pair[1].id))[:MAX_REVIEW_PAIRS]
         reviews = []
         for cosine, other, known in strongest:
             judgement = known or judge(memory.content, other.content, cosine, self._threshold)
             reviews.append(NewReview(memory.id, other.id, cosine, judgement))
-        return Verdict("review", tuple(reviews), len(failed) + left_out)
+        return Verdict("review" if reviews else "new", tuple(reviews), len(failed) + left_out)
+
+
+def _is_doubted(judgement: Judgement | None) -> bool:
+    """Whether the gates let a pair pass and the second opinion does not."""
+    return judgement is not None and SECOND_OPINION in judgement.failed
 
 
 def _memory(known: Known, link: Link | None) -> _Memory:
