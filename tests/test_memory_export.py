@@ -1,7 +1,4 @@
-"""How large memcli grows on a ChatGPT export of 300 MB, which is generated: `make torture` measures it.
-
-The vectors of 145,000 memories alone are 187 MB with their codes: their cache has a cap of its own, `--max-memory`.
-"""
+"""How large memcli grows on a ChatGPT export of 300 MB, which is generated: `make torture` measures it."""
 
 from __future__ import annotations
 
@@ -19,7 +16,6 @@ import memcli.embed
 
 EXPORT_BYTES = 300_000_000
 ALLOWED_RSS = 300_000_000
-CACHE = "64MB"
 MEASURE = memcli.bench.__path__[0] + "/measure.py"
 TOKENIZER = Path(memcli.embed.__path__[0]) / "default" / "tokenizer.json"
 COMMON = "the of and to in a is that it for was on with as be by not this are or from at have an but which they you we"
@@ -110,7 +106,7 @@ def test_an_export_of_300_mb_is_read_in_less_than_300_mb_of_memory(tmp_path):
     export = tmp_path / "conversations.json"
     count = write_export(export, EXPORT_BYTES)
     assert export.stat().st_size >= EXPORT_BYTES
-    process, report = measured(home, "ingest", export, "--max-memory", CACHE)
+    process, report = measured(home, "ingest", export)
     print(f"peak RSS {process['peak_rss'] / 1e6:.0f} MB, {process['seconds']:.0f} s, {report['memories']}")  # noqa: T201
     assert process["code"] == 0
     assert home.rows("SELECT count(*) FROM sessions") == [(count,)]
