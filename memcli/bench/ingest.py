@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,10 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from memcli.bench import measure
+from memcli.bench.child import run_python
 from memcli.bench.corpus import generate
 from memcli.bench.machine import machine, versions
-from memcli.errors import MemcliError
 from memcli.store.db import Store
 from memcli.store.metrics import matrix_bytes
 
@@ -171,8 +167,6 @@ def bench_ingest(plan: Plan, announce: Callable[[str], None]) -> Benchmark:
         with tempfile.TemporaryDirectory(prefix="memcli-bench-") as name:
             folder = Path(name)
             announce(f"round {number + 1} of {plan.repeat}: generating {plan.messages:,} messages")
-            # In the current folder of what is measured: the user's settings must not reach it.
-            (folder / "memcli.toml").touch()
             corpus = _write_corpus(folder, plan, grown, tenth)
             _run(folder / "warm", folder / "warm.db")
             for run, source, database in (
@@ -233,24 +227,8 @@ def _append(more: Path, folder: Path) -> None:
 
 def _run(source: Path, database: Path) -> Sample:
     """One `memcli ingest` of a folder into a database, with the default settings."""
-    folder = database.parent
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MEMCLI_")}
-    environment |= {"MEMCLI_DATA_DIR": str(folder / "data"), "MEMCLI_DB": str(database)}
-    report = folder / "report.json"
-    python = sys.executable
-    command = [python, "-m", "memcli", "ingest", str(source), "--json", "--quiet"]
-    # No shell, and nothing in the command comes from outside; -I -S keeps the measuring process small.
-    done = subprocess.run(  # noqa: S603 - as said
-        [python, "-I", "-S", str(measure.__file__), str(report), *command],
-        stdout=subprocess.PIPE,
-        env=environment,
-        cwd=folder,
-        check=True,
-    )
-    found = json.loads(done.stdout)
-    if found["code"] != 0:
-        raise MemcliError(f"the measured ingest failed with exit code {found['code']}")
+    command = ["-m", "memcli", "ingest", str(source), "--json", "--quiet", "--db", str(database)]
+    found = run_python(command, database.parent)
     with Store.open(database) as store:
         matrix = matrix_bytes(store)
-    document = json.loads(report.read_text(encoding="utf-8"))
-    return Sample(found["seconds"], found["cpu"], found["peak_rss"] / _MEGA, matrix / _MEGA, document)
+    return Sample(found.seconds, found.cpu_seconds, found.peak_rss_mb, matrix / _MEGA, found.document)

@@ -208,7 +208,7 @@ class Dedup:
             run_rows.write_run(conn, self._run_id, COMMAND, __version__, self._started_at)
             dedup_rows.end_links(conn, batch.ended, self._run_id)
             dedup_rows.add_links(conn, batch.added, self._evidence, self._run_id)
-            kept = dedup_rows.add_reviews(conn, self._reviews(batch), self._evidence, self._run_id)
+            kept = memory_rows.add_reviews(conn, self._reviews(batch), self._evidence, self._run_id)
             dedup_rows.write_watermarks(conn, self._scope, self._evidence, reached.items(), self._run_id)
         self._took(batch, "commit", began)
         report = self.report

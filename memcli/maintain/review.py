@@ -110,7 +110,7 @@ def accept(store: Store, vectors: Vectors, evidence: Evidence, review_id: int) -
         review_rows.decide(conn, review_id, "accepted", run_id)
         dedup_rows.end_links(conn, [Ended(each.id, "relinked") for each in followers], run_id)
         dedup_rows.add_links(conn, [link, *links], evidence, run_id)
-        dedup_rows.add_reviews(conn, reviews, evidence, run_id)
+        memory_rows.add_reviews(conn, reviews, evidence, run_id)
     return decision
 
 

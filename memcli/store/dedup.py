@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from memcli.model import Known, Link, NewReview, Ruling
+from memcli.model import Known, Link, Ruling
 from memcli.store.db import Store, now
 from memcli.store.memories import KNOWN_COLUMNS as _KNOWN
 from memcli.store.memories import Evidence, known_of
@@ -194,31 +194,6 @@ def add_links(conn: sqlite3.Connection, links: Sequence[Link], evidence: Evidenc
             for link in links
         ],
     )
-
-
-def add_reviews(conn: sqlite3.Connection, reviews: Iterable[NewReview], evidence: Evidence, run_id: int) -> int:
-    """Add review pairs that are not there yet, whatever was decided of them; how many were."""
-    at = now()
-    before = conn.total_changes
-    conn.executemany(
-        "INSERT OR IGNORE INTO review_pairs (memory_id, other_id, cosine, overlap, gates_failed, differences,"
-        " gate_version, run_id, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (
-                review.memory,
-                review.other,
-                review.cosine,
-                review.judgement.overlap,
-                json.dumps(review.judgement.failed),
-                json.dumps(review.judgement.differences, ensure_ascii=False),
-                evidence.gate_version,
-                run_id,
-                at,
-            )
-            for review in reviews
-        ],
-    )
-    return conn.total_changes - before
 
 
 def changes(store: Store, run_id: int) -> dict[str, int]:

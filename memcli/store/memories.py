@@ -170,9 +170,17 @@ def write_merges(
             for merge in merges
         ],
     )
+    add_reviews(conn, reviews, evidence, run_id)
+
+
+def add_reviews(conn: sqlite3.Connection, reviews: Iterable[NewReview], evidence: Evidence, run_id: int) -> int:
+    """Add review pairs that are not there yet, whatever was decided of them; how many were."""
+    at = now()
+    before = conn.total_changes
     conn.executemany(
-        "INSERT INTO review_pairs (memory_id, other_id, cosine, overlap, gates_failed, differences, gate_version,"
-        " run_id, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO review_pairs (memory_id, other_id, cosine, overlap, gates_failed, differences,"
+        " gate_version, run_id, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (memory_id, other_id) DO NOTHING",
         [
             (
                 review.memory,
@@ -183,8 +191,9 @@ def write_merges(
                 json.dumps(review.judgement.differences, ensure_ascii=False),
                 evidence.gate_version,
                 run_id,
-                created,
+                at,
             )
             for review in reviews
         ],
     )
+    return conn.total_changes - before
