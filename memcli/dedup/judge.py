@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
-from memcli.dedup.gates import Signature, judge, signature
+from memcli.dedup.gates import judge, same_signature
 from memcli.model import Decision, Judgement, Known, Link, NewReview, Ruling
 
 VERBATIM = "verbatim"
@@ -22,8 +21,6 @@ REVIEWED_COSINE = 0.88
 ACCEPTED = "accepted by review"
 SECOND_OPINION = "second_opinion"
 _SAME_TEXT = ("content",)
-
-_signature = lru_cache(maxsize=1 << 13)(signature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +195,6 @@ class Judge:
     def _compare(self, memory: _Memory, pairs: Sequence[tuple[int, float]], kept: Link | None) -> _Star:
         """Go through the earlier memories, lowest id first, up to the first one that the evidence lets win."""
         star = _Star()
-        own: Signature | None = None
         if kept is not None and self._is_loser(kept.winner):
             kept = None
         for other_id, cosine in pairs:
@@ -208,10 +204,8 @@ class Judge:
             ruling = self._ruling(memory, other)
             if other.link is not None or other.type != memory.type or ruling is False:
                 continue
-            if own is None:
-                own = _signature(memory.content)
             judgement = None
-            if ruling or _signature(other.content) == own:
+            if ruling or same_signature(memory.content, other.content):
                 judgement = self._judged(memory, other, cosine, is_accepted=bool(ruling))
                 if not judgement.failed:
                     star.winner = Link(memory.id, other.id, "near", cosine, judgement.overlap, judgement.passed)

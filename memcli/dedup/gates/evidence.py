@@ -6,12 +6,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 from memcli.dedup.gates.align import Context, aligned, alike, same_case
 from memcli.dedup.gates.clauses import reordered
 from memcli.dedup.gates.lexicon import opposite, same_lemma
-from memcli.dedup.gates.reading import Reading, Signature, read, surface
+from memcli.dedup.gates.reading import Reading, Signature, designated, read, surface
 from memcli.dedup.gates.tokens import IDENTIFIER, START, WORD, Token, stands_in
 from memcli.dedup.gates.words import EMPTY, MODALS, NEGATIONS, QUANTIFIERS, STATES
 from memcli.model import Judgement
@@ -187,9 +188,15 @@ _GATES: dict[str, Callable[[Difference], str]] = {
 GATES = tuple(_GATES)
 
 
+@lru_cache(maxsize=1 << 13)
 def signature(text: str) -> Signature:
     """Return the numbers, identifiers and negations of `text`: cheap to compare, and to group templated texts by."""
     return read(text).signature
+
+
+def same_signature(a: str, b: str) -> bool:
+    """Whether two texts have one signature; what is found in the least time is compared first."""
+    return designated(a) == designated(b) and signature(a) == signature(b)
 
 
 def merge_key(text: str) -> int:
@@ -197,7 +204,7 @@ def merge_key(text: str) -> int:
 
     It covers what `judge` wants equal before anything else: the signature.
     """
-    evidence = repr(read(text).signature).encode(errors="surrogatepass")
+    evidence = repr(signature(text)).encode(errors="surrogatepass")
     return int.from_bytes(hashlib.blake2b(evidence, digest_size=8).digest(), "little", signed=True)
 
 
