@@ -32,6 +32,9 @@ class Verdict:
     review_pairs: int = 0
 
 
+_NEW = Verdict("new")
+
+
 @dataclass(slots=True)
 class _Memory:
     """A memory as it stands while the batch is judged."""
@@ -99,8 +102,11 @@ class Judge:
             left_out: how many more are above the threshold, none of which it could merge with.
         """
         memory = _memory(known, None)
-        same = [each for each in self._by_text[memory.agent, memory.hash] if self._ruling(memory, each) is not False]
+        mates = self._by_text.get((memory.agent, memory.hash), ())
+        same = [each for each in mates if self._ruling(memory, each) is not False]
         self._add(memory)
+        if not (same or pairs or known.link):
+            return _NEW
         exact = self._to_same_text(memory, same)
         if exact is not None and self._follow(memory, exact):
             return Verdict("exact")
@@ -108,7 +114,7 @@ class Judge:
         # They are about to follow this memory: none of them may win it.
         apart = {each.id for each in replaced}
         star = self._compare(memory, [pair for pair in pairs if pair[0] not in apart] if apart else pairs, known.link)
-        judged = Verdict("new")
+        judged = _NEW
         if star.winner is not None and not self._stays_centre(memory, replaced):
             self._link(star.winner)
             judged = Verdict("exact" if star.winner.kind == "exact" else "near")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -54,11 +54,11 @@ def identifiers(found: Difference) -> str:
     Other: "PR #260 is in" | "PR #480 is in"; "Set MAX_SIZE first" | "Set MIN_SIZE first"
     """
     context = found.context
-    sides = (
+    first, second = (
         sorted(token.key if context.caseless else surface(token) for token in side.tokens if token.kind is IDENTIFIER)
         for side in (found.first, found.second)
     )
-    return apart(*sides)
+    return apart(first, second)
 
 
 def negation(found: Difference) -> str:
@@ -125,11 +125,11 @@ def names(found: Difference) -> str:
     Same: "rahul manages dana" | "Rahul manages Dana"
     Other: "I met Mia" | "I met Leo"; "We like Polish food" | "We like polish food"
     """
-    sides = [
+    left, right = (
         sorted(token.case for token in side if token.kind is WORD and token.case not in ("", START))
         for side in (found.left, found.right)
-    ]
-    return apart(*sides) if any(sides) else ""
+    )
+    return apart(left, right)
 
 
 def quotation(found: Difference) -> str:
@@ -275,17 +275,20 @@ def _remaining(
     return tuple(remaining), tuple(right)
 
 
-def apart(first: Iterable[str], second: Iterable[str]) -> str:
-    """Say what only one side has, "260 | 480"; empty when both have the same."""
+def apart(first: Sequence[str], second: Sequence[str]) -> str:
+    """Say what only one side has, "260 | 480"; empty when both have the same. Both are sorted."""
+    if first == second:
+        return ""
     left, right = Counter(first), Counter(second)
     only = [", ".join(sorted(side.elements()))[:_SHOWN] or "-" for side in (left - right, right - left)]
-    return " | ".join(only) if left != right else ""
+    return " | ".join(only)
 
 
 def _among(found: Difference, words: frozenset[str]) -> str:
     """Say which of the words stand on one side only."""
     sides = [[token.key.strip(",") for token in side] for side in (found.left, found.right)]
-    return apart(*([key for key in side if key in words] for side in sides))
+    left, right = (sorted([key for key in side if key in words]) for side in sides)
+    return apart(left, right)
 
 
 def _told(left: Sequence[Token], right: Sequence[Token]) -> str:
