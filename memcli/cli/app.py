@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, NoReturn
 
 import typer
+from typer.main import get_command
 
 from memcli import __version__
 from memcli.cli.bench import bench_app
@@ -24,6 +25,7 @@ from memcli.cli.reindex import reindex
 from memcli.cli.rules import rules_app
 from memcli.cli.search import search
 from memcli.cli.stats import stats
+from memcli.cli.values import quick
 from memcli.errors import EXIT_CODES, InterruptedRunError, MemcliError
 
 # Typer's arguments go through pydantic, which would read the metadata of all installed packages to look for plugins.
@@ -60,7 +62,9 @@ def run() -> NoReturn:
     """Run the command line and exit with the code that the README's table gives."""
     try:
         _on_interruption(_interrupt)
-        _narrowed(sys.argv[1:])()
+        command = get_command(_narrowed(sys.argv[1:]))
+        quick(command)
+        command()
     except Exception as error:  # noqa: BLE001 - the boundary: whatever is none of ours is a bug and is shown as one
         # A library that was being imported may have made another error of the interruption.
         ours = _interruptions[0] if _interruptions else error
