@@ -41,9 +41,7 @@ def quick(command: object) -> None:
         quick(each)
 
 
-def _quick_params(
-    get_params: Callable[[typer.Context], list[_Parameter]], context: typer.Context
-) -> list[_Parameter]:
+def _quick_params(get_params: Callable[[typer.Context], list[_Parameter]], context: typer.Context) -> list[_Parameter]:
     params = get_params(context)  # --help is among them; before it is asked for, it is not there
     for param in params:
         if not param.required and not isinstance(param.process_value, partial):

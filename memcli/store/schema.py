@@ -54,6 +54,7 @@ def migrate(conn: sqlite3.Connection) -> None:
         known()(step)
     known.apply(Database(conn, use_counts_table=False))
 
+
 _INGEST_TABLES = """
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,
