@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from memcli.codes import Codes
 
-
 # Stored codes are unsigned, shifted by this, as the integer product takes them. Those of queries keep to 7 bits: on
 # processors without VNNI two products are added up in 16 bits, and 2 * 255 * 63 still fits.
 SHIFT = 128
