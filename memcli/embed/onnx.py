@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -61,9 +62,6 @@ class OnnxEmbedder:
     at_once = 2048  # texts tokenised together: bounds the working memory, whatever the number of texts
 
     def __init__(self, files: ModelFiles, batch_size: int | None = 64, threads: int | None = None) -> None:
-        found = compute_model_id(files.folder)
-        if found != files.model_id:
-            raise DamagedError(f"{files.folder}: its content is model {found}, not {files.model_id}", _HINT)
         self.model_id = files.model_id
         self.dim = files.dim
         self._files = files
@@ -72,10 +70,16 @@ class OnnxEmbedder:
         self._most_tokens = None if files.recipe.is_static else _TRANSFORMER_TOKENS
         sizes = (size for size in (*BUCKETS, *LONG_BUCKETS) if size < files.max_tokens)
         self._buckets = np.array([*sizes, files.max_tokens])
-        self.tokenizer = _load_tokenizer(files)
         usual = 1 if files.recipe.is_static else 0  # 0: as many as there are cores
-        check_graph(files.folder / MODEL_FILE, read_graph(files.folder / MODEL_FILE), files.data_files)
-        self.session = load_session(files.folder / MODEL_FILE, usual if threads is None else threads)
+        # Hashing and loading the graph leave the interpreter to the tokenizer, which takes as long as both.
+        with ThreadPoolExecutor(2) as pool:
+            found = pool.submit(compute_model_id, files.folder)
+            session = pool.submit(_load_graph, files, usual if threads is None else threads)
+            try:
+                self.tokenizer = _load_tokenizer(files)
+            finally:
+                _check_id(files, found.result())  # that it is not the model at all explains every other fault
+        self.session = session.result()
         self._inputs = {node.name: _INTEGERS.get(node.type) for node in self.session.get_inputs()}
         self.output = _check_signature(self.session, files)
 
@@ -201,6 +205,17 @@ class OnnxEmbedder:
             if "position_ids" in self._inputs:
                 feeds["position_ids"] = np.tile(np.arange(ids.shape[1]), (len(ids), 1))
         return {name: value.astype(self._inputs[name]) for name, value in feeds.items()}
+
+
+def _check_id(files: ModelFiles, found: str) -> None:
+    if found != files.model_id:
+        raise DamagedError(f"{files.folder}: its content is model {found}, not {files.model_id}", _HINT)
+
+
+def _load_graph(files: ModelFiles, threads: int) -> onnxruntime.InferenceSession:
+    path = files.folder / MODEL_FILE
+    check_graph(path, read_graph(path), files.data_files)
+    return load_session(path, threads)
 
 
 def _load_tokenizer(files: ModelFiles) -> Tokenizer:
