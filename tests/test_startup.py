@@ -1,12 +1,18 @@
 """A short command pays for what it uses: importing the command line and embedding one query stays within its bounds."""
 
 import os
+import sqlite3
 import statistics
+from contextlib import closing
 
 import pytest
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
 from support_cli import Home, some_chat, write_jsonl
 
 from memcli.cli.app import COMMANDS, GROUPS, _asked_for
+from memcli.store import schema
+from memcli.store.db import Store
 
 # What other commands take: reading transcripts, rules, tables, providers, writing; or what a library brings along.
 NOT_FOR_SEARCH = ("memcli.ingest", "memcli.readers", "memcli.extract", "memcli.bench", "re2", "ijson", "rich.progress",
@@ -51,6 +57,14 @@ def test_a_search_imports_nothing_of_reading_and_rules(home):
 def test_a_search_takes_hardly_more_than_its_packages_and_stays_within_reach_of_a_third_of_a_second(home):
     samples = [cpu_seconds(home, *SEARCH) for _ in range(3)]
     assert min(samples) < SECONDS * SLOWER_MACHINE, statistics.median(samples)
+
+
+def test_reading_knows_the_migrations_that_sqlite_utils_has_applied(tmp_path):
+    with Store.create(tmp_path / "memory.db") as store:
+        recorded = Migrations("memcli").applied(Database(store.conn))
+        assert schema.applied(store.conn) == schema.released() == [each.name for each in recorded]
+    with closing(sqlite3.connect(":memory:")) as empty:
+        assert schema.applied(empty) == []
 
 
 @pytest.mark.parametrize("name", [*COMMANDS, *GROUPS])
