@@ -114,9 +114,24 @@ class OnnxEmbedder:
 
         Positions of texts without any token of their own do not come up.
         """
-        for start in range(0, len(texts), self.at_once):
-            for places, ids, mask in self.batches(self.tokenize(texts[start : start + self.at_once], prompt), prompt):
+        start = 0
+        for rows in self._tokenized(texts, prompt):
+            for places, ids, mask in self.batches(rows, prompt):
                 yield start + places, self._run(ids, mask)
+            start += len(rows)
+
+    def _tokenized(self, texts: Sequence[str], prompt: str) -> Iterator[list[list[int]]]:
+        """Yield the token ids of `at_once` texts after another; the next ones are made while these are used."""
+        if len(texts) <= self.at_once:
+            yield self.tokenize(texts, prompt)
+            return
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(self.tokenize, texts[: self.at_once], prompt)
+            for start in range(self.at_once, len(texts), self.at_once):
+                rows = coming.result()
+                coming = pool.submit(self.tokenize, texts[start : start + self.at_once], prompt)
+                yield rows
+            yield coming.result()
 
     def _embed(self, texts: Sequence[str], prompt: str) -> NDArray[np.float32]:
         result = np.zeros((len(texts), self.dim), dtype=np.float32)
@@ -127,7 +142,7 @@ class OnnxEmbedder:
     def tokenize(self, texts: Sequence[str], prompt: str = "") -> list[list[int]]:
         """The token ids of each text, as the graph will see them."""
         recipe = self.recipe
-        prepared = [prompt + clean(text) for text in texts]
+        prepared = [prompt + clean(text) for text in texts] if prompt else list(map(clean, texts))
         if recipe.lower_case:
             prepared = [text.lower() for text in prepared]
         encodings = self.tokenizer.encode_batch_fast(prepared, add_special_tokens=recipe.special_tokens)
@@ -135,15 +150,17 @@ class OnnxEmbedder:
         if recipe.skipped_id >= 0:
             rows = [[token for token in row if token != recipe.skipped_id] for row in rows]
         most = self._files.max_tokens
-        return [row if len(row) <= most else row[:most] for row in rows]
+        return rows if max(map(len, rows), default=0) <= most else [row[:most] for row in rows]
 
     def batches(
         self, rows: list[list[int]], prompt: str = ""
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]]:
         """Yield (positions, padded ids, mask) per run of the graph; the positions are the texts' places in `rows`."""
         nothing = self.tokenize([""], prompt)[0]
-        waiting = np.array([place for place, row in enumerate(rows) if row != nothing], dtype=np.int64)
-        lengths = np.fromiter((len(rows[place]) for place in waiting.tolist()), dtype=np.int64, count=len(waiting))
+        lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+        short = np.flatnonzero(lengths == len(nothing))
+        waiting = np.delete(np.arange(len(rows)), [place for place in short.tolist() if rows[place] == nothing])
+        lengths = lengths[waiting]
         size = self._batch_size or self._measured_size(rows, waiting, lengths)
         for bucket, members in fill(lengths, self._buckets, size, self._most_tokens):
             places = waiting[members]
@@ -205,7 +222,7 @@ class OnnxEmbedder:
                 feeds["token_type_ids"] = np.zeros_like(ids)
             if "position_ids" in self._inputs:
                 feeds["position_ids"] = np.tile(np.arange(ids.shape[1]), (len(ids), 1))
-        return {name: value.astype(self._inputs[name]) for name, value in feeds.items()}
+        return {name: value.astype(self._inputs[name], copy=False) for name, value in feeds.items()}
 
 
 def _check_id(files: ModelFiles, found: str) -> None:
