@@ -5,7 +5,7 @@ from typing import Annotated
 
 import pytest
 import typer
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.main import get_command
 
@@ -45,6 +45,7 @@ def outcome(command, words):
         return type(error).__name__, str(error)
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     st.lists(texts, max_size=3),
     st.dictionaries(st.sampled_from(["text", "path", "paths", "count", "number", "share", "upper"]), texts),

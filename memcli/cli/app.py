@@ -56,9 +56,9 @@ _interruptions: list[InterruptedRunError] = []
 def run() -> NoReturn:
     """Run the command line and exit with the code that the README's table gives."""
     try:
-        _on_interruption(_interrupt)
         command = get_command(build(_asked_for(sys.argv[1:])))
         quick(command)
+        _on_interruption(_interrupt)
         command()
     except Exception as error:  # noqa: BLE001 - the boundary: whatever is none of ours is a bug and is shown as one
         # A library that was being imported may have made another error of the interruption.
