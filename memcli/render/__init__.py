@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         show_undo,
     )
     from memcli.render.formats import show_formats
-    from memcli.render.ingest import explain_rejected, show_ingest
+    from memcli.render.ingest import explain_failures, explain_rejected, show_ingest
     from memcli.render.metrics import metrics_text
     from memcli.render.model import show_card, show_model, show_model_changed, show_models, show_taken
     from memcli.render.progress import ConsoleProgress
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConsoleProgress",
     "announce",
+    "explain_failures",
     "explain_rejected",
     "metrics_text",
     "print_error",
@@ -89,7 +90,7 @@ _MODULES = {
         "show_undo",
     ),
     "formats": ("show_formats",),
-    "ingest": ("explain_rejected", "show_ingest"),
+    "ingest": ("explain_failures", "explain_rejected", "show_ingest"),
     "metrics": ("metrics_text",),
     "model": ("show_card", "show_model", "show_model_changed", "show_models", "show_taken"),
     "progress": ("ConsoleProgress",),
