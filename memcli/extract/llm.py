@@ -37,9 +37,7 @@ _UNUSABLE = frozenset({401, 403, 404})
 _REFUSED = frozenset({400, 415, 422, 501})
 _LONGEST_REPEATED = 8_000
 _SHORTEST_RESTATEMENT = 20
-_REPAIR = (
-    'That cannot be read: {problem}. Answer the same again, as one JSON object {{"memories": [...]}} and nothing else.'
-)
+_REPAIR = 'That cannot be read: {problem}. Answer the same again, as one JSON object {{"memories": [...]}}, no more.'
 # Someone speaks to the model that reads along. What a message claims beside that is no memory, quoted or not.
 _TO_THE_MODEL = re.compile(
     r"\b(?:ignore|disregard|forget|override)\b[^.\n]{0,40}\b(?:above|previous|prior|earlier|preceding|your|all|system)\b"
@@ -172,16 +170,13 @@ class LlmTier:
             return SYSTEM_PROMPT
         if len(said.content) >= _SHORTEST_RESTATEMENT and said.content.casefold().rstrip(".") in self._prompt_words:
             return PROMPT
+        sources = (Provenance(part.message_id, part.start + start, part.start + end) for part, start, end in found)
         return Candidate(
             content=said.content,
             type=said.type,
             importance=said.importance,
             method=f"{self.tier}:{self.model}",
-            sources=tuple(
-                dict.fromkeys(
-                    Provenance(part.message_id, part.start + start, part.start + end) for part, start, end in found
-                )
-            ),
+            sources=tuple(dict.fromkeys(sources)),
             keywords=said.keywords,
         )
 

@@ -1,4 +1,4 @@
-"""What a model is asked about a window: a versioned prompt, and the messages as data that cannot pose as anything else."""
+"""What a model is asked about a window: a versioned prompt, and the messages as data that cannot pose as another."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Outcome:
     key: bytes
     reading: Reading | None = None
     error: str | None = None
-    spent: Spent = Spent()
+    spent: Spent = field(default_factory=Spent)
     seconds: float = 0.0
 
 

@@ -25,7 +25,7 @@ class BudgetReachedError(BaseException):
 class Budget:
     """What is left of the limits of a run and of a month; for any thread.
 
-    A call whose worst case does not fit waits for the calls that are under way: they mostly take less than was reserved.
+    A call whose worst case does not fit waits for the calls under way: they mostly take less than was reserved.
     """
 
     def __init__(self, run: Limits, month: Limits, spent_this_month: Spent) -> None:

@@ -1,4 +1,4 @@
-"""Statements of a model that only say again what the agent was told: by system prompts, boot files, its own memories."""
+"""Statements of a model that only say again what the agent was told: by prompts, boot files, its own memories."""
 
 from __future__ import annotations
 

@@ -182,7 +182,8 @@ def write_revisited(conn: sqlite3.Connection, windows: Sequence[WindowRow]) -> N
     )
     # Another version of a tier that has failed will not be tried again.
     conn.executemany(
-        "DELETE FROM window_tiers WHERE window_id = ? AND tier = ? AND version <> ? AND status IN ('failed', 'waiting')",
+        "DELETE FROM window_tiers WHERE window_id = ? AND tier = ? AND version <> ?"
+        " AND status IN ('failed', 'waiting')",
         [(window.id, row.tier, row.version) for window in windows for row in window.tiers],
     )
     _write_tiers(conn, windows)
