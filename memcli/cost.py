@@ -1,16 +1,23 @@
-"""What models cost: a dated table of prices, and what a number of tokens comes to."""
+"""What models cost: a dated table of prices, what a number of tokens comes to, and plans. Pure; money is Decimal."""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
+from memcli.config import Profile
+
 _TABLE = Path(__file__).with_name("prices.toml")
 MILLION = 1_000_000
+# The tiers that a provider is paid for.
+MODEL_TIERS = ("small", "premium")
+# What REQUIREMENTS plan with: dollars per window, for who has not chosen a model yet.
+PLANNING_PRICES = {"small": Decimal("0.02"), "premium": Decimal("0.15")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +52,178 @@ def prices() -> Mapping[str, Price]:
             for model in row["models"]
         }
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What is planned for: so many kept messages a day of each of so many agents, over so many days."""
+
+    messages_per_day: Decimal
+    agents: int
+    days: int
+
+    @property
+    def messages(self) -> int:
+        """All messages of all agents."""
+        return self.per_agent * self.agents
+
+    @property
+    def per_agent(self) -> int:
+        """Messages of one agent; a part of a message counts as one."""
+        return _ceiling(self.messages_per_day * self.days)
+
+    def windows(self, max_messages: int) -> int:
+        """Full windows; what is left over of each agent's messages makes one more."""
+        return _ceiling(Decimal(self.per_agent) / max_messages) * self.agents
+
+
+@dataclass(frozen=True, slots=True)
+class CallTokens:
+    """The tokens of one call: `instructions` whatever it is about, `message` for each message, `answer` per window."""
+
+    instructions: int
+    message: int
+    answer: int
+
+    def of(self, messages: int, window: int) -> tuple[Decimal, Decimal]:
+        """Tokens (read, written) of a call for `messages` out of a window of `window` messages."""
+        return Decimal(self.instructions + messages * self.message), Decimal(self.answer) * messages / window
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What a tier's calls cost: by tokens (`price`), or so much a window whatever its size (`per_window`).
+
+    `basis` says in words where the figure is from.
+    """
+
+    tokens: CallTokens
+    price: Price | None = None
+    per_window: Decimal | None = None
+    basis: str = ""
+
+    def call(self, messages: int, window: int) -> Decimal:
+        """Dollars of a call for `messages` messages, where a full window holds `window`.
+
+        A price per window says nothing of smaller calls: they take the share of it that their tokens have.
+        """
+        read, written = self.tokens.of(messages, window)
+        if self.per_window is not None:
+            whole = sum(self.tokens.of(window, window))
+            return self.per_window * (read + written) / whole if messages != window else self.per_window
+        if self.price is None:
+            raise ValueError("neither a price by tokens nor one per window")
+        return (read * _exact(self.price.usd_in) + written * _exact(self.price.usd_out)) / MILLION
+
+
+@dataclass(frozen=True, slots=True)
+class TierPlan:
+    """What one tier comes to: its calls, dollars per call and in all, and where the price is from."""
+
+    tier: str
+    calls: int
+    usd_per_call: Decimal
+    usd: Decimal
+    basis: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a profile comes to for a workload. `windows` are all, `processed` those that the rate lets through.
+
+    `one_by_one` is what a call for each message would cost: `sampled` for as many messages as the windows hold that
+    are processed, `all` for every message. `tokens_saved` is the ratio of tokens to those of the former, None where
+    nothing is called.
+    """
+
+    profile: Profile
+    workload: Workload
+    windows: int
+    processed: int
+    tiers: tuple[TierPlan, ...]
+    one_by_one: Decimal
+    one_by_one_calls: int
+    one_for_all: Decimal
+    tokens_saved: Decimal | None
+
+    @property
+    def calls(self) -> int:
+        """Calls of all tiers."""
+        return sum(tier.calls for tier in self.tiers)
+
+    @property
+    def usd(self) -> Decimal:
+        """Dollars of all tiers."""
+        return sum((tier.usd for tier in self.tiers), Decimal(0))
+
+    @property
+    def per_agent(self) -> Decimal:
+        """Dollars per agent over the whole time."""
+        return self.usd / self.workload.agents
+
+    def factor(self, instead: Decimal) -> Decimal | None:
+        """How many times `instead` the plan costs; None where it costs nothing."""
+        return instead / self.usd if self.usd else None
+
+
+def plan(profile: Profile, workload: Workload, rates: Mapping[str, Rate]) -> Plan:
+    """Work out what `profile` comes to; `rates` has each of its tiers that costs money, and may have others.
+
+    One call per message is given its due: it writes no more than its share of a window's answer.
+
+    Raises:
+        KeyError: a model tier of the profile has no rate.
+    """
+    size = profile.max_messages
+    windows = workload.windows(size)
+    processed = _rounded(windows * _exact(profile.rate))
+    # A plan for fewer messages than a window holds has one short window.
+    filled = min(size, workload.per_agent)
+    sampled = min(processed * filled, workload.messages)
+    tiers = []
+    one_by_one = one_for_all = tokens = tokens_one_by_one = Decimal(0)
+    for tier in profile.tiers:
+        if tier not in MODEL_TIERS:
+            continue
+        rate = rates[tier]
+        each = rate.call(filled, size)
+        tiers.append(TierPlan(tier, processed, each, each * processed, rate.basis))
+        single = rate.call(1, size)
+        one_by_one += single * sampled
+        one_for_all += single * workload.messages
+        tokens += sum(rate.tokens.of(filled, size)) * processed
+        tokens_one_by_one += sum(rate.tokens.of(1, size)) * sampled
+    return Plan(
+        profile,
+        workload,
+        windows,
+        processed,
+        tuple(tiers),
+        one_by_one,
+        sampled * len(tiers),
+        one_for_all,
+        tokens_one_by_one / tokens if tokens else None,
+    )
+
+
+def creation_rate(profile: Profile) -> int | None:
+    """Memories per 1,000 messages that a profile's rate stands for; None where no tier of it follows the rate."""
+    return round(profile.rate * 1000) if any(tier in MODEL_TIERS for tier in profile.tiers) else None
+
+
+def cents(usd: Decimal) -> Decimal:
+    """Dollars to the cent, halves up."""
+    return usd.quantize(Decimal("0.01"), ROUND_HALF_UP)
+
+
+def _exact(number: float) -> Decimal:
+    """The decimal number that was written, not the binary one next to it."""
+    return Decimal(str(number))
+
+
+def _ceiling(number: Decimal) -> int:
+    return int(number.to_integral_value(ROUND_CEILING))
+
+
+def _rounded(number: Decimal) -> int:
+    return int(number.to_integral_value(ROUND_HALF_UP))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from memcli.render.bench_dedup import show_dedup_benchmark
     from memcli.render.bench_scan import show_scan_benchmark, show_templated_benchmark
     from memcli.render.config import show_config
+    from memcli.render.cost import show_plans
     from memcli.render.dedup import (
         show_calibration,
         show_decision,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from memcli.render.ingest import explain_rejected, show_ingest
     from memcli.render.metrics import metrics_text
     from memcli.render.model import show_card, show_model, show_model_changed, show_models, show_taken
+    from memcli.render.profiles import show_profiles
     from memcli.render.progress import ConsoleProgress
     from memcli.render.reindex import show_reindex
     from memcli.render.rules import show_change, show_coverage, show_exported, show_rule, show_rules, show_trial, warn
@@ -59,6 +61,8 @@ __all__ = [
     "show_model_changed",
     "show_models",
     "show_pairs",
+    "show_plans",
+    "show_profiles",
     "show_quality",
     "show_question",
     "show_reindex",
@@ -79,6 +83,7 @@ _MODULES = {
     "bench_dedup": ("show_dedup_benchmark",),
     "bench_scan": ("show_scan_benchmark", "show_templated_benchmark"),
     "config": ("show_config",),
+    "cost": ("show_plans",),
     "dedup": (
         "show_calibration",
         "show_decision",
@@ -92,6 +97,7 @@ _MODULES = {
     "ingest": ("explain_rejected", "show_ingest"),
     "metrics": ("metrics_text",),
     "model": ("show_card", "show_model", "show_model_changed", "show_models", "show_taken"),
+    "profiles": ("show_profiles",),
     "progress": ("ConsoleProgress",),
     "reindex": ("show_reindex",),
     "rules": ("show_change", "show_coverage", "show_exported", "show_rule", "show_rules", "show_trial", "warn"),
