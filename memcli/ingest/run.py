@@ -402,6 +402,9 @@ def _batch_row(batch: _Batch, batch_id: int) -> BatchRow:
         timings=batch.timings,
         tokens=sum(window.tokens for window in batch.windows) + batch.spent.tokens,
         cost_usd=sum(window.cost_usd for window in batch.windows) + batch.spent.cost_usd,
+        embed_calls=batch.spent.calls,
+        embed_tokens=batch.spent.tokens,
+        embed_usd=batch.spent.cost_usd,
     )
 
 
