@@ -16,7 +16,12 @@ _TABLE = Path(__file__).with_name("prices.toml")
 MILLION = 1_000_000
 # The tiers that a provider is paid for.
 MODEL_TIERS = ("small", "premium")
-# What REQUIREMENTS plan with: dollars per window, for who has not chosen a model yet.
+# Tokens read and written for one memory: up to the first is good, over the second a lower rate is advised.
+GOOD_TOKENS_PER_MEMORY = 150
+MOST_TOKENS_PER_MEMORY = 200
+# Windows that bring more or less than the expected memories by this factor leave the range.
+EXPECTED_WITHIN = 2
+# Dollars per window, to plan with before a model is chosen.
 PLANNING_PRICES = {"small": Decimal("0.02"), "premium": Decimal("0.15")}
 
 
@@ -204,6 +209,85 @@ def plan(profile: Profile, workload: Workload, rates: Mapping[str, Rate]) -> Pla
         one_for_all,
         tokens_one_by_one / tokens if tokens else None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What model tiers brought: `memories` that were no duplicates, of `windows` with `messages` that they have seen.
+
+    `all_messages` are those of all windows, seen or not; `tokens` and `usd` (None: a price is not known) what it took;
+    `tokens_each` how long a memory is, None where there is none.
+    """
+
+    memories: int
+    windows: int
+    messages: int
+    all_messages: int
+    tokens: int
+    usd: float | None
+    tokens_each: float | None = None
+
+    @property
+    def usd_per_memory(self) -> float | None:
+        """Dollars spent for one memory."""
+        return _share(self.usd, self.memories)
+
+    @property
+    def tokens_per_memory(self) -> float | None:
+        """Tokens read and written for one memory."""
+        return _share(self.tokens, self.memories)
+
+    @property
+    def per_window(self) -> float | None:
+        """Memories of a window that was seen."""
+        return _share(self.memories, self.windows)
+
+    @property
+    def per_message(self) -> float | None:
+        """Memories of a message in such a window: the efficiency."""
+        return _share(self.memories, self.messages)
+
+    @property
+    def per_thousand(self) -> float | None:
+        """Memories per 1,000 messages, those included that the rate left out: what profiles call the creation rate."""
+        return _share(self.memories * 1000, self.all_messages)
+
+
+def advice(profile: Profile, outcome: Outcome) -> list[str]:
+    """What to change where tokens or dollars per memory leave what `profile` expects; empty where they do not.
+
+    A memory is expected to take at most `MOST_TOKENS_PER_MEMORY` tokens, and windows to bring from half to twice the
+    memories that the profile names: with fewer, each costs more than twice what was expected.
+    """
+    if not outcome.windows:
+        return []
+    rate, size = f"the rate of {profile.name} (now {profile.rate:g})", f"its windows (now {profile.max_messages})"
+    if not outcome.memories:
+        return [f"{outcome.windows:,} windows brought no memory: lower {rate}, or choose another model or profile"]
+    found = []
+    tokens = outcome.tokens_per_memory or 0
+    if tokens > MOST_TOKENS_PER_MEMORY:
+        found.append(
+            f"a memory takes {tokens:,.0f} tokens, over {MOST_TOKENS_PER_MEMORY}: lower {rate}, or enlarge {size}"
+        )
+    expected, brought = profile.expected_memories, outcome.per_window or 0
+    if expected is not None and brought < expected / EXPECTED_WITHIN:
+        cost = outcome.usd_per_memory
+        dear = f"; a memory costs {expected / brought:.1f} times what that would make it" if cost else ""
+        found.append(
+            f"a window brings {brought:.1f} memories where {profile.name} expects {expected}{dear}:"
+            f" lower {rate}, or choose a profile that expects less"
+        )
+    if expected is not None and brought > expected * EXPECTED_WITHIN:
+        found.append(
+            f"a window brings {brought:.1f} memories where {profile.name} expects {expected}:"
+            " choose a profile that expects more, or a model that is choosier"
+        )
+    return found
+
+
+def _share(whole: float | None, parts: int) -> float | None:
+    return None if whole is None or not parts else whole / parts
 
 
 def creation_rate(profile: Profile) -> int | None:
