@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from memcli.model import Extraction, Item, Position, Window
+from memcli.model import Extraction, Item, PlannedCall, Position, Reading, Window
+from memcli.provider import Meter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +45,7 @@ class Reader(Protocol):
         """Yield everything from `source.position` on, in file order. Bad lines are yielded, never raised."""
 
 
-class Extractor(Protocol):
+class Tier(Protocol):
     """One extraction tier. State is kept per (window, tier, version)."""
 
     tier: str
@@ -52,8 +53,48 @@ class Extractor(Protocol):
     def version_for(self, agent: str) -> str:
         """Give the version of what the tier does with windows of `agent`."""
 
+
+class Extractor(Tier, Protocol):
+    """A tier that costs nothing but time."""
+
     def extract(self, window: Window) -> Extraction:
         """Take the statements worth remembering from one window."""
+
+
+class Call(Meter, Protocol):
+    """The requests about one window: what they may cost is said before, what they did cost after."""
+
+    def expect(self, tokens_in: int, tokens_out: int) -> None:
+        """Requests from here on may take so many tokens at worst."""
+
+    def answered(self, tokens_in: int | None, tokens_out: int | None, answer: str | None) -> None:
+        """The last request was answered and took so many tokens (None: was not said).
+
+        `answer` is what it said, None where that is no use.
+        """
+
+
+class ModelTier(Tier, Protocol):
+    """A tier that asks a model once per window."""
+
+    model: str
+    min_messages: int
+
+    def key(self, window: Window) -> bytes:
+        """The hash of everything that decides the answer: prompt, model, parameters, content of the window."""
+
+    def plan(self, window: Window) -> PlannedCall:
+        """What `ask` would send."""
+
+    def ask(self, window: Window, call: Call) -> str:
+        """Ask the model, once more where the answer cannot be read; `call` is told of every request.
+
+        Raises:
+            ProviderError: no readable answer was to be had; `unusable` of it says that no other window would fare better.
+        """
+
+    def read(self, window: Window, answer: str) -> Reading:
+        """Take the statements from an answer that `ask` has given, at whatever time. Pure."""
 
 
 class Embedder(Protocol):

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memcli.config import Config, data_dir
-from memcli.embed.api import OPENAI_URL, PREFIX, ApiEmbedder, ApiModel, ApiOptions, checked_url, probe
+from memcli.embed.api import PREFIX, ApiEmbedder, ApiModel, ApiOptions, probe
 from memcli.embed.installed import chosen_model, resolve
 from memcli.embed.models import ModelFiles, find_model, keep_model
 from memcli.errors import MismatchError, UsageError
 from memcli.model import Cursor, Extraction, Window
 from memcli.protocols import Embedder, Extractor, Reader, Spending
+from memcli.provider import OPENAI_URL, checked_url
 from memcli.store import rules as rule_rows
 from memcli.store.db import Store
 

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1] / "memcli"
 
 LAYERS = [
     {"__init__", "errors", "model", "text"},
-    {"protocols", "config"},
+    {"protocols", "config", "provider"},
     {"readers", "redact", "filters", "extract", "tags", "embed", "dedup", "store", "cost"},
     {"ingest", "maintain", "search", "exchange", "stats", "spending", "rulebook", "bench", "wiring"},
     {"commands", "render", "cli", "__main__"},
@@ -20,6 +20,7 @@ SIBLINGS = {
     ("text", "__init__"),
     ("model", "text"),
     ("config", "protocols"),
+    ("protocols", "provider"),
     ("wiring", "ingest"),
     ("bench", "ingest"),
     ("cli", "render"),
@@ -56,7 +57,7 @@ ROOMS = {
     "filelock": {"store", "embed/hub"},
     "huggingface_hub": {"embed/hub"},
     "platformdirs": {"config"},
-    "openai": {"embed/api"},
+    "openai": {"provider", "embed/api", "extract/llm"},
 }
 MODULES = sorted(ROOT.rglob("*.py"))
 
