@@ -119,7 +119,7 @@ def collect(store: Store, config: Config, profile: Profile, at: datetime) -> Acc
             days=spending.spent_by(store, "day"),
             runs=spending.spent_by(store, "run"),
             month=spending.spent_since(store, f"{at:%Y-%m}-01"),
-            budget_usd=getattr(config, "max_usd_per_month", None),
+            budget_usd=config.max_usd_per_month,
             yields=yields,
             outcome=Outcome(
                 memories=created,

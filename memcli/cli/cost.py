@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from memcli.cli.options import ConfigOption, JsonOption, QuietOption, VerboseOption
+from memcli.cli.options import ConfigOption, DbOption, JsonOption, QuietOption, VerboseOption
 from memcli.cli.options import settings as load_settings
 from memcli.errors import UsageError
 
@@ -60,6 +60,33 @@ def cost_scenario(
         render.print_json(found.to_json())
     else:
         render.show_plans(found)
+
+
+@cost_app.command("report")
+def cost_report(
+    profile: Annotated[
+        str | None, typer.Option("--profile", metavar="NAME", help="The profile to compare with [the settings'].")
+    ] = None,
+    db: DbOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Show what was spent, by tier, model, agent, day and run, and what it brought.
+
+    Example: memcli cost report
+    """
+    settings, _ = load_settings(config, {"profile": profile, "db": db})
+    from memcli import render  # noqa: PLC0415 - keeps --help fast
+    from memcli.commands import cost as command  # noqa: PLC0415 - as above
+
+    progress = render.ConsoleProgress(quiet=quiet, verbose=verbose)
+    found = command.report(settings, progress.note)
+    if as_json:
+        render.print_json(found.to_json())
+    else:
+        render.show_accounts(found)
 
 
 def _number(text: str) -> Decimal:

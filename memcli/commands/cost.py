@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 
 from memcli.config import Config, Profile
 from memcli.cost import MODEL_TIERS, PLANNING_PRICES, CallTokens, Plan, Rate, Workload, plan
 from memcli.errors import UsageError
+from memcli.spending import Accounts, collect
+from memcli.store.db import Store
 
 DAYS_OF_MONTH = 30
 MOST_USD = 1_000_000
@@ -116,8 +119,8 @@ def _rate(tier: str, profile: Profile, message_tokens: int, window_prices: Mappi
     tokens = CallTokens(INSTRUCTIONS[tier], message_tokens, min(expected or most, most))
     given = window_prices.get(tier)
     if given is not None:
-        return Rate(tokens, per_window=given, basis="given, per window")
-    return Rate(tokens, per_window=PLANNING_PRICES[tier], basis="planning price per window; no model is configured")
+        return Rate(tokens, per_window=given, basis="--window-price")
+    return Rate(tokens, per_window=PLANNING_PRICES[tier], basis="planning price, no model is set")
 
 
 def window_prices(given: Sequence[str]) -> dict[str, Decimal]:
@@ -143,3 +146,12 @@ def _dollars(text: str, where: str) -> Decimal:
     if not usd.is_finite() or not 0 <= usd <= MOST_USD:
         raise UsageError(f"{where}: {text!r} is no number of dollars", "as in: small=0.02")
     return usd
+
+
+def report(config: Config, note: Callable[[str], None]) -> Accounts:
+    """What was spent in the database of the settings, compared with their profile."""
+    profile, warning = config.active_profile()
+    if warning is not None:
+        note(warning)
+    with Store.open(config.db) as store:
+        return collect(store, config, profile, datetime.now(UTC))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from memcli.render.bench_dedup import show_dedup_benchmark
     from memcli.render.bench_scan import show_scan_benchmark, show_templated_benchmark
     from memcli.render.config import show_config
-    from memcli.render.cost import show_plans
+    from memcli.render.cost import show_accounts, show_plans
     from memcli.render.dedup import (
         show_calibration,
         show_decision,
@@ -41,6 +41,7 @@ __all__ = [
     "print_error",
     "print_json",
     "safe",
+    "show_accounts",
     "show_answers",
     "show_batches",
     "show_calibration",
@@ -83,7 +84,7 @@ _MODULES = {
     "bench_dedup": ("show_dedup_benchmark",),
     "bench_scan": ("show_scan_benchmark", "show_templated_benchmark"),
     "config": ("show_config",),
-    "cost": ("show_plans",),
+    "cost": ("show_accounts", "show_plans"),
     "dedup": (
         "show_calibration",
         "show_decision",

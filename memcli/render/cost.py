@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from memcli.cost import cents
-from memcli.render.terminal import safe, show
+from memcli.cost import GOOD_TOKENS_PER_MEMORY, MOST_TOKENS_PER_MEMORY, cents, creation_rate
+from memcli.render.bars import bar
+from memcli.render.terminal import one_line, safe, show
 
 if TYPE_CHECKING:
     from memcli.commands.cost import Scenario
     from memcli.cost import Plan
+    from memcli.spending import Accounts
+    from memcli.store.spending import Spent
 
 GOAL = 5
+SHOWN = 7
+BAR = 12
+WHOLE_FROM = 100
+SHORT_FROM = 10_000_000
 
 
 def usd(amount: Decimal | float) -> str:
@@ -23,8 +31,9 @@ def usd(amount: Decimal | float) -> str:
     exact = Decimal(str(amount))
     if exact == 0 or abs(exact) >= 1:
         return f"${cents(exact):,}"
-    places = max(2, 2 - exact.adjusted())
-    return f"${round(exact, places):,f}"
+    places = 2 - exact.adjusted()
+    whole, _, rest = f"{round(exact, places):f}".rstrip("0").partition(".")
+    return f"${whole}.{rest:0<2}"
 
 
 def show_plans(scenario: Scenario) -> None:
@@ -47,7 +56,7 @@ def show_plans(scenario: Scenario) -> None:
     )
     for tier in plan.tiers:
         facts.add_row(
-            f"  {tier.tier}", usd(tier.usd), f"{tier.calls:,} calls at {usd(tier.usd_per_call)} ({safe(tier.basis)})"
+            f"  {tier.tier}", usd(tier.usd), f"{tier.calls:,} calls at {usd(tier.usd_per_call)}: {safe(tier.basis)}"
         )
     facts.add_row("total", usd(plan.usd), f"{usd(plan.usd / work.days)} a day")
     facts.add_row("per agent", usd(plan.per_agent), "over the whole time")
@@ -57,41 +66,128 @@ def show_plans(scenario: Scenario) -> None:
 def _saved(scenario: Scenario) -> list[Text]:
     plan = scenario.chosen
     factor = plan.factor(plan.one_by_one)
-    if factor is None or plan.tokens_saved is None:
+    if factor is None:
         return [Text("No tier of this profile calls a model: it costs nothing.")]
-    reached = "reached" if factor >= GOAL else "not reached"
+    reached = "is reached" if factor >= GOAL else "is not reached"
     return [
         Text(""),
         Text("one call per message instead of one per window", style="bold"),
-        Text(f"{plan.one_by_one_calls:,} calls, {usd(plan.one_by_one)}: {factor:.1f} times as much; the goal of"),
-        Text(f"{GOAL} times or more is {reached}. With every message and no rate it would be {usd(plan.one_for_all)}."),
+        Text(
+            f"{plan.one_by_one_calls:,} calls, {usd(plan.one_by_one)}: {factor:.1f} times as much; the goal, {GOAL} times, {reached}"
+        ),
+        Text(
+            f"for every message, at no rate: {usd(plan.one_for_all)}, {plan.factor(plan.one_for_all):.1f} times as much"
+        ),
     ]
 
 
 def _side_by_side(scenario: Scenario) -> list[Table | Text]:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("profile", "windows", "processed", "small", "premium", "total", "per agent", "saves"):
-        table.add_column(heading, justify="left" if heading == "profile" else "right", no_wrap=True)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("profile", "windows", "calls", "small", "premium", "total", "per agent", "saves"):
+        table.add_column(heading, justify="left" if heading == "profile" else "right", overflow="fold")
     for plan in scenario.compared:
-        by_tier = {tier.tier: usd(tier.usd) for tier in plan.tiers}
-        is_chosen = plan.profile.name == scenario.chosen.profile.name
+        by_tier = {tier.tier: _short_usd(tier.usd) for tier in plan.tiers}
+        factor = plan.factor(plan.one_by_one)
         table.add_row(
-            Text(safe(plan.profile.name), style="bold" if is_chosen else ""),
-            f"{plan.windows:,}",
-            f"{plan.processed:,}",
+            Text(safe(plan.profile.name), style="bold" if plan.profile.name == scenario.chosen.profile.name else ""),
+            _short(plan.windows),
+            _short(plan.calls),
             by_tier.get("small", "-"),
             by_tier.get("premium", "-"),
-            usd(plan.usd),
-            usd(plan.per_agent),
-            _times(plan),
+            _short_usd(plan.usd),
+            _short_usd(plan.per_agent),
+            "-" if factor is None else f"{factor:.1f}x",
         )
-    assumed = (
-        f"Assumed: {scenario.message_tokens} tokens a message, full windows, answers as long as the profile expects,"
-        " else as the tier allows. saves: how many times more one call per message would cost."
+    tokens = scenario.message_tokens
+    notes = (
+        f"Assumed: {tokens:,} tokens a message, full windows, answers as long as the profile",
+        "expects them, else as the tier allows. saves: how many times as much one call",
+        "per message would cost, answers no longer than their share of a window's.",
     )
-    return [table, Text(""), Text(assumed, style="dim")]
+    return [table, Text(""), *(Text(note, style="dim") for note in notes)]
 
 
-def _times(plan: Plan) -> str:
-    factor = plan.factor(plan.one_by_one)
-    return "-" if factor is None else f"{factor:.1f}x"
+def _short(number: int) -> str:
+    return f"{number:,}" if number < SHORT_FROM else f"{number / 1_000_000:,.1f}M"
+
+
+def _short_usd(amount: Decimal) -> str:
+    if amount >= SHORT_FROM:
+        return f"${amount / 1_000_000:,.1f}M"
+    return f"${amount:,.0f}" if amount >= WHOLE_FROM else usd(amount)
+
+
+def show_accounts(accounts: Accounts) -> None:
+    """Print what was spent in groups, what it brought, and what to change."""
+    if not accounts.tiers:
+        show([Text(f"Nothing was spent: {safe(accounts.db)} holds no call of a model.")])
+        return
+    month = f"{usd(accounts.month.usd)} since {accounts.month.name}"
+    if accounts.budget_usd is not None:
+        month += f" of a budget of {usd(accounts.budget_usd)}"
+    blocks: list[object] = [
+        Text.assemble((usd(accounts.usd), "bold"), f" spent, {month}"),
+    ]
+    if accounts.unpriced:
+        blocks.append(Text(f"without the price of {accounts.unpriced:,} calls, which is not known", style="yellow"))
+    blocks += [Text(""), _groups(accounts)]
+    blocks += [Text(""), *_outcome(accounts)]
+    blocks += [Text(line, style="yellow") for line in accounts.advice()]
+    show(blocks)
+
+
+def _groups(accounts: Accounts) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("", "calls", "tokens in", "out", "dollars", ""):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading), overflow="ellipsis")
+    groups: tuple[tuple[str, Sequence[Spent], bool], ...] = (
+        ("tier", accounts.tiers, False),
+        ("model", accounts.models, False),
+        ("agent", accounts.agents, False),
+        ("day", accounts.days, True),
+        ("run", accounts.runs, True),
+    )
+    for title, rows, is_newest in groups:
+        shown = rows[-SHOWN:] if is_newest else rows[:SHOWN]
+        more = f" (the {'newest' if is_newest else 'dearest'} {SHOWN} of {len(rows):,})" if len(rows) > SHOWN else ""
+        table.add_row(Text(f"by {title}{more}", style="bold"))
+        top = max((each.usd for each in shown), default=0.0)
+        for each in shown:
+            calls = "?" if each.calls is None else f"{each.calls:,}"
+            name = Text(f"  {one_line(each.name)}")
+            figures = (calls, f"{each.tokens_in:,}", f"{each.tokens_out:,}", usd(each.usd))
+            table.add_row(name, *figures, Text(bar(each.usd, top, BAR), style="cyan"))
+    return table
+
+
+def _outcome(accounts: Accounts) -> list[Text]:
+    outcome, profile = accounts.outcome, accounts.profile
+    per_window, each, rate = profile.expected_memories, profile.expected_tokens, creation_rate(profile)
+    rows = [
+        ("memories", f"{outcome.memories:,}", f"no duplicates, of {outcome.windows:,} windows that model tiers saw"),
+        ("dollars a memory", _figure(outcome.usd_per_memory, usd), ""),
+        (
+            "tokens a memory",
+            _figure(outcome.tokens_per_memory, _plain),
+            f"read and written; up to {GOOD_TOKENS_PER_MEMORY} is good, over {MOST_TOKENS_PER_MEMORY} is not",
+        ),
+        ("length", _figure(outcome.tokens_each, _plain), _expected("tokens a memory", each, profile.name)),
+        ("per window", _figure(outcome.per_window, _plain), _expected("memories", per_window, profile.name)),
+        ("per message", _figure(outcome.per_message, _plain), "memories of a message that was seen: efficiency"),
+        ("per 1,000 messages", _figure(outcome.per_thousand, _plain), _expected("memories", rate, profile.name)),
+    ]
+    lines = [Text("what it brought", style="bold")]
+    lines += [Text.assemble(f"  {name:<18} {figure:>9}  ", (about, "dim")) for name, figure, about in rows]
+    return lines
+
+
+def _expected(what: str, number: int | None, profile: str) -> str:
+    return what if number is None else f"{what}; {safe(profile)} expects {number:,}"
+
+
+def _figure(number: float | None, shown: Callable[[float], str]) -> str:
+    return "-" if number is None else shown(number)
+
+
+def _plain(number: float) -> str:
+    return f"{number:,.0f}" if number >= WHOLE_FROM else f"{number:.2f}"

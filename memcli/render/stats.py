@@ -12,6 +12,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
+from memcli.render.bars import bar
 from memcli.render.terminal import one_line, safe, show
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ _REASONS = 6
 _TABLES = 4
 _SHOWN_RUNS = 3
 _SHOWN_BATCHES = 12
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
 _LEVELS = "▁▂▃▄▅▆▇█"
 _KILO = 1000
 
@@ -184,8 +184,8 @@ def _batch_rows(batches: Iterable[BatchTimes], recent: Sequence[BatchTimes], wid
             f"{batch.id:>5}  {_when(batch.started_at, seconds=True)}  {batch.messages:>8,}  {batch.memories:>8,}"
             f"  {batch.merged:>6,}  {batch.seconds:>7.2f} "
         )
-        bar = _bar(batch.seconds, top, width - len(facts) - 8)
-        lines.append(_cut(Text.assemble(facts, (bar, "cyan"), (f" {one_line(stage)}", "dim")), width))
+        shown = bar(batch.seconds, top, width - len(facts) - 8)
+        lines.append(_cut(Text.assemble(facts, (shown, "cyan"), (f" {one_line(stage)}", "dim")), width))
     return lines
 
 
@@ -200,15 +200,8 @@ def _bars(title: str, rows: Mapping[str, tuple[float, str]], width: int, whole: 
     top = max(value for value, _ in rows.values()) if whole is None else whole
     for name, (value, figure) in rows.items():
         shown = set_cell_size(_fitted(one_line(name), names), names)
-        lines.append(Text.assemble(f"{shown} {figure:>{figures}} ", (_bar(value, top, room), "cyan")))
+        lines.append(Text.assemble(f"{shown} {figure:>{figures}} ", (bar(value, top, room), "cyan")))
     return lines
-
-
-def _bar(value: float, top: float, room: int) -> str:
-    """A bar of `room` cells for `top`, in steps of an eighth; whatever is not nothing shows."""
-    eighths = round(value / top * room * 8) if top > 0 else 0
-    eighths = max(eighths, 1) if value > 0 else 0
-    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 
 def _two_columns(panels: Sequence[Panel], width: int) -> list[Text]:
