@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from memcli.render.batches import show_batches
     from memcli.render.bench import announce, show_embed_benchmark, show_ingest_benchmark, show_quality
     from memcli.render.bench_dedup import show_dedup_benchmark
     from memcli.render.bench_scan import show_scan_benchmark, show_templated_benchmark
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from memcli.render.reindex import show_reindex
     from memcli.render.rules import show_change, show_coverage, show_exported, show_rule, show_rules, show_trial, warn
     from memcli.render.search import show_answers
-    from memcli.render.stats import show_batches, show_stats
+    from memcli.render.stats import show_stats
     from memcli.render.terminal import print_error, print_json, safe, write
 
 __all__ = [
@@ -80,6 +81,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "batches": ("show_batches",),
     "bench": ("announce", "show_embed_benchmark", "show_ingest_benchmark", "show_quality"),
     "bench_dedup": ("show_dedup_benchmark",),
     "bench_scan": ("show_scan_benchmark", "show_templated_benchmark"),
@@ -103,7 +105,7 @@ _MODULES = {
     "reindex": ("show_reindex",),
     "rules": ("show_change", "show_coverage", "show_exported", "show_rule", "show_rules", "show_trial", "warn"),
     "search": ("show_answers",),
-    "stats": ("show_batches", "show_stats"),
+    "stats": ("show_stats",),
     "terminal": ("print_error", "print_json", "safe", "write"),
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}

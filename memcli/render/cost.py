@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from memcli.cost import GOOD_TOKENS_PER_MEMORY, MOST_TOKENS_PER_MEMORY, cents, creation_rate
-from memcli.render.bars import bar
+from memcli.cost import GOOD_TOKENS_PER_MEMORY, MOST_TOKENS_PER_MEMORY, creation_rate
+from memcli.render.layout import bar, cut, usd, width_of_output
 from memcli.render.terminal import one_line, safe, show
 
 if TYPE_CHECKING:
     from memcli.commands.cost import Scenario
-    from memcli.cost import Plan
     from memcli.spending import Accounts
     from memcli.store.spending import Spent
 
@@ -24,16 +23,6 @@ SHOWN = 7
 BAR = 12
 WHOLE_FROM = 100
 SHORT_FROM = 10_000_000
-
-
-def usd(amount: Decimal | float) -> str:
-    """Dollars: to the cent from a dollar on, below with three digits that count."""
-    exact = Decimal(str(amount))
-    if exact == 0 or abs(exact) >= 1:
-        return f"${cents(exact):,}"
-    places = 2 - exact.adjusted()
-    whole, _, rest = f"{round(exact, places):f}".rstrip("0").partition(".")
-    return f"${whole}.{rest:0<2}"
 
 
 def show_plans(scenario: Scenario) -> None:
@@ -73,10 +62,11 @@ def _saved(scenario: Scenario) -> list[Text]:
         Text(""),
         Text("one call per message instead of one per window", style="bold"),
         Text(
-            f"{plan.one_by_one_calls:,} calls, {usd(plan.one_by_one)}: {factor:.1f} times as much; the goal, {GOAL} times, {reached}"
+            f"{plan.one_by_one_calls:,} calls, {usd(plan.one_by_one)}: {factor:.1f} times as much;"
+            f" the goal, {GOAL} times, {reached}"
         ),
         Text(
-            f"for every message, at no rate: {usd(plan.one_for_all)}, {plan.factor(plan.one_for_all):.1f} times as much"
+            f"for every message, at no rate: {usd(plan.one_for_all)}, {plan.one_for_all / plan.usd:.1f} times as much"
         ),
     ]
 
@@ -164,20 +154,21 @@ def _outcome(accounts: Accounts) -> list[Text]:
     outcome, profile = accounts.outcome, accounts.profile
     per_window, each, rate = profile.expected_memories, profile.expected_tokens, creation_rate(profile)
     rows = [
-        ("memories", f"{outcome.memories:,}", f"no duplicates, of {outcome.windows:,} windows that model tiers saw"),
+        ("memories", f"{outcome.memories:,}", f"of {outcome.windows:,} windows that model tiers saw"),
         ("dollars a memory", _figure(outcome.usd_per_memory, usd), ""),
         (
             "tokens a memory",
             _figure(outcome.tokens_per_memory, _plain),
-            f"read and written; up to {GOOD_TOKENS_PER_MEMORY} is good, over {MOST_TOKENS_PER_MEMORY} is not",
+            f"paid; up to {GOOD_TOKENS_PER_MEMORY} is good, over {MOST_TOKENS_PER_MEMORY} is not",
         ),
         ("length", _figure(outcome.tokens_each, _plain), _expected("tokens a memory", each, profile.name)),
         ("per window", _figure(outcome.per_window, _plain), _expected("memories", per_window, profile.name)),
-        ("per message", _figure(outcome.per_message, _plain), "memories of a message that was seen: efficiency"),
+        ("per message", _figure(outcome.per_message, _plain), "efficiency: memories of a message seen"),
         ("per 1,000 messages", _figure(outcome.per_thousand, _plain), _expected("memories", rate, profile.name)),
     ]
     lines = [Text("what it brought", style="bold")]
-    lines += [Text.assemble(f"  {name:<18} {figure:>9}  ", (about, "dim")) for name, figure, about in rows]
+    width = width_of_output()
+    lines += [cut(Text.assemble(f"  {name:<18} {figure:>9}  ", (about, "dim")), width) for name, figure, about in rows]
     return lines
 
 
