@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
 from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
-from memcli.config import Profile
+from memcli.config import Profile, Tier
+from memcli.errors import UsageError
+from memcli.model import PlannedCall
 
 _TABLE = Path(__file__).with_name("prices.toml")
 MILLION = 1_000_000
@@ -21,6 +24,9 @@ GOOD_TOKENS_PER_MEMORY = 150
 MOST_TOKENS_PER_MEMORY = 200
 # Windows that bring more or less than the expected memories by this factor leave the range.
 EXPECTED_WITHIN = 2
+DAYS_OF_MONTH = 30
+# How many times as much as windows and tiers one call per message should cost at least.
+GOAL = 5
 # Dollars per window, to plan with before a model is chosen.
 PLANNING_PRICES = {"small": Decimal("0.02"), "premium": Decimal("0.15")}
 
@@ -39,6 +45,27 @@ class Price:
 def price_of(model: str, overrides: Mapping[str, Price]) -> Price | None:
     """The price of a model by its exact name: the user's own, else that of the table, None where nobody gives one."""
     return overrides.get(model) or prices().get(model)
+
+
+def tier_price(tier: Tier, given: Price | None = None) -> Price | None:
+    """The price of a tier's model: the one `given`, else the tier's own, else the table's, None where nobody knows.
+
+    A tier with prices needs no model: what is asked may be decided later.
+    """
+    if given is not None:
+        return given
+    if tier.price_in is not None and tier.price_out is not None:
+        return Price(tier.model or "a model without a name", tier.price_in, tier.price_out, "memcli.toml", "")
+    return None if tier.model is None else price_of(tier.model, {})
+
+
+def unknown_price(tier: Tier) -> UsageError:
+    """The error that a tier's price is not known, with what to do about it."""
+    return UsageError(
+        f"the price of {tier.model} is not known (tier {tier.name})",
+        f"give it in dollars per million tokens: --price {tier.name}=IN,OUT, or price_in and price_out in"
+        f" [tiers.{tier.name}] (0 and 0 for a model of your own)",
+    )
 
 
 def dollars(price: Price, tokens_in: int, tokens_out: int) -> float:
@@ -136,9 +163,9 @@ class TierPlan:
 class Plan:
     """What a profile comes to for a workload. `windows` are all, `processed` those that the rate lets through.
 
-    `one_by_one` is what a call for each message would cost: `sampled` for as many messages as the windows hold that
-    are processed, `all` for every message. `tokens_saved` is the ratio of tokens to those of the former, None where
-    nothing is called.
+    `one_by_one` is what one call per message would cost, for every message; `sampled` the part of it that is for as
+    many messages as the processed windows hold. `tokens` are read and written by all calls, `tokens_one_by_one` for
+    every message.
     """
 
     profile: Profile
@@ -147,14 +174,19 @@ class Plan:
     processed: int
     tiers: tuple[TierPlan, ...]
     one_by_one: Decimal
-    one_by_one_calls: int
-    one_for_all: Decimal
-    tokens_saved: Decimal | None
+    sampled: Decimal
+    tokens: Decimal
+    tokens_one_by_one: Decimal
 
     @property
     def calls(self) -> int:
         """Calls of all tiers."""
         return sum(tier.calls for tier in self.tiers)
+
+    @property
+    def calls_one_by_one(self) -> int:
+        """Calls of all tiers where each message has its own."""
+        return self.workload.messages * len(self.tiers)
 
     @property
     def usd(self) -> Decimal:
@@ -166,9 +198,15 @@ class Plan:
         """Dollars per agent over the whole time."""
         return self.usd / self.workload.agents
 
-    def factor(self, instead: Decimal) -> Decimal | None:
-        """How many times `instead` the plan costs; None where it costs nothing."""
-        return instead / self.usd if self.usd else None
+    @property
+    def saved(self) -> Decimal | None:
+        """How many times as much one call per message would cost; None where the plan costs nothing."""
+        return self.one_by_one / self.usd if self.usd else None
+
+    @property
+    def saved_by_windows(self) -> Decimal | None:
+        """The part of `saved` that is due to the windows; the rest is due to the rate."""
+        return self.sampled / self.usd if self.usd else None
 
 
 def plan(profile: Profile, workload: Workload, rates: Mapping[str, Rate]) -> Plan:
@@ -182,33 +220,22 @@ def plan(profile: Profile, workload: Workload, rates: Mapping[str, Rate]) -> Pla
     size = profile.max_messages
     windows = workload.windows(size)
     processed = _rounded(windows * _exact(profile.rate))
-    # A plan for fewer messages than a window holds has one short window.
+    # Where there are fewer messages than a window holds, the only window is a short one.
     filled = min(size, workload.per_agent)
-    sampled = min(processed * filled, workload.messages)
+    sampled_messages = min(processed * filled, workload.messages)
     tiers = []
-    one_by_one = one_for_all = tokens = tokens_one_by_one = Decimal(0)
+    one_by_one = sampled = tokens = tokens_one_by_one = Decimal(0)
     for tier in profile.tiers:
         if tier not in MODEL_TIERS:
             continue
         rate = rates[tier]
-        each = rate.call(filled, size)
+        each, single = rate.call(filled, size), rate.call(1, size)
         tiers.append(TierPlan(tier, processed, each, each * processed, rate.basis))
-        single = rate.call(1, size)
-        one_by_one += single * sampled
-        one_for_all += single * workload.messages
+        one_by_one += single * workload.messages
+        sampled += single * sampled_messages
         tokens += sum(rate.tokens.of(filled, size)) * processed
-        tokens_one_by_one += sum(rate.tokens.of(1, size)) * sampled
-    return Plan(
-        profile,
-        workload,
-        windows,
-        processed,
-        tuple(tiers),
-        one_by_one,
-        sampled * len(tiers),
-        one_for_all,
-        tokens_one_by_one / tokens if tokens else None,
-    )
+        tokens_one_by_one += sum(rate.tokens.of(1, size)) * workload.messages
+    return Plan(profile, workload, windows, processed, tuple(tiers), one_by_one, sampled, tokens, tokens_one_by_one)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +315,93 @@ def advice(profile: Profile, outcome: Outcome) -> list[str]:
 
 def _share(whole: float | None, parts: int) -> float | None:
     return None if whole is None or not parts else whole / parts
+
+
+@dataclass(slots=True)
+class Sum:
+    """Calls and what they come to.
+
+    Tokens are those read, those written as the profile expects and those written at most; dollars likewise.
+    """
+
+    calls: int = 0
+    messages: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    most_tokens_out: int = 0
+    usd: float = 0.0
+    most_usd: float = 0.0
+
+    def add(self, other: Sum) -> None:
+        """Add the other's calls to these."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How a tier's tokens are counted; `is_exact` says that it is by the model's own tokenizer, called `name`."""
+
+    count: Callable[[str], int]
+    name: str
+    is_exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What calls that were not made would come to, by tier, agent and day of the newest message ("": no time).
+
+    A tier without a price in `prices` adds no dollars.
+    """
+
+    profile: Profile
+    prices: Mapping[str, Price]
+    counted: Mapping[str, Counted]
+    models: dict[str, str] = field(default_factory=dict)
+    tiers: dict[str, Sum] = field(default_factory=dict)
+    agents: dict[str, Sum] = field(default_factory=dict)
+    days: dict[str, Sum] = field(default_factory=dict)
+
+    def add(self, call: PlannedCall) -> None:
+        """Count one call."""
+        count = self.counted[call.tier].count
+        found = Sum(1, call.messages, count(call.system) + count(call.user))
+        found.most_tokens_out = call.max_tokens
+        found.tokens_out = expected_answer(self.profile, call.max_tokens)
+        price = self.prices.get(call.tier)
+        if price is not None:
+            found.usd = dollars(price, found.tokens_in, found.tokens_out)
+            found.most_usd = dollars(price, found.tokens_in, found.most_tokens_out)
+        self.models[call.tier] = call.model
+        for groups, name in ((self.tiers, call.tier), (self.agents, call.agent), (self.days, (call.at or "")[:10])):
+            groups.setdefault(name, Sum()).add(found)
+
+    @property
+    def whole(self) -> Sum:
+        """Everything together."""
+        whole = Sum()
+        for each in self.tiers.values():
+            whole.add(each)
+        return whole
+
+    @property
+    def unpriced(self) -> list[str]:
+        """Tiers whose calls have no price."""
+        return [tier for tier in self.tiers if tier not in self.prices]
+
+    @property
+    def span(self) -> int | None:
+        """Days from the first message's to the last one's, both counted; None where a message has no time."""
+        if not self.days or "" in self.days:
+            return None
+        return (date.fromisoformat(max(self.days)) - date.fromisoformat(min(self.days))).days + 1
+
+
+def expected_answer(profile: Profile, most: int) -> int:
+    """Tokens of an answer: what the profile expects of a window where it says so, and no more than `most`."""
+    if profile.expected_memories is None or profile.expected_tokens is None:
+        return most
+    return min(profile.expected_memories * profile.expected_tokens, most)
 
 
 def creation_rate(profile: Profile) -> int | None:

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
-from memcli.config import Config, Profile
-from memcli.cost import MODEL_TIERS, PLANNING_PRICES, CallTokens, Plan, Rate, Workload, plan
-from memcli.errors import UsageError
+from memcli.config import Config, Profile, Tier
+from memcli.cost import (
+    DAYS_OF_MONTH,
+    GOAL,
+    MODEL_TIERS,
+    PLANNING_PRICES,
+    CallTokens,
+    Plan,
+    Price,
+    Rate,
+    Workload,
+    expected_answer,
+    plan,
+    tier_price,
+    unknown_price,
+)
+from memcli.embed.counting import token_counter
+from memcli.extract.prompt import load_prompt, render
+from memcli.model import Part
 from memcli.spending import Accounts, collect
 from memcli.store.db import Store
 
-DAYS_OF_MONTH = 30
-MOST_USD = 1_000_000
-MOST_TOKENS = {"small": 300, "premium": 800}
-INSTRUCTIONS = {"small": 600, "premium": 700}
+_SOME_TIME = "2026-01-01T12:00:00Z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +77,14 @@ def plan_json(found: Plan) -> dict[str, object]:
             }
             for tier in found.tiers
         ],
+        "tokens": round(found.tokens),
         "one_call_per_message": {
-            "calls": found.one_by_one_calls,
+            "calls": found.calls_one_by_one,
+            "tokens": round(found.tokens_one_by_one),
             "usd": _rounded(found.one_by_one),
-            "usd_factor": _ratio(found.factor(found.one_by_one)),
-            "calls_factor": round(found.one_by_one_calls / found.calls, 3) if found.calls else None,
-            "tokens_factor": _ratio(found.tokens_saved),
-            "usd_every_message": _rounded(found.one_for_all),
-            "usd_factor_every_message": _ratio(found.factor(found.one_for_all)),
+            "factor": _ratio(found.saved),
+            "factor_by_windows": _ratio(found.saved_by_windows),
+            "goal": GOAL,
         },
     }
 
@@ -89,12 +102,14 @@ def scenario(
     workload: Workload,
     message_tokens: int,
     window_prices: Mapping[str, Decimal],
+    prices: Mapping[str, Price],
     note: Callable[[str], None],
 ) -> Scenario:
     """Plan for the profile of the settings, and for every profile that calls a model.
 
-    `message_tokens` is how long a message is thought to be, `window_prices` what the user says that a tier's window
-    costs; without it the tier's model counts, and without a model the planning price.
+    `message_tokens` is how long a message is thought to be. What the user says that a tier's window costs
+    (`window_prices`) comes before the price of its model (`prices` by tier, else that of `tier_price`); without a
+    model the planning price counts.
 
     Raises:
         UsageError: the price of a tier's model is not known.
@@ -106,46 +121,50 @@ def scenario(
         each.name: plan(
             each,
             workload,
-            {tier: _rate(tier, each, message_tokens, window_prices) for tier in each.tiers if tier in MODEL_TIERS},
+            {
+                tier: _rate(tier, each, message_tokens, window_prices, prices, config)
+                for tier in each.tiers
+                if tier in MODEL_TIERS
+            },
         )
         for each in [*config.profiles.values(), profile]
     }
     return Scenario(found[profile.name], tuple(each for each in found.values() if each.tiers), message_tokens)
 
 
-def _rate(tier: str, profile: Profile, message_tokens: int, window_prices: Mapping[str, Decimal]) -> Rate:
-    expected = (profile.expected_memories or 0) * (profile.expected_tokens or 0)
-    most = MOST_TOKENS[tier]
-    tokens = CallTokens(INSTRUCTIONS[tier], message_tokens, min(expected or most, most))
-    given = window_prices.get(tier)
-    if given is not None:
-        return Rate(tokens, per_window=given, basis="--window-price")
+def _rate(
+    tier: str,
+    profile: Profile,
+    message_tokens: int,
+    given: Mapping[str, Decimal],
+    prices: Mapping[str, Price],
+    config: Config,
+) -> Rate:
+    settings = config.tiers[tier]
+    instructions, around = prompt_tokens(settings, profile)
+    answer = expected_answer(profile, settings.max_tokens)
+    tokens = CallTokens(instructions, message_tokens + around, answer)
+    if tier in given:
+        return Rate(tokens, per_window=given[tier], basis="--window-price")
+    price = tier_price(settings, prices.get(tier))
+    if price is not None:
+        return Rate(tokens, price=price, basis=price.model)
+    if settings.model is not None:
+        raise unknown_price(settings)
     return Rate(tokens, per_window=PLANNING_PRICES[tier], basis="planning price, no model is set")
 
 
-def window_prices(given: Sequence[str]) -> dict[str, Decimal]:
-    """Prices per window from TIER=USD words.
+def prompt_tokens(tier: Tier, profile: Profile) -> tuple[int, int]:
+    """Tokens of a tier's prompt without any message, and what is put around each message; as the default model counts.
 
     Raises:
-        UsageError: no such tier, or no price.
+        UsageError: the tier's own prompt cannot be read.
     """
-    found: dict[str, Decimal] = {}
-    for word in given:
-        tier, _, text = word.partition("=")
-        if tier not in MODEL_TIERS:
-            raise UsageError(f"--window-price {word}: no tier is called {tier!r}", f"as in: {MODEL_TIERS[0]}=0.02")
-        found[tier] = _dollars(text, f"--window-price {word}")
-    return found
-
-
-def _dollars(text: str, where: str) -> Decimal:
-    try:
-        usd = Decimal(text)
-    except InvalidOperation:
-        usd = Decimal(-1)
-    if not usd.is_finite() or not 0 <= usd <= MOST_USD:
-        raise UsageError(f"{where}: {text!r} is no number of dollars", "as in: small=0.02")
-    return usd
+    count = token_counter(None)
+    system = load_prompt(tier.name, tier.prompt, profile.focus).text
+    empty = [Part(number, "user", "", timestamp=_SOME_TIME) for number in (1, 2)]
+    one, two = (count(render(tuple(empty[:number]))) for number in (1, 2))
+    return count(system) + one - (two - one), two - one
 
 
 def report(config: Config, note: Callable[[str], None]) -> Accounts:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from memcli.cost import GOOD_TOKENS_PER_MEMORY, MOST_TOKENS_PER_MEMORY, creation_rate
-from memcli.render.layout import bar, cut, usd, width_of_output
+from memcli.cost import DAYS_OF_MONTH, GOAL, GOOD_TOKENS_PER_MEMORY, MOST_TOKENS_PER_MEMORY, Sum, creation_rate
+from memcli.render.layout import bar, cut, number_of, usd, width_of_output
 from memcli.render.terminal import one_line, safe, show
 
 if TYPE_CHECKING:
     from memcli.commands.cost import Scenario
+    from memcli.commands.estimate import Estimated
+    from memcli.cost import Estimate
     from memcli.spending import Accounts
     from memcli.store.spending import Spent
 
-GOAL = 5
 SHOWN = 7
 BAR = 12
 WHOLE_FROM = 100
@@ -54,20 +55,18 @@ def show_plans(scenario: Scenario) -> None:
 
 def _saved(scenario: Scenario) -> list[Text]:
     plan = scenario.chosen
-    factor = plan.factor(plan.one_by_one)
-    if factor is None:
-        return [Text("No tier of this profile calls a model: it costs nothing.")]
-    reached = "is reached" if factor >= GOAL else "is not reached"
+    saved, by_windows = plan.saved, plan.saved_by_windows
+    if saved is None or by_windows is None:
+        return [Text("No tier of this profile takes money.")]
+    reached = "reached" if saved >= GOAL else "not reached"
     return [
         Text(""),
-        Text("one call per message instead of one per window", style="bold"),
+        Text("one call per message instead", style="bold"),
         Text(
-            f"{plan.one_by_one_calls:,} calls, {usd(plan.one_by_one)}: {factor:.1f} times as much;"
-            f" the goal, {GOAL} times, {reached}"
+            f"{plan.calls_one_by_one:,} calls, {usd(plan.one_by_one)}: {saved:.1f} times as much,"
+            f" {by_windows:.1f} by windows, {saved / by_windows:.1f} by the rate"
         ),
-        Text(
-            f"for every message, at no rate: {usd(plan.one_for_all)}, {plan.one_for_all / plan.usd:.1f} times as much"
-        ),
+        Text(f"the goal, {GOAL} times, is {reached}"),
     ]
 
 
@@ -77,7 +76,6 @@ def _side_by_side(scenario: Scenario) -> list[Table | Text]:
         table.add_column(heading, justify="left" if heading == "profile" else "right", overflow="fold")
     for plan in scenario.compared:
         by_tier = {tier.tier: _short_usd(tier.usd) for tier in plan.tiers}
-        factor = plan.factor(plan.one_by_one)
         table.add_row(
             Text(safe(plan.profile.name), style="bold" if plan.profile.name == scenario.chosen.profile.name else ""),
             _short(plan.windows),
@@ -86,13 +84,13 @@ def _side_by_side(scenario: Scenario) -> list[Table | Text]:
             by_tier.get("premium", "-"),
             _short_usd(plan.usd),
             _short_usd(plan.per_agent),
-            "-" if factor is None else f"{factor:.1f}x",
+            "-" if plan.saved is None else f"{plan.saved:.1f}x",
         )
     tokens = scenario.message_tokens
     notes = (
-        f"Assumed: {tokens:,} tokens a message, full windows, answers as long as the profile",
-        "expects them, else as the tier allows. saves: how many times as much one call",
-        "per message would cost, answers no longer than their share of a window's.",
+        f"Assumed: {tokens:,} tokens a message and what the prompt adds, full windows, answers as",
+        "long as the profile expects, else as the tier allows. saves: how many times as",
+        "much one call per message would cost, its answer a share of the window's.",
     )
     return [table, Text(""), *(Text(note, style="dim") for note in notes)]
 
@@ -105,6 +103,80 @@ def _short_usd(amount: Decimal) -> str:
     if amount >= SHORT_FROM:
         return f"${amount / 1_000_000:,.1f}M"
     return f"${amount:,.0f}" if amount >= WHOLE_FROM else usd(amount)
+
+
+def show_estimate(found: Estimated) -> None:
+    """Print what was read and what the calls for it would come to, by tier, agent and time."""
+    report = found.report
+    dropped = sum(report.filtered.values())
+    windows = report.windows_processed + report.windows_skipped_by_rate
+    head = (
+        f"{number_of(report.files.read, 'file')}, {number_of(report.messages_new, 'message')} ({dropped:,} dropped,"
+        f" {report.pending:,} waiting), {number_of(windows, 'window')}"
+    )
+    show([Text(head, style="bold"), *estimate_lines(found.estimate), Text("Nobody was called.", style="dim")])
+
+
+def estimate_lines(found: Estimate) -> list[object]:
+    """An estimate for a terminal; of tiers without a price there are no dollars."""
+    profile = safe(found.profile.name)
+    if not found.tiers:
+        return [Text(f"profile {profile}: no call of a model, $0.00")]
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for heading in ("", "calls", "tokens in", "out", "dollars", "at most"):
+        table.add_column(heading, justify="right" if heading else "left", overflow="ellipsis", no_wrap=True)
+    for tier, total in found.tiers.items():
+        name = f"{tier} {one_line(found.models[tier])}"
+        _add_sum(table, name, total, is_priced=tier in found.prices)
+    is_priced = not found.unpriced
+    if len(found.tiers) > 1:
+        _add_sum(table, "all", found.whole, is_priced=is_priced)
+    if len(found.agents) > 1:
+        table.add_row(Text("by agent", style="bold"))
+        dearest = sorted(found.agents.items(), key=lambda each: (-each[1].usd, -each[1].tokens_in, each[0]))
+        for agent, total in dearest[:SHOWN]:
+            _add_sum(table, f"  {one_line(agent)}", total, is_priced=is_priced)
+        if len(dearest) > SHOWN:
+            rest = Sum()
+            for _, total in dearest[SHOWN:]:
+                rest.add(total)
+            _add_sum(table, f"  {len(dearest) - SHOWN:,} others", rest, is_priced=is_priced)
+    lines: list[object] = [table, Text("")]
+    if is_priced:
+        lines.append(Text(_over_time(found)))
+    lines += [Text(line, style="yellow") for line in (f"the price of {tier} is not known" for tier in found.unpriced)]
+    return lines + [Text(line, style="dim") for line in _grounds(found)]
+
+
+def _add_sum(table: Table, name: str, total: Sum, *, is_priced: bool) -> None:
+    table.add_row(
+        Text(name),
+        f"{total.calls:,}",
+        f"{total.tokens_in:,}",
+        f"{total.tokens_out:,}",
+        usd(total.usd) if is_priced else "?",
+        usd(total.most_usd) if is_priced else "?",
+    )
+
+
+def _over_time(found: Estimate) -> str:
+    if found.span is None:
+        return "Some messages have no time: dollars per day are not known."
+    day = found.whole.usd / found.span
+    month = f"{usd(day * DAYS_OF_MONTH)} a month of {DAYS_OF_MONTH} days"
+    return f"{usd(day)} a day over {number_of(found.span, 'day')}, {month}"
+
+
+def _grounds(found: Estimate) -> Iterator[str]:
+    """What an estimate rests on: prices and their dates, and who counted."""
+    for tier in found.tiers:
+        price, counted = found.prices.get(tier), found.counted[tier]
+        if price is not None:
+            since = f", {price.date}" if price.date else ""
+            yield f"{tier}: ${price.usd_in:g} and ${price.usd_out:g} a million tokens ({safe(price.source)}{since})"
+        how = "counted by" if counted.is_exact else "an estimate by"
+        yield f"{tier}: tokens are {how} {safe(counted.name)}"
+    yield "out: what the profile expects of an answer, else the tier's max_tokens, as is at most"
 
 
 def show_accounts(accounts: Accounts) -> None:
