@@ -99,8 +99,9 @@ def profile(name: str, known: Mapping[str, Profile] = PROFILES) -> tuple[Profile
 class Tier:
     """A tier of extraction that asks a model; without `model` it is not configured, and asks nobody.
 
-    `base_url` None is OpenAI, `prompt` None the prompt of the package. Windows of fewer than `min_messages` are not worth
-    a call. `max_tokens` bounds an answer; the prices are US dollars per million tokens, None where the user gave none.
+    `base_url` None is OpenAI, `prompt` None the prompt of the package. Windows of fewer than `min_messages` are not
+    worth a call. `max_tokens` bounds an answer; the prices are US dollars per million tokens, None where the user gave
+    none.
     """
 
     name: str
@@ -129,9 +130,10 @@ class Config:
 
     `model` is the embedding model of new databases, None the one of `memcli model use`. `extract` None means the tiers
     of the profile, `near_threshold` None the embedding model's own, `embed_batch_size` None what measuring says.
-    `profiles` are the built-in ones with the [profiles.NAME] tables of memcli.toml on top, `tiers` the model tiers, both of
-    them always. The `max_` values are the [budget] of the model tiers, of a run and of a calendar month (UTC), None: no
-    limit; `max_tokens` counts those read and those written. At most `concurrency` calls of models are made at a time.
+    `profiles` are the built-in ones with the [profiles.NAME] tables of memcli.toml on top, `tiers` the model tiers,
+    always both of them. `max_usd` and the like are the [budget] of the model tiers, of a run and of a calendar month (UTC),
+    None: no limit; `max_tokens` counts those read and those written. At most `concurrency` calls of models are made at
+    a time.
     `embed_price` is what a provider takes for a million tokens of text to embed, in US dollars.
     """
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from memcli.model import Extraction, Item, PlannedCall, Position, Reading, Window
-from memcli.provider import Meter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,6 +60,19 @@ class Extractor(Tier, Protocol):
         """Take the statements worth remembering from one window."""
 
 
+class Meter(Protocol):
+    """Is told of every request of a call, retries included, in the thread that makes it."""
+
+    def sent(self) -> None:
+        """A request is about to go out; what this raises keeps it back."""
+
+    def refused(self, reason: str) -> None:
+        """The last request costs nothing: it was refused, or never reached the provider."""
+
+    def lost(self, reason: str) -> None:
+        """Whether the last request was answered is not known: it may have been charged."""
+
+
 class Call(Meter, Protocol):
     """The requests about one window: what they may cost is said before, what they did cost after."""
 
@@ -90,7 +102,8 @@ class ModelTier(Tier, Protocol):
         """Ask the model, once more where the answer cannot be read; `call` is told of every request.
 
         Raises:
-            ProviderError: no readable answer was to be had; `unusable` of it says that no other window would fare better.
+            UnusableModelError: no other window would fare better.
+            ProviderError: no readable answer was to be had.
         """
 
     def read(self, window: Window, answer: str) -> Reading:

@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from memcli.errors import UsageError
+from memcli.protocols import Meter
 
 if TYPE_CHECKING:
     import httpx2
@@ -61,19 +63,6 @@ class Endpoint:
         if status == 404:  # noqa: PLR2004 - not found
             return f"check the name of the model and {url_setting}"
         return GO_ON
-
-
-class Meter(Protocol):
-    """Is told of every request of a call, retries included, in the thread that makes it."""
-
-    def sent(self) -> None:
-        """A request is about to go out; what this raises keeps it back."""
-
-    def refused(self, reason: str) -> None:
-        """The last request costs nothing: it was refused, or never reached the provider."""
-
-    def lost(self, reason: str) -> None:
-        """Whether the last request was answered is not known: it may have been charged."""
 
 
 _meter: ContextVar[Meter | None] = ContextVar("meter", default=None)
@@ -165,20 +154,28 @@ def endpoint(base_url: str, key_variable: str, environ: Mapping[str, str]) -> En
     return Endpoint(base_url, key_variable, environ.get(key_variable, "").strip())
 
 
-def open_client(where: Endpoint, what: str, retries: int, timeout: float, pace: Pace) -> openai.OpenAI:
-    """A client for `what` (names it in errors); `timeout` in seconds. The calling thread's meter sees its requests.
+def check_client(where: Endpoint, what: str) -> None:
+    """Find out without importing it whether there is a client for `what` (names it in errors), and a key.
 
     Raises:
         UsageError: the extra is not installed, or OpenAI itself is to be asked without a key.
     """
-    try:
-        import openai  # noqa: PLC0415 - takes half a second, and is an extra
-    except ImportError as error:
+    if find_spec("openai") is None:
         raise UsageError(
             f"{what} needs the client that comes with an extra", 'install it with: pip install "memcli[llm]"'
-        ) from error
+        )
     if not where.key and where.base_url == OPENAI_URL:
         raise UsageError(f"there is no key for {where.base_url}", f"set the environment variable {where.key_variable}")
+
+
+def open_client(where: Endpoint, what: str, retries: int, timeout: float, pace: Pace) -> openai.OpenAI:
+    """A client for `what`, see `check_client`; `timeout` in seconds. The calling thread's meter sees its requests.
+
+    Raises:
+        UsageError: the extra is not installed, or OpenAI itself is to be asked without a key.
+    """
+    check_client(where, what)
+    import openai  # noqa: PLC0415 - takes half a second, and is an extra
 
     class MeteredClient(openai.DefaultHttpxClient):
         def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:  # noqa: ANN401 - passed on

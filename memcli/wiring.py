@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memcli.config import Config, data_dir
+from memcli.config import MODEL_TIERS, Config, Profile, data_dir
+from memcli.cost import Price, price_of
 from memcli.embed.api import PREFIX, ApiEmbedder, ApiModel, ApiOptions, probe
 from memcli.embed.installed import chosen_model, resolve
 from memcli.embed.models import ModelFiles, find_model, keep_model
 from memcli.errors import MismatchError, UsageError
-from memcli.model import Cursor, Extraction, Window
+from memcli.model import Cursor, Extraction, PlannedCall, Window
 from memcli.protocols import Embedder, Extractor, Reader, Spending
 from memcli.provider import OPENAI_URL, checked_url
+from memcli.store import calls as call_rows
 from memcli.store import rules as rule_rows
 from memcli.store.db import Store
 
@@ -24,9 +27,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from memcli.extract.rules import Rule, RuleExtractor
+    from memcli.ingest.asking import Asking
     from memcli.store.vectors import Coding
 
-BUILT_TIERS = ("rules", "verbatim")
 _URLS = "provider-urls"
 
 
@@ -278,6 +281,68 @@ def extractors(
 
         made.append(VerbatimExtractor())
     return made
+
+
+def available_tiers(config: Config) -> list[str]:
+    """The tiers that can run: the free ones, and those with a model."""
+    return ["rules", "verbatim", *(name for name in MODEL_TIERS if config.tiers[name].model is not None)]
+
+
+def price_for(config: Config, tier: str) -> Price | None:
+    """What the tier's model costs: what the user says, else the table of prices, None where neither knows."""
+    settings = config.tiers[tier]
+    if settings.model is None:
+        return None
+    own: dict[str, Price] = {}
+    if settings.price_in is not None and settings.price_out is not None:
+        own[settings.model] = Price(settings.model, settings.price_in, settings.price_out, f"tiers.{tier}", "")
+    return price_of(settings.model, own)
+
+
+def asking(
+    tiers: Sequence[str],
+    store: Store,
+    config: Config,
+    profile: Profile,
+    environ: Mapping[str, str],
+    note: Callable[[str], None],
+    plan: Callable[[PlannedCall], None] | None = None,
+) -> Asking | None:
+    """The model tiers among `tiers` with their budget, None where there are none. With `plan` nobody will be asked.
+
+    Raises:
+        UsageError: the client is not installed, a key or a price is missing, or a prompt cannot be read.
+    """
+    wanted = [name for name in MODEL_TIERS if name in tiers]
+    if not wanted:
+        return None
+    from memcli.extract.llm import LlmTier  # noqa: PLC0415 - most runs ask no model
+    from memcli.extract.prompt import load_prompt  # noqa: PLC0415 - as above
+    from memcli.ingest.asking import Asking  # noqa: PLC0415 - as above
+    from memcli.ingest.budget import Budget, Limits  # noqa: PLC0415 - as above
+
+    made = []
+    for name in wanted:
+        settings = config.tiers[name]
+        tier = LlmTier(settings, load_prompt(name, settings.prompt, profile.focus), environ)
+        if plan is None:
+            tier.check()
+        made.append(tier)
+    prices = {name: price for name in wanted if (price := price_for(config, name)) is not None}
+    if plan is None and (config.max_usd is not None or config.max_usd_per_month is not None):
+        for name in wanted:
+            if name not in prices:
+                raise UsageError(
+                    f"no price is known for {config.tiers[name].model}, so its calls cannot be kept within max_usd",
+                    f"set price_in and price_out, dollars per million tokens, in [tiers.{name}] (0 where it is free)",
+                )
+    month = datetime.now(UTC).strftime("%Y-%m")
+    budget = Budget(
+        Limits(config.max_usd, config.max_calls, config.max_tokens),
+        Limits(config.max_usd_per_month, config.max_calls_per_month, config.max_tokens_per_month),
+        call_rows.spent_since(store, month),
+    )
+    return Asking(store, made, prices, budget, config.concurrency, note, plan)
 
 
 def stored_rules(store: Store) -> tuple[list[Rule], list[str]]:

@@ -47,7 +47,7 @@ TABLES = {
     "model_answers": "accepted answer of a model: the same question costs nothing again",
     "rejected_statements": "reason for which statements of a model about a window were rejected, with their number",
     "memory_links": "link between two memories that a model saw",
-    "session_boot_lines": "hash of a line of a system prompt or boot file: whoever repeats it remembers nothing",
+    "boot_lines": "hash of a sentence that a system prompt or a boot file told an agent",
     "disabled_starter_rules": "built-in rule that is switched off",
     "segments": "block of the vector matrix: memory ids, float32 vectors, int8 codes, merge keys, checksum",
     "memories_fts": "keyword index entry (FTS5)",

@@ -20,7 +20,7 @@ SIBLINGS = {
     ("text", "__init__"),
     ("model", "text"),
     ("config", "protocols"),
-    ("protocols", "provider"),
+    ("provider", "protocols"),
     ("wiring", "ingest"),
     ("bench", "ingest"),
     ("cli", "render"),

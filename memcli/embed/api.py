@@ -1,4 +1,4 @@
-"""Embedding by an OpenAI-compatible provider: as few calls as its limits allow, a few at a time, paced by its headers."""
+"""Embedding by an OpenAI-compatible provider: few calls, a few of them at a time, paced by its headers."""
 
 from __future__ import annotations
 

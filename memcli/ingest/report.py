@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from memcli.ingest.asking import TierTally
 from memcli.ingest.feed import Files
 
 STAGES = ("read", "filter", "extract", "embed", "dedup", "commit")
@@ -13,7 +14,11 @@ SHOWN_REJECTIONS = 50
 
 @dataclass(slots=True)
 class IngestReport:
-    """Counts of one run. `rejections` holds the first few rejected lines as (path, line, reason)."""
+    """Counts of one run. `rejections` holds the first few rejected lines as (path, line, reason).
+
+    `models` is what each model tier did; `failures` are the first few windows that a tier failed on: (window id, tier,
+    reason).
+    """
 
     db: str
     run_id: int | None = None
@@ -30,7 +35,8 @@ class IngestReport:
     pending: int = 0
     windows_processed: int = 0
     windows_skipped_by_rate: int = 0
-    windows_failed: int = 0
+    models: dict[str, TierTally] = field(default_factory=dict)
+    failures: list[tuple[int, str, str]] = field(default_factory=list)
     created: int = 0
     merged_exact: int = 0
     merged_near: int = 0
@@ -45,6 +51,16 @@ class IngestReport:
     cost_usd: float = 0.0
     stopped: str | None = None
     dry_run: bool = False
+
+    @property
+    def windows_failed(self) -> int:
+        """Windows that a model tier failed on, once for each tier."""
+        return sum(tally.failed for tally in self.models.values())
+
+    @property
+    def windows_waiting(self) -> int:
+        """Windows that a model tier was not asked about, though it should be: the budget is reached, or it is down."""
+        return sum(tally.waiting for tally in self.models.values())
 
     def to_json(self) -> dict[str, object]:
         """The report as one JSON document."""
@@ -74,7 +90,9 @@ class IngestReport:
                 "processed": self.windows_processed,
                 "skipped_by_rate": self.windows_skipped_by_rate,
                 "failed": self.windows_failed,
+                "waiting": self.windows_waiting,
             },
+            "models": {tier: tally.to_json() for tier, tally in self.models.items()},
             "memories": {
                 "created": self.created,
                 "merged_exact": self.merged_exact,

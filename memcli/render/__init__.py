@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         show_undo,
     )
     from memcli.render.formats import show_formats
-    from memcli.render.ingest import explain_rejected, show_ingest
+    from memcli.render.ingest import explain_failures, explain_rejected, show_ingest
     from memcli.render.metrics import metrics_text
     from memcli.render.model import show_card, show_model, show_model_changed, show_models, show_taken
     from memcli.render.profiles import show_profiles
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConsoleProgress",
     "announce",
+    "explain_failures",
     "explain_rejected",
     "metrics_text",
     "print_error",
@@ -98,7 +99,7 @@ _MODULES = {
         "show_undo",
     ),
     "formats": ("show_formats",),
-    "ingest": ("explain_rejected", "show_ingest"),
+    "ingest": ("explain_failures", "explain_rejected", "show_ingest"),
     "metrics": ("metrics_text",),
     "model": ("show_card", "show_model", "show_model_changed", "show_models", "show_taken"),
     "profiles": ("show_profiles",),

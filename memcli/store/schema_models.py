@@ -48,10 +48,10 @@ CREATE TABLE memory_links (
 ) WITHOUT ROWID;
 CREATE INDEX memory_links_related ON memory_links (related_id);
 
-CREATE TABLE session_boot_lines (
-    session_id INTEGER NOT NULL REFERENCES sessions (id),
+CREATE TABLE boot_lines (
+    agent_id TEXT NOT NULL,
     line_hash BLOB NOT NULL,
-    PRIMARY KEY (session_id, line_hash)
+    PRIMARY KEY (agent_id, line_hash)
 ) WITHOUT ROWID;
 
 CREATE TABLE window_tiers_new (

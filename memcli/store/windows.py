@@ -57,6 +57,34 @@ def stored_windows(store: Store) -> Iterator[StoredWindow]:
         last = max(page)
 
 
+def open_tiers(store: Store, tiers: Sequence[str], most_attempts: int) -> dict[int, dict[tuple[str, str], int]]:
+    """By window, the (tier, version) of `tiers` that have not done it yet, with the number of attempts so far.
+
+    Those that have failed `most_attempts` times are given up.
+    """
+    found: dict[int, dict[tuple[str, str], int]] = defaultdict(dict)
+    for tier in tiers:
+        for window_id, version, attempts in store.conn.execute(
+            "SELECT window_id, version, attempts FROM window_tiers WHERE tier = ? AND status IN ('failed', 'waiting')"
+            " AND attempts < ?",
+            (tier, most_attempts),
+        ):
+            found[window_id][tier, version] = attempts
+    return dict(sorted(found.items()))
+
+
+def windows_of(store: Store, ids: Sequence[int]) -> list[StoredWindow]:
+    """The windows `ids`, in order, without what has seen them."""
+    return [
+        StoredWindow(*row)
+        for row in store.by_ids(
+            "SELECT w.id, w.session_id, s.agent_id, w.messages_kept FROM json_each(:ids) AS wanted"
+            " JOIN windows AS w ON w.id = wanted.value JOIN sessions AS s ON s.id = w.session_id ORDER BY w.id",
+            ids,
+        )
+    ]
+
+
 def window_parts(store: Store, ids: Sequence[int]) -> dict[int, list[Part]]:
     """The parts of the windows `ids`, in order: one query for all."""
     parts: dict[int, list[Part]] = defaultdict(list)
