@@ -11,17 +11,17 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
-from memcli.config import Profile, Tier
+from memcli.config import MODEL_TIERS, Profile, Tier
 from memcli.errors import UsageError
 from memcli.model import PlannedCall
 
 _TABLE = Path(__file__).with_name("prices.toml")
 MILLION = 1_000_000
-# The tiers that a provider is paid for.
-MODEL_TIERS = ("small", "premium")
 # Tokens read and written for one memory: up to the first is good, over the second a lower rate is advised.
 GOOD_TOKENS_PER_MEMORY = 150
 MOST_TOKENS_PER_MEMORY = 200
+# About how long a token is, for lengths of memories.
+CHARACTERS_PER_TOKEN = 4
 # Windows that bring more or less than the expected memories by this factor leave the range.
 EXPECTED_WITHIN = 2
 DAYS_OF_MONTH = 30

@@ -6,12 +6,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from memcli.config import Config, Profile
-from memcli.cost import Outcome, advice, creation_rate
+from memcli.cost import CHARACTERS_PER_TOKEN, Outcome, advice, creation_rate
 from memcli.store import metrics, spending
 from memcli.store.db import Store
 from memcli.store.spending import Spent, Yield
-
-CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)

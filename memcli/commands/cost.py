@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from memcli.config import Config, Profile, Tier
+from memcli.config import MODEL_TIERS, Config, Profile, Tier
 from memcli.cost import (
     DAYS_OF_MONTH,
     GOAL,
-    MODEL_TIERS,
     PLANNING_PRICES,
     CallTokens,
     Plan,

@@ -7,8 +7,8 @@ from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from memcli.config import Config
-from memcli.cost import MODEL_TIERS, Price
+from memcli.config import MODEL_TIERS, Config
+from memcli.cost import Price
 from memcli.errors import UsageError
 
 _MOST_USD = 1_000_000

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from memcli.commands.ingest import Request, ingest
-from memcli.config import Config
-from memcli.cost import DAYS_OF_MONTH, MODEL_TIERS, Counted, Estimate, Price, Sum, tier_price, unknown_price
-from memcli.embed.counting import token_counter
+from memcli.config import MODEL_TIERS, Config, Tier
+from memcli.cost import DAYS_OF_MONTH, Counted, Estimate, Price, Sum, tier_price, unknown_price
 from memcli.errors import UsageError
 from memcli.ingest.report import IngestReport
 from memcli.protocols import Progress
@@ -25,6 +24,13 @@ class Estimated:
     report: IngestReport
     estimate: Estimate
 
+    @property
+    def windows(self) -> int:
+        """Windows that were cut, those included that no model would be asked about."""
+        tallies = self.report.models.values()
+        asked = max((tally.waiting + tally.too_short + tally.reused for tally in tallies), default=0)
+        return max(asked, self.report.windows_processed) + self.report.windows_skipped_by_rate
+
     def to_json(self) -> dict[str, object]:
         """Both as one JSON document."""
         read = self.report
@@ -35,8 +41,9 @@ class Estimated:
             "messages": read.messages_new,
             "messages_dropped": sum(read.filtered.values()),
             "messages_pending": read.pending,
-            "windows": read.windows_processed + read.windows_skipped_by_rate,
+            "windows": self.windows,
             "windows_skipped_by_rate": read.windows_skipped_by_rate,
+            "windows_too_short": {tier: tally.too_short for tier, tally in read.models.items()},
         }
 
 
@@ -103,12 +110,7 @@ def estimate(
     """
     profile, _ = config.active_profile()
     wanted = [tier for tier in config.extract or profile.tiers if tier in MODEL_TIERS]
-    tiers = {tier: config.tiers[tier] for tier in wanted}
-    for tier, settings in tiers.items():
-        # Whoever gives a price need not say yet of which model it is.
-        if settings.model is None and tier in prices:
-            tiers[tier] = replace(settings, model=prices[tier].model)
-    chosen = {tier: settings for tier, settings in tiers.items() if settings.model is not None}
+    chosen = _chosen(config, wanted, prices, tokenizers)
     if wanted and not chosen:
         raise UsageError(
             f"profile {profile.name}: no model is set for {' and '.join(wanted)}",
@@ -120,28 +122,58 @@ def estimate(
         if price is None:
             raise unknown_price(settings)
         known[tier] = price
-    found = Estimate(profile, known, counters(chosen, tokenizers))
-    for tier in tiers.keys() - chosen.keys():
-        progress.note(f"profile {profile.name}: {tier} is left out, no model is set for it")
+    for tier in wanted:
+        if tier not in chosen:
+            progress.note(f"profile {profile.name}: {tier} is left out, no model is set for it")
+    found = Estimate(profile, known, counters(chosen))
     with tempfile.TemporaryDirectory(prefix="memcli-estimate-") as folder:
         scratch = replace(
             config,
             db=Path(folder) / "empty.db",
-            extract=tuple(chosen) or ("verbatim",),
-            tiers=config.tiers | chosen,
+            # Where no model is asked, something must still cut the windows.
+            extract=tuple(chosen) or ("rules",),
+            tiers={**config.tiers, **chosen},
             model=None,
             base_url=None,
         )
-        report = ingest(scratch, replace(request, dry_run=True), progress, environ, plan=found.add)
+        report = ingest(scratch, replace(request, dry_run=True), progress, environ, found.add)
     return Estimated(report, found)
 
 
-def counters(tiers: Mapping[str, object], tokenizers: Mapping[str, Path]) -> dict[str, Counted]:
-    """How each tier's tokens are counted: by the file that the user names, else by the default model's tokenizer."""
+def rehearse(config: Config, request: Request, progress: Progress, environ: Mapping[str, str]) -> Estimated:
+    """A dry run of ingest with what its calls would come to; a model without a known price has no dollars."""
+    profile, _ = config.active_profile()
+    wanted = [tier for tier in config.extract or profile.tiers if tier in MODEL_TIERS]
+    chosen = _chosen(config, wanted, {}, {})
+    known = {tier: price for tier, settings in chosen.items() if (price := tier_price(settings)) is not None}
+    found = Estimate(profile, known, counters(chosen))
+    return Estimated(ingest(config, request, progress, environ, found.add), found)
+
+
+def _chosen(
+    config: Config, wanted: Sequence[str], prices: Mapping[str, Price], tokenizers: Mapping[str, Path]
+) -> dict[str, Tier]:
+    """Those of the wanted tiers that have a model. Whoever gives a price need not say yet of which model it is."""
+    found = {}
+    for tier in wanted:
+        settings = replace(config.tiers[tier], tokenizer=tokenizers.get(tier, config.tiers[tier].tokenizer))
+        if settings.model is None and tier in prices:
+            settings = replace(settings, model=prices[tier].model)
+        if settings.model is not None:
+            found[tier] = settings
+    return found
+
+
+def counters(tiers: Mapping[str, Tier]) -> dict[str, Counted]:
+    """How each tier's tokens are counted: by its own tokenizer, else by that of the default embedding model."""
+    if not tiers:
+        return {}
+    from memcli.embed.counting import token_counter  # noqa: PLC0415 - a dry run without models counts nothing
+
     default = Counted(token_counter(None), _DEFAULT, is_exact=False)
     return {
-        tier: Counted(token_counter(tokenizers[tier]), str(tokenizers[tier]), is_exact=True)
-        if tier in tokenizers
-        else default
-        for tier in tiers
+        name: default
+        if tier.tokenizer is None
+        else Counted(token_counter(tier.tokenizer), str(tier.tokenizer), is_exact=True)
+        for name, tier in tiers.items()
     }

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from memcli.render.bench_dedup import show_dedup_benchmark
     from memcli.render.bench_scan import show_scan_benchmark, show_templated_benchmark
     from memcli.render.config import show_config
-    from memcli.render.cost import show_accounts, show_estimate, show_plans
+    from memcli.render.cost import show_accounts, show_estimate, show_planned, show_plans
     from memcli.render.dedup import (
         show_calibration,
         show_decision,
@@ -65,6 +65,7 @@ __all__ = [
     "show_model_changed",
     "show_models",
     "show_pairs",
+    "show_planned",
     "show_plans",
     "show_profiles",
     "show_quality",
@@ -88,7 +89,7 @@ _MODULES = {
     "bench_dedup": ("show_dedup_benchmark",),
     "bench_scan": ("show_scan_benchmark", "show_templated_benchmark"),
     "config": ("show_config",),
-    "cost": ("show_accounts", "show_estimate", "show_plans"),
+    "cost": ("show_accounts", "show_estimate", "show_planned", "show_plans"),
     "dedup": (
         "show_calibration",
         "show_decision",

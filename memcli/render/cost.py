@@ -109,15 +109,19 @@ def show_estimate(found: Estimated) -> None:
     """Print what was read and what the calls for it would come to, by tier, agent and time."""
     report = found.report
     dropped = sum(report.filtered.values())
-    windows = report.windows_processed + report.windows_skipped_by_rate
     head = (
         f"{number_of(report.files.read, 'file')}, {number_of(report.messages_new, 'message')} ({dropped:,} dropped,"
-        f" {report.pending:,} waiting), {number_of(windows, 'window')}"
+        f" {report.pending:,} waiting), {number_of(found.windows, 'window')}"
     )
-    show([Text(head, style="bold"), *estimate_lines(found.estimate), Text("Nobody was called.", style="dim")])
+    show([Text(head, style="bold"), *_estimate_lines(found.estimate), Text("Nobody was called.", style="dim")])
 
 
-def estimate_lines(found: Estimate) -> list[object]:
+def show_planned(found: Estimate) -> None:
+    """Print what the calls that a dry run left out would come to."""
+    show([Text(""), Text("calls of models that were left out", style="bold"), *_estimate_lines(found)])
+
+
+def _estimate_lines(found: Estimate) -> list[object]:
     """An estimate for a terminal; of tiers without a price there are no dollars."""
     profile = safe(found.profile.name)
     if not found.tiers:
