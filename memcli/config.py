@@ -132,7 +132,7 @@ class Config:
     `model` is the embedding model of new databases, None the one of `memcli model use`. `extract` None means the tiers
     of the profile, `near_threshold` None the embedding model's own, `embed_batch_size` None what measuring says.
     `profiles` are the built-in ones with the [profiles.NAME] tables of memcli.toml on top, `tiers` the model tiers,
-    always both of them. `max_usd` and the like are the [budget] of the model tiers, of a run and of a calendar month (UTC),
+    always both of them. `max_usd` and the like are the [budget] of the model tiers, of a run and of a month (UTC),
     None: no limit; `max_tokens` counts those read and those written. At most `concurrency` calls of models are made at
     a time.
     `embed_price` is what a provider takes for a million tokens of text to embed, in US dollars.

@@ -50,10 +50,15 @@ class IngestReport:
     redacted: Counter[str] = field(default_factory=Counter)
     batches: int = 0
     timings: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-    cost_usd: float = 0.0
+    embed_cost_usd: float = 0.0
     stopped: str | None = None
     dry_run: bool = False
     profile: Profile | None = None
+
+    @property
+    def cost_usd(self) -> float:
+        """What the run spent, in US dollars, as far as prices are known."""
+        return self.embed_cost_usd + sum(tally.cost_usd for tally in self.models.values())
 
     @property
     def windows_failed(self) -> int:

@@ -137,7 +137,6 @@ class Ingest:
         elif report.stopped is None:
             report.stopped = "limit"
         report.pending = message_rows.pending_count(self._store)
-        report.cost_usd += sum(tally.cost_usd for tally in report.models.values())
         report.seconds = time.perf_counter() - started
         if self._asking is not None:
             self._asking.finish()
@@ -383,7 +382,7 @@ class Ingest:
         report.embed_reused += len(batch.worked.extracted) - resolved.embedded
         report.embed_calls += batch.spent.calls
         report.embed_tokens += batch.spent.tokens
-        report.cost_usd += batch.spent.cost_usd
+        report.embed_cost_usd += batch.spent.cost_usd
         self._count_failures(batch)
         for stage, seconds in batch.timings.items():
             report.timings[stage] += seconds

@@ -65,7 +65,7 @@ def _embedded(report: IngestReport) -> str:
     text = f"{report.embed_reused:,} embeddings reused"
     if report.embed_calls:
         text += f", {report.embed_calls:,} calls, {report.embed_tokens:,} tokens"
-    return text + (f", ${report.cost_usd:.4f}" if report.cost_usd else "")
+    return text + (f", ${report.embed_cost_usd:.4f}" if report.embed_cost_usd else "")
 
 
 def _asked(tally: TierTally, *, dry_run: bool) -> str:
