@@ -99,9 +99,9 @@ def profile(name: str, known: Mapping[str, Profile] = PROFILES) -> tuple[Profile
 class Tier:
     """A tier of extraction that asks a model; without `model` it is not configured, and asks nobody.
 
-    `base_url` None is OpenAI, `prompt` None the prompt of the package. Windows of fewer than `min_messages` are not
-    worth a call. `max_tokens` bounds an answer; the prices are US dollars per million tokens, None where the user gave
-    none.
+    `base_url` None is OpenAI, `prompt` None the prompt of the package, `tokenizer` None an estimate. Windows of fewer
+    than `min_messages` are not worth a call. `max_tokens` bounds an answer; the prices are US dollars per million
+    tokens, None where the user gave none.
     """
 
     name: str
@@ -114,6 +114,7 @@ class Tier:
     price_in: float | None = None
     price_out: float | None = None
     prompt: Path | None = None
+    tokenizer: Path | None = None
 
 
 _TIERS = (Tier("small"), Tier("premium", max_tokens=800, temperature=0.2, min_messages=6))
@@ -478,5 +479,6 @@ _TIER_SETTINGS: Mapping[str, Setting] = {
     "price_in": _number(0, 1_000_000),
     "price_out": _number(0, 1_000_000),
     "prompt": _path,
+    "tokenizer": _path,
 }
 _TABLES = {"profiles": _profile_tables, "tiers": _tier_tables}

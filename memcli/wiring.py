@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memcli.config import MODEL_TIERS, Config, Profile, data_dir
-from memcli.cost import Price, price_of
+from memcli.cost import Price, tier_price
 from memcli.embed.api import PREFIX, ApiEmbedder, ApiModel, ApiOptions, probe
 from memcli.embed.installed import chosen_model, resolve
 from memcli.embed.models import ModelFiles, find_model, keep_model
@@ -291,12 +291,7 @@ def available_tiers(config: Config) -> list[str]:
 def price_for(config: Config, tier: str) -> Price | None:
     """What the tier's model costs: what the user says, else the table of prices, None where neither knows."""
     settings = config.tiers[tier]
-    if settings.model is None:
-        return None
-    own: dict[str, Price] = {}
-    if settings.price_in is not None and settings.price_out is not None:
-        own[settings.model] = Price(settings.model, settings.price_in, settings.price_out, f"tiers.{tier}", "")
-    return price_of(settings.model, own)
+    return None if settings.model is None else tier_price(settings)
 
 
 def asking(

@@ -16,10 +16,12 @@ import typer
 from memcli import __version__
 from memcli.cli.bench import bench_app
 from memcli.cli.config import config_app
+from memcli.cli.cost import cost_app
 from memcli.cli.dedup import dedup
 from memcli.cli.formats import formats
 from memcli.cli.ingest import ingest
 from memcli.cli.model import model_app
+from memcli.cli.profiles import profiles
 from memcli.cli.reindex import reindex
 from memcli.cli.rules import rules_app
 from memcli.cli.search import search
@@ -47,6 +49,8 @@ app.command()(dedup)
 app.command()(stats)
 app.command()(reindex)
 app.command()(formats)
+app.command()(profiles)
+app.add_typer(cost_app, name="cost")
 app.add_typer(rules_app, name="rules")
 app.add_typer(model_app, name="model")
 app.add_typer(config_app, name="config")

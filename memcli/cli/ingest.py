@@ -123,14 +123,24 @@ def ingest(
         dry_run=dry_run,
     )
     progress = render.ConsoleProgress(quiet=quiet, verbose=verbose)
+    estimated = None
     try:
-        report = command.ingest(settings, request, progress, os.environ)
+        if dry_run:
+            from memcli.commands import estimate  # noqa: PLC0415 - only a dry run counts what it leaves out
+
+            estimated = estimate.rehearse(settings, request, progress, os.environ)
+            report = estimated.report
+        else:
+            report = command.ingest(settings, request, progress, os.environ)
     finally:
         progress.finish()
     if as_json:
-        render.print_json(report.to_json())
+        planned = {} if estimated is None else {"estimate": estimate.estimate_json(estimated.estimate)}
+        render.print_json(report.to_json() | planned)
     else:
         render.show_ingest(report)
+        if estimated is not None and estimated.estimate.tiers:
+            render.show_planned(estimated.estimate)
     render.explain_rejected(report)
     render.explain_failures(report)
     _raise_unfinished(report)

@@ -8,7 +8,12 @@ from pathlib import Path
 
 from memcli.config import Config
 
-_UNSET = {"model": "none: the tier is not configured", "base_url": "OpenAI's", "prompt": "the package's"}
+_UNSET = {
+    "model": "none: the tier is not configured",
+    "base_url": "OpenAI's",
+    "prompt": "the package's",
+    "tokenizer": "unknown",
+}
 
 
 def effective(config: Config, origins: Mapping[str, str]) -> dict[str, tuple[object, str]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from memcli.config import Profile
+from memcli.cost import CHARACTERS_PER_TOKEN, Outcome, advice
 from memcli.ingest.asking import TierTally
 from memcli.ingest.feed import Files
 
@@ -51,6 +53,7 @@ class IngestReport:
     embed_cost_usd: float = 0.0
     stopped: str | None = None
     dry_run: bool = False
+    profile: Profile | None = None
 
     @property
     def cost_usd(self) -> float:
@@ -66,6 +69,26 @@ class IngestReport:
     def windows_waiting(self) -> int:
         """Windows that a model tier was not asked about, though it should be: the budget is reached, or it is down."""
         return sum(tally.waiting for tally in self.models.values())
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What the model tiers brought in this run, to be compared with the profile; None where they saw no window."""
+        tallies = self.models.values()
+        windows = max((tally.done for tally in tallies), default=0)
+        if not windows or self.dry_run:
+            return None
+        statements = sum(tally.statements for tally in tallies)
+        return Outcome(
+            memories=statements,
+            windows=windows,
+            messages=0,
+            all_messages=0,
+            tokens=sum(tally.tokens_in + tally.tokens_out for tally in tallies),
+            usd=sum(tally.cost_usd for tally in tallies) if all(tally.priced for tally in tallies) else None,
+            tokens_each=sum(tally.characters for tally in tallies) / statements / CHARACTERS_PER_TOKEN
+            if statements
+            else None,
+        )
 
     def to_json(self) -> dict[str, object]:
         """The report as one JSON document."""
@@ -97,6 +120,7 @@ class IngestReport:
                 "failed": self.windows_failed,
                 "waiting": self.windows_waiting,
             },
+            "expectation": self._expectation(),
             "models": {tier: tally.to_json() for tier, tally in self.models.items()},
             "memories": {
                 "created": self.created,
@@ -113,4 +137,23 @@ class IngestReport:
             "timings": {stage: round(seconds, 4) for stage, seconds in self.timings.items()},
             "cost_usd": self.cost_usd,
             "messages_per_second": round(self.messages_read / self.seconds, 1) if self.seconds else 0.0,
+        }
+
+    def _expectation(self) -> dict[str, object] | None:
+        profile, outcome = self.profile, self.outcome
+        if profile is None:
+            return None
+        return {
+            "profile": profile.name,
+            "memories_per_window": profile.expected_memories,
+            "tokens_each": profile.expected_tokens,
+            "outcome": None
+            if outcome is None
+            else {
+                "memories_per_window": outcome.per_window,
+                "tokens_each": outcome.tokens_each,
+                "tokens_per_memory": outcome.tokens_per_memory,
+                "usd_per_memory": outcome.usd_per_memory,
+            },
+            "advice": [] if outcome is None else advice(profile, outcome),
         }

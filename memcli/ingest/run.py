@@ -108,7 +108,9 @@ class Ingest:
         self._run_id = store.next_id("runs")
         self._started_at = now()
         self._command = "ingest"
-        self.report = IngestReport(db=str(store.path), models=asking.tallies if asking is not None else {})
+        self.report = IngestReport(
+            db=str(store.path), profile=options.profile, models=asking.tallies if asking is not None else {}
+        )
 
     def run(self, feed: Feed) -> IngestReport:
         """Ingest all that `feed` gives, close the windows that are due, and settle the run."""
@@ -454,6 +456,9 @@ def _batch_row(batch: _Batch, batch_id: int) -> BatchRow:
         timings=batch.timings,
         tokens=sum(window.tokens for window in batch.windows) + batch.spent.tokens,
         cost_usd=sum(window.cost_usd for window in batch.windows) + batch.spent.cost_usd,
+        embed_calls=batch.spent.calls,
+        embed_tokens=batch.spent.tokens,
+        embed_usd=batch.spent.cost_usd,
     )
 
 

@@ -12,6 +12,8 @@ from rich.text import Text
 from memcli.render.terminal import safe, show
 
 if TYPE_CHECKING:
+    from memcli.config import Profile
+    from memcli.cost import Outcome
     from memcli.ingest.asking import TierTally
     from memcli.ingest.report import IngestReport
 
@@ -46,6 +48,8 @@ def _add_work(table: Table, report: IngestReport) -> None:
     table.add_row("windows", f"{report.windows_processed:,}", f"{skipped:,} skipped by rate" if skipped else "")
     for tier, tally in report.models.items():
         table.add_row(f"  {tier}", f"{tally.done:,}", _asked(tally, dry_run=report.dry_run))
+    if report.profile is not None and report.outcome is not None:
+        table.add_row("  expected", "", _compared(report.profile, report.outcome))
     table.add_row(
         "memories",
         f"{report.created:,}",
@@ -77,6 +81,21 @@ def _asked(tally: TierTally, *, dry_run: bool) -> str:
         f"{tally.permanent:,} given up" if tally.permanent else "",
         f"{tally.waiting:,} {'left out' if dry_run else 'not asked'}" if tally.waiting else "",
         f"{tally.too_short:,} too short" if tally.too_short else "",
+    ]
+    return ", ".join(filter(None, said))
+
+
+def _compared(profile: Profile, outcome: Outcome) -> str:
+    """What came out of a window beside what the profile expects."""
+    name = safe(profile.name)
+    window, each = (
+        "" if number is None else f" ({name} expects {number:,})"
+        for number in (profile.expected_memories, profile.expected_tokens)
+    )
+    said = [
+        f"{outcome.per_window or 0:.1f} memories a window{window}",
+        "" if outcome.tokens_each is None else f"{outcome.tokens_each:,.0f} tokens each{each}",
+        "" if outcome.tokens_per_memory is None else f"{outcome.tokens_per_memory:,.0f} tokens paid for one",
     ]
     return ", ".join(filter(None, said))
 

@@ -47,7 +47,7 @@ class WindowRow:
 
 @dataclass(slots=True)
 class BatchRow:
-    """A committed batch."""
+    """A committed batch. Of its `tokens` and `cost_usd`, the provider of embeddings took those of `embed_...`."""
 
     id: int
     started_at: str
@@ -64,6 +64,9 @@ class BatchRow:
     timings: Mapping[str, float]
     tokens: int = 0
     cost_usd: float = 0.0
+    embed_calls: int = 0
+    embed_tokens: int = 0
+    embed_usd: float = 0.0
 
 
 def write_run(conn: sqlite3.Connection, run_id: int, command: str, version: str, started_at: str) -> None:
@@ -113,7 +116,7 @@ def finish_run(
 def write_batch(conn: sqlite3.Connection, batch: BatchRow, run_id: int) -> None:
     """Insert a batch; its commit time is filled in by `write_batch_timings` once it is known."""
     conn.execute(
-        "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)",
+        "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?)",
         (
             batch.id,
             run_id,
@@ -132,6 +135,9 @@ def write_batch(conn: sqlite3.Connection, batch: BatchRow, run_id: int) -> None:
             batch.tokens,
             batch.cost_usd,
             json.dumps(batch.timings),
+            batch.embed_calls,
+            batch.embed_tokens,
+            batch.embed_usd,
         ),
     )
 

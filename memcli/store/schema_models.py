@@ -67,4 +67,9 @@ INSERT INTO window_tiers_new SELECT * FROM window_tiers;
 DROP TABLE window_tiers;
 ALTER TABLE window_tiers_new RENAME TO window_tiers;
 CREATE INDEX window_tiers_open ON window_tiers (tier, window_id) WHERE status IN ('failed', 'waiting');
+
+ALTER TABLE batches ADD COLUMN embed_calls INTEGER;
+ALTER TABLE batches ADD COLUMN embed_tokens INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE batches ADD COLUMN embed_usd REAL NOT NULL DEFAULT 0;
+UPDATE batches SET embed_tokens = tokens, embed_usd = cost_usd;
 """

@@ -1,0 +1,175 @@
+"""`memcli cost`: what model tiers will cost, for a plan or for real transcripts, and what they have cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from memcli.config import MODEL_TIERS, Config, Profile, Tier
+from memcli.cost import (
+    DAYS_OF_MONTH,
+    GOAL,
+    PLANNING_PRICES,
+    CallTokens,
+    Plan,
+    Price,
+    Rate,
+    Workload,
+    expected_answer,
+    plan,
+    tier_price,
+    unknown_price,
+)
+from memcli.embed.counting import token_counter
+from memcli.extract.prompt import load_prompt, render
+from memcli.model import Part
+from memcli.spending import Accounts, collect
+from memcli.store.db import Store
+
+_SOME_TIME = "2026-01-01T12:00:00Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A plan for the chosen profile, and for all profiles that call a model."""
+
+    chosen: Plan
+    compared: tuple[Plan, ...]
+    message_tokens: int
+
+    def to_json(self) -> dict[str, object]:
+        """The plans as one JSON document."""
+        work = self.chosen.workload
+        return {
+            "agents": work.agents,
+            "messages_per_day": float(work.messages_per_day),
+            "days": work.days,
+            "messages": work.messages,
+            "tokens_per_message": self.message_tokens,
+            **plan_json(self.chosen),
+            "profiles": [plan_json(each) for each in self.compared],
+        }
+
+
+def plan_json(found: Plan) -> dict[str, object]:
+    """One plan as JSON; dollars are rounded to a millionth."""
+    days = found.workload.days
+    return {
+        "profile": found.profile.name,
+        "windows": found.windows,
+        "processed": found.processed,
+        "calls": found.calls,
+        "usd": _rounded(found.usd),
+        "usd_per_agent": _rounded(found.per_agent),
+        "usd_per_day": _rounded(found.usd / days),
+        "usd_per_month": _rounded(found.usd / days * DAYS_OF_MONTH),
+        "tiers": [
+            {
+                "tier": tier.tier,
+                "calls": tier.calls,
+                "usd_per_call": _rounded(tier.usd_per_call),
+                "usd": _rounded(tier.usd),
+                "usd_per_agent": _rounded(tier.usd / found.workload.agents),
+                "price": tier.basis,
+            }
+            for tier in found.tiers
+        ],
+        "tokens": round(found.tokens),
+        "one_call_per_message": {
+            "calls": found.calls_one_by_one,
+            "tokens": round(found.tokens_one_by_one),
+            "usd": _rounded(found.one_by_one),
+            "factor": _ratio(found.saved),
+            "factor_by_windows": _ratio(found.saved_by_windows),
+            "goal": GOAL,
+        },
+    }
+
+
+def _rounded(usd: Decimal) -> float:
+    return float(round(usd, 6))
+
+
+def _ratio(ratio: Decimal | None) -> float | None:
+    return None if ratio is None else float(round(ratio, 3))
+
+
+def scenario(
+    config: Config,
+    workload: Workload,
+    message_tokens: int,
+    window_prices: Mapping[str, Decimal],
+    prices: Mapping[str, Price],
+    note: Callable[[str], None],
+) -> Scenario:
+    """Plan for the profile of the settings, and for every profile that calls a model.
+
+    `message_tokens` is how long a message is thought to be. What the user says that a tier's window costs
+    (`window_prices`) comes before the price of its model (`prices` by tier, else that of `tier_price`); without a
+    model the planning price counts.
+
+    Raises:
+        UsageError: the price of a tier's model is not known.
+    """
+    profile, warning = config.active_profile()
+    if warning is not None:
+        note(warning)
+    found = {
+        each.name: plan(
+            each,
+            workload,
+            {
+                tier: _rate(tier, each, message_tokens, window_prices, prices, config)
+                for tier in each.tiers
+                if tier in MODEL_TIERS
+            },
+        )
+        for each in [*config.profiles.values(), profile]
+    }
+    return Scenario(found[profile.name], tuple(each for each in found.values() if each.tiers), message_tokens)
+
+
+def _rate(
+    tier: str,
+    profile: Profile,
+    message_tokens: int,
+    given: Mapping[str, Decimal],
+    prices: Mapping[str, Price],
+    config: Config,
+) -> Rate:
+    settings = config.tiers[tier]
+    instructions, around = prompt_tokens(settings, profile)
+    answer = expected_answer(profile, settings.max_tokens)
+    tokens = CallTokens(instructions, message_tokens + around, answer)
+    if tier in given:
+        return Rate(tokens, per_window=given[tier], basis="--window-price")
+    price = tier_price(settings, prices.get(tier))
+    if price is not None:
+        return Rate(tokens, price=price, basis=price.model)
+    if settings.model is not None:
+        raise unknown_price(settings)
+    return Rate(tokens, per_window=PLANNING_PRICES[tier], basis="planning price, no model is set")
+
+
+def prompt_tokens(tier: Tier, profile: Profile) -> tuple[int, int]:
+    """Tokens of a tier's prompt without any message, and what is put around each message; as the default model counts.
+
+    Raises:
+        UsageError: the tier's own prompt cannot be read.
+    """
+    count = token_counter(None)
+    system = load_prompt(tier.name, tier.prompt, profile.focus).text
+    empty = [Part(number, "user", "", timestamp=_SOME_TIME) for number in (1, 2)]
+    one, two = (count(render(tuple(empty[:number]))) for number in (1, 2))
+    return count(system) + one - (two - one), two - one
+
+
+def report(config: Config, note: Callable[[str], None]) -> Accounts:
+    """What was spent in the database of the settings, compared with their profile."""
+    profile, warning = config.active_profile()
+    if warning is not None:
+        note(warning)
+    with Store.open(config.db) as store:
+        return collect(store, config, profile, datetime.now(UTC))
