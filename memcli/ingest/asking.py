@@ -23,6 +23,11 @@ _GIVE_UP_AFTER = 3
 _SHOWN_ERRORS = 5
 
 
+# The client would try anything again that is an Exception.
+class _StoppedError(BaseException):
+    """Others have found out that no more calls are to be made; the message says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """A window to ask a model about."""
@@ -188,6 +193,8 @@ class Asking:
             for each in self.tiers:
                 self._halt(each.tier, reason)
             return _Answer(None, reason, asked=False)
+        except _StoppedError as stopped:
+            return _Answer(None, str(stopped), asked=False)
         except ProviderError as error:
             return self._failed(tier.tier, error, time.perf_counter() - began)
         finally:
@@ -228,7 +235,10 @@ class Asking:
 
         Raises:
             BudgetReachedError: it might pass a limit.
+            _StoppedError: no more calls are to be made.
         """
+        if (halted := self._halted.get(call.tier)) is not None:
+            raise _StoppedError(halted)
         usd = self.price(call.tier, call.tokens_in, call.tokens_out)
         call = replace(call, cost_usd=usd)
         self._budget.reserve(call.tokens_in + call.tokens_out, usd or 0.0)
