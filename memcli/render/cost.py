@@ -14,9 +14,8 @@ from memcli.render.layout import bar, cut, number_of, usd, width_of_output
 from memcli.render.terminal import one_line, safe, show
 
 if TYPE_CHECKING:
-    from memcli.commands.cost import Scenario
-    from memcli.commands.estimate import Estimated
     from memcli.cost import Estimate
+    from memcli.forecast import Estimated, Scenario
     from memcli.spending import Accounts
     from memcli.store.spending import Spent
 
