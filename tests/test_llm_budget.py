@@ -21,8 +21,11 @@ def transcript(tmp_path):
 
 
 def slow(_number, body):
+    """An answer after a while, with about as many tokens as a real model would count."""
     time.sleep(0.03)
-    return 200, {}, honest(body)
+    text = honest(body)["choices"][0]["message"]["content"]
+    size = sum(len(message["content"]) for message in body["messages"])
+    return 200, {}, completion(text, (size // 4, len(text) // 4))
 
 
 def spent(home):
@@ -124,11 +127,11 @@ def test_the_budget_of_a_month_counts_earlier_runs_and_is_open_again_the_next(ho
         assert "max_calls_per_month = 15" in done.err
         assert home.run("ingest", more).code == 7
         assert len(chat.requests) == 15
-        last_month = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('UPDATE model_calls SET"
-        last_month += (
-            " started_at = date(started_at, ''start of month'', ''-2 days'')'.replace(\"''\", \"'\")); db.commit()"
+        code = (
+            "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('UPDATE model_calls SET started_at ='"
+            " \" date(started_at, 'start of month', '-2 days')\"); db.commit()"
         )
-        assert home.python(last_month, home.db).code == 0
+        assert home.python(code, home.db).code == 0
         assert home.run("ingest", more).code == 0
         assert len(chat.requests) == 22
 
