@@ -67,7 +67,7 @@ def plan_json(found: Plan) -> dict[str, object]:
 
 
 def _rounded(usd: Decimal | float) -> float:
-    return float(round(usd, 6))
+    return round(float(usd), 6)
 
 
 def _ratio(ratio: Decimal | None) -> float | None:
