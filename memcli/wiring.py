@@ -16,7 +16,7 @@ from memcli.embed.installed import chosen_model, resolve
 from memcli.embed.models import ModelFiles, find_model, keep_model
 from memcli.errors import MismatchError, UsageError
 from memcli.model import Cursor, Extraction, PlannedCall, Window
-from memcli.protocols import Embedder, Extractor, Reader, Spending
+from memcli.protocols import Embedder, Extractor, ModelTier, Reader, Spending
 from memcli.provider import OPENAI_URL, checked_url
 from memcli.store import calls as call_rows
 from memcli.store import rules as rule_rows
@@ -294,50 +294,62 @@ def price_for(config: Config, tier: str) -> Price | None:
     return None if settings.model is None else tier_price(settings)
 
 
-def asking(
-    tiers: Sequence[str],
-    store: Store,
-    config: Config,
-    profile: Profile,
-    environ: Mapping[str, str],
-    note: Callable[[str], None],
-    plan: Callable[[PlannedCall], None] | None = None,
-) -> Asking | None:
-    """The model tiers among `tiers` with their budget, None where there are none. With `plan` nobody will be asked.
+def model_tiers(
+    tiers: Sequence[str], config: Config, profile: Profile, environ: Mapping[str, str], *, dry_run: bool
+) -> list[ModelTier]:
+    """The model tiers among `tiers`, ready to be asked; none of them for anything but a plan in a dry run.
 
     Raises:
         UsageError: the client is not installed, a key or a price is missing, or a prompt cannot be read.
     """
-    wanted = [name for name in MODEL_TIERS if name in tiers]
-    if not wanted:
-        return None
-    from memcli.extract.llm import LlmTier  # noqa: PLC0415 - most runs ask no model
-    from memcli.extract.prompt import load_prompt  # noqa: PLC0415 - as above
-    from memcli.ingest.asking import Asking  # noqa: PLC0415 - as above
-    from memcli.ingest.budget import Budget, Limits  # noqa: PLC0415 - as above
+    made: list[ModelTier] = []
+    for name in MODEL_TIERS:
+        if name not in tiers:
+            continue
+        from memcli.extract.llm import LlmTier  # noqa: PLC0415 - most runs ask no model
+        from memcli.extract.prompt import load_prompt  # noqa: PLC0415 - as above
 
-    made = []
-    for name in wanted:
         settings = config.tiers[name]
         tier = LlmTier(settings, load_prompt(name, settings.prompt, profile.focus), environ)
-        if plan is None:
+        if not dry_run:
             tier.check()
+            _check_price(config, name)
         made.append(tier)
-    prices = {name: price for name in wanted if (price := price_for(config, name)) is not None}
-    if plan is None and (config.max_usd is not None or config.max_usd_per_month is not None):
-        for name in wanted:
-            if name not in prices:
-                raise UsageError(
-                    f"no price is known for {config.tiers[name].model}, so its calls cannot be kept within max_usd",
-                    f"set price_in and price_out, dollars per million tokens, in [tiers.{name}] (0 where it is free)",
-                )
-    month = datetime.now(UTC).strftime("%Y-%m")
+    return made
+
+
+def _check_price(config: Config, tier: str) -> None:
+    is_limited = config.max_usd is not None or config.max_usd_per_month is not None
+    if is_limited and price_for(config, tier) is None:
+        raise UsageError(
+            f"no price is known for {config.tiers[tier].model}, so its calls cannot be kept within max_usd",
+            f"set price_in and price_out, dollars per million tokens, in [tiers.{tier}] (0 where it is free)",
+        )
+
+
+def asking(
+    tiers: Sequence[ModelTier],
+    store: Store,
+    config: Config,
+    note: Callable[[str], None],
+    plan: Callable[[PlannedCall], None] | None = None,
+) -> Asking | None:
+    """The model tiers with their prices and what is left of the budget, None where there are none.
+
+    With `plan` nobody will be asked.
+    """
+    if not tiers:
+        return None
+    from memcli.ingest.asking import Asking  # noqa: PLC0415 - most runs ask no model
+    from memcli.ingest.budget import Budget, Limits  # noqa: PLC0415 - as above
+
+    prices = {each.tier: price for each in tiers if (price := price_for(config, each.tier)) is not None}
     budget = Budget(
         Limits(config.max_usd, config.max_calls, config.max_tokens),
         Limits(config.max_usd_per_month, config.max_calls_per_month, config.max_tokens_per_month),
-        call_rows.spent_since(store, month),
+        call_rows.spent_since(store, datetime.now(UTC).strftime("%Y-%m")),
     )
-    return Asking(store, made, prices, budget, config.concurrency, note, plan)
+    return Asking(store, tiers, prices, budget, config.concurrency, note, plan)
 
 
 def stored_rules(store: Store) -> tuple[list[Rule], list[str]]:

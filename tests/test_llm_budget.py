@@ -155,6 +155,7 @@ def test_a_limit_in_dollars_needs_a_price_and_none_is_guessed(home, transcript):
         done = home.run("ingest", transcript, "--max-usd", "1")
         assert (done.code, chat.requests) == (2, [])
         assert "no price is known for small-model" in done.err
+        assert not home.db.exists()
         report = home.run("ingest", transcript, "--json", "--quiet").json
         assert report["models"]["small"]["cost_usd"] is None
         assert home.rows("SELECT DISTINCT cost_usd FROM model_calls") == [(None,)]

@@ -71,7 +71,7 @@ def test_another_prompt_or_model_is_another_version_that_reextract_brings_to_old
         assert len(chat.requests) == 20
         assert (
             chat.bodies[-1]["messages"][0]["content"]
-            == 'Note what is painted. Look above all for: all of it. Answer with {"memories": []}.'
+            == 'Note what is painted. Focus: all of it. Answer with {"memories": []}.'
         )
         ingest(home, "--reextract")
         assert len(chat.requests) == 20
@@ -90,6 +90,21 @@ def test_the_rate_samples_windows_for_the_models_only_and_the_same_ones_each_tim
         assert len(chat.requests) == asked
     by_status = dict(home.rows("SELECT tier || ' ' || status, count(*) FROM window_tiers GROUP BY 1"))
     assert by_status == {"rules done": 60, "small done": asked, "small skipped_by_rate": 60 - asked}
+
+
+def test_what_a_lower_rate_or_a_higher_minimum_left_out_is_brought_in_by_reextract(home, tmp_path):
+    transcripts = [write_jsonl(tmp_path / f"{name}.jsonl", talk(44, f"s{name}")) for name in range(10)]
+    with Chat() as chat:
+        configure(home, chat.url, "small", rate=0.3, min_messages=5)
+        ingest(home, *transcripts)
+        asked = len(chat.requests)
+        configure(home, chat.url, "small", rate=1.0, min_messages=4)
+        ingest(home, "--reextract")
+        assert asked < 20
+        assert len(chat.requests) == 30
+        ingest(home, "--reextract")
+        assert len(chat.requests) == 30
+    assert home.rows("SELECT status, count(*) FROM window_tiers WHERE tier = 'small' GROUP BY 1") == [("done", 30)]
 
 
 def test_rate_for_all_spares_the_free_tiers_the_same_windows(home, tmp_path):
@@ -187,6 +202,8 @@ def test_old_databases_get_the_tables_and_keep_their_tiers(home, transcript):
         "for name in ('model_calls', 'model_answers', 'rejected_statements', 'memory_links', 'boot_lines'):\n"
         "    db.execute(f'DROP TABLE {name}')\n"
         "db.execute('DROP INDEX window_tiers_open')\n"
+        "for name in ('embed_calls', 'embed_tokens', 'embed_usd'):\n"
+        "    db.execute(f'ALTER TABLE batches DROP COLUMN {name}')\n"
         "db.execute(\"DELETE FROM _sqlite_migrations WHERE name = 'm006_models'\")\n"
         "db.commit()\n"
     )

@@ -60,6 +60,7 @@ def ingest(
         make_reader(format_name, mapping)
     options = _options(config, request, progress)
     tiers = _tiers(config, options, progress)
+    models = wiring.model_tiers(tiers, config, options.profile, environ, dry_run=request.dry_run)
     found, failed = discover(request.paths)
     with writable_database(config, "ingest", dry_run=request.dry_run) as path:
         spending = Spending()
@@ -67,9 +68,6 @@ def ingest(
         new = None if path.exists() else wiring.new_model(config, environ, spending, dry_run=request.dry_run)
         with Store.create(path) as store:
             model = new or wiring.model_for(store, config, environ, spending, dry_run=request.dry_run)
-            asking = wiring.asking(
-                tiers, store, config, options.profile, environ, progress.note, plan if request.dry_run else None
-            )
             if not request.dry_run:
                 wiring.adopt_model(store, model, environ)
             run = Ingest(
@@ -81,7 +79,7 @@ def ingest(
                 options,
                 progress,
                 spending,
-                asking,
+                wiring.asking(models, store, config, progress.note, plan if request.dry_run else None),
             )
             feed = Feed(
                 found,

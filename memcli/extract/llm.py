@@ -44,7 +44,7 @@ _TO_THE_MODEL = re.compile(
     r"[^.\n]{0,30}\b(?:instructions?|prompts?|rules|messages|directions)\b"
     r"|\b(?:ignore|disregard|forget)\b[^.\n]{0,30}\babove\b[^\n]{0,20}"
     r"\b(?:output|print|return|respond|reply|answer|say|write|remember|note|store|add)\b"
-    r"|</?message-[0-9a-f]{12}|\"memories\"\s*:",
+    r"|</?message-[0-9a-f]{12}|\"memories\"\s*:\s*\[\s*\{",
     re.IGNORECASE,
 )
 

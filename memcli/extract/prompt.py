@@ -49,7 +49,7 @@ def load_prompt(tier: str, own: Path | None, focus: str) -> Prompt:
     if not text or len(raw) > _MOST_PROMPT_BYTES:
         why = "empty" if not text else f"larger than {_MOST_PROMPT_BYTES:,} bytes"
         raise UsageError(f"the prompt {path} is {why}", f"see tiers.{tier}.prompt")
-    wanted = f"Look above all for: {focus}." if focus else ""
+    wanted = f"Focus: {focus}." if focus else ""
     return Prompt(text.replace(f"{FOCUS}\n", f"{wanted}\n" if wanted else "").replace(FOCUS, wanted))
 
 

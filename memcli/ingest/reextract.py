@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from memcli.ingest.resolve import Extracted
@@ -21,17 +21,12 @@ class Undone:
     tiers: tuple[Tier, ...]
 
 
-def undone(store: Store, tiers: Sequence[Tier], batch_size: int) -> Iterator[list[Undone]]:
-    """Yield groups of windows that lack one of the tiers in its present version, of about `batch_size` messages each.
-
-    A tier that was tried counts as done, whatever came of it: failures are tried again by the runs that read.
-    """
-    lacking = (
-        Undone(window, missing)
-        for window in window_rows.stored_windows(store)
-        if (missing := tuple(tier for tier in tiers if (tier.tier, tier.version_for(window.agent)) not in window.tiers))
-    )
-    return _grouped(lacking, batch_size)
+def undone(
+    store: Store, lacking: Callable[[StoredWindow], tuple[Tier, ...]], batch_size: int
+) -> Iterator[list[Undone]]:
+    """Yield groups of windows that lack a tier, as `lacking` tells, of about `batch_size` messages each."""
+    windows = (Undone(window, lacking(window)) for window in window_rows.stored_windows(store))
+    return _grouped((each for each in windows if each.tiers), batch_size)
 
 
 def failed(

@@ -223,10 +223,10 @@ class Ingest:
         return group
 
     def _revisit_windows(self, started: float) -> None:
-        groups = undone(self._store, self._tiers.all, self._options.batch_size)
+        groups = undone(self._store, self._tiers.lacking, self._options.batch_size)
         if lacking := sum(each.window.messages for group in groups for each in group):
             self._progress.phase("bringing new rules", lacking)
-        for group in undone(self._store, self._tiers.all, self._options.batch_size):
+        for group in undone(self._store, self._tiers.lacking, self._options.batch_size):
             self._revisit(group)
             if self._is_out_of_time(started):
                 return

@@ -15,9 +15,11 @@ from memcli.model import Candidate, Window
 from memcli.protocols import Extractor, ModelTier, Tier
 from memcli.store.db import Store
 from memcli.store.runs import TierRow, WindowRow
+from memcli.store.windows import StoredWindow
 
 FREE_TIERS = frozenset({"rules", "verbatim"})
 SKIPPED = "skipped_by_rate"
+TOO_SHORT = "too_short"
 
 
 @dataclass(slots=True)
@@ -59,6 +61,30 @@ class Tiers:
         self._profile = profile
         self._rate_applies_to = rate_applies_to
 
+    def lacking(self, stored: StoredWindow) -> tuple[Tier, ...]:
+        """The tiers that a stored window lacks in their present version.
+
+        One that was tried counts as done, whatever came of it: failures are tried again by the runs that read. One that
+        passed the window over is wanted where the rate or the minimum lets it through by now.
+        """
+        return tuple(
+            tier
+            for tier in self.all
+            if (status := stored.tiers.get((tier.tier, tier.version_for(stored.agent)))) is None
+            or (status in {SKIPPED, TOO_SHORT} and self._takes(tier, stored))
+        )
+
+    def _takes(self, tier: Tier, stored: StoredWindow) -> bool:
+        model = self._models.get(tier.tier)
+        if model is not None and stored.messages < model.min_messages:
+            return False
+        return not self._is_rated(tier) or is_sampled(
+            stored.agent, stored.session_id, (stored.first, stored.start), self._profile.rate
+        )
+
+    def _is_rated(self, tier: Tier) -> bool:
+        return self._rate_applies_to == "all" or tier.tier not in FREE_TIERS
+
     def work(
         self, wanted: Sequence[tuple[Window, Sequence[Tier]]], told: set[tuple[str, bytes]] | None = None
     ) -> Worked:
@@ -80,20 +106,21 @@ class Tiers:
     def _free_tiers(self, slot: _Slot, tiers: Sequence[Tier]) -> list[ModelTier]:
         """Run the free tiers; the models that are to be asked about the window."""
         window, row = slot.window, slot.row
-        sampled = is_sampled(window.agent, window.session_id, window.parts, self._profile.rate)
+        first = window.parts[0]
+        rate = self._profile.rate
+        sampled = is_sampled(window.agent, window.session_id, (first.message_id, first.start), rate)
         asked = []
         for tier in tiers:
             version = tier.version_for(window.agent)
-            is_rated = self._rate_applies_to == "all" or tier.tier not in FREE_TIERS
             model = self._models.get(tier.tier)
-            if is_rated and not sampled:
+            if self._is_rated(tier) and not sampled:
                 row.tiers.append(TierRow(tier.tier, version, SKIPPED))
             elif model is None:
                 row.tiers.append(TierRow(tier.tier, version, "done"))
                 row.methods.append(tier.tier)
                 slot.extracted.extend(_extracted(slot, self._free[tier.tier].extract(window).candidates))
             elif len(window.parts) < model.min_messages:
-                row.tiers.append(TierRow(tier.tier, version, "too_short"))
+                row.tiers.append(TierRow(tier.tier, version, TOO_SHORT))
                 self._tallies[tier.tier].too_short += 1
             else:
                 asked.append(model)

@@ -16,13 +16,18 @@ Span = tuple[int, int, int]
 
 @dataclass(slots=True)
 class StoredWindow:
-    """A window and which (tier, version) have seen it; `messages` is how many it holds."""
+    """A window and what became of each (tier, version) that has seen it; `messages` is how many it holds.
+
+    It begins at character `start` of the message `first`.
+    """
 
     id: int
     session_id: int
     agent: str
     messages: int
-    tiers: set[tuple[str, str]] = field(default_factory=set)
+    first: int
+    start: int
+    tiers: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +40,28 @@ class KnownStatement:
     spans: tuple[Span, ...]
 
 
+_COLUMNS = (
+    "w.id, w.session_id, s.agent_id, w.messages_kept, json_extract(w.source_message_ids, '$[0]'),"
+    " json_extract(w.source_spans, '$[0][0]')"
+)
+
+
 def stored_windows(store: Store) -> Iterator[StoredWindow]:
     """Yield all windows in order. What is written meanwhile may be missed, and does no harm."""
     last = 0
     while True:
         rows = store.conn.execute(
-            "SELECT w.id, w.session_id, s.agent_id, w.messages_kept, t.tier, t.version"
+            f"SELECT {_COLUMNS}, t.tier, t.version, t.status"
             " FROM (SELECT * FROM windows WHERE id > ? ORDER BY id LIMIT ?) AS w"
             " JOIN sessions AS s ON s.id = w.session_id LEFT JOIN window_tiers AS t ON t.window_id = w.id"
             " ORDER BY w.id",
             (last, _PAGE),
         ).fetchall()
         page: dict[int, StoredWindow] = {}
-        for window_id, session_id, agent, messages, tier, version in rows:
-            window = page.setdefault(window_id, StoredWindow(window_id, session_id, agent, messages))
+        for *row, tier, version, status in rows:
+            window = page.setdefault(row[0], StoredWindow(*row))
             if tier is not None:
-                window.tiers.add((tier, version))
+                window.tiers[tier, version] = status
         if not page:
             return
         yield from page.values()
@@ -78,7 +89,7 @@ def windows_of(store: Store, ids: Sequence[int]) -> list[StoredWindow]:
     return [
         StoredWindow(*row)
         for row in store.by_ids(
-            "SELECT w.id, w.session_id, s.agent_id, w.messages_kept FROM json_each(:ids) AS wanted"
+            f"SELECT {_COLUMNS} FROM json_each(:ids) AS wanted"
             " JOIN windows AS w ON w.id = wanted.value JOIN sessions AS s ON s.id = w.session_id ORDER BY w.id",
             ids,
         )
