@@ -119,6 +119,12 @@ def estimate_json(found: Estimate) -> dict[str, object]:
         "span_days": span,
         "usd_per_day": None if per_day is None else _rounded(per_day),
         "usd_per_month": None if per_day is None else _rounded(per_day * DAYS_OF_MONTH),
+        "one_call_per_message": {
+            "calls": whole.messages,
+            "tokens_in": whole.single_tokens_in,
+            "usd": _rounded(whole.single_usd) if is_priced else None,
+            "factor_by_windows": round(whole.single_usd / whole.usd, 3) if is_priced and whole.usd else None,
+        },
         "tiers": [
             {"tier": tier, "model": found.models[tier]}
             | _sum_json(total, is_priced=tier in found.prices)

@@ -146,7 +146,10 @@ def _estimate_lines(found: Estimate) -> list[object]:
             _add_sum(table, f"  {len(dearest) - SHOWN:,} others", rest, is_priced=is_priced)
     lines: list[object] = [table, Text("")]
     if is_priced:
+        whole = found.whole
         lines.append(Text(_over_time(found)))
+        factor = f", {whole.single_usd / whole.usd:.1f} times as much" if whole.usd else ""
+        lines.append(Text(f"one call per message instead: {whole.messages:,} calls, {usd(whole.single_usd)}{factor}"))
     lines += [Text(line, style="yellow") for line in (f"the price of {tier} is not known" for tier in found.unpriced)]
     return lines + [Text(line, style="dim") for line in _grounds(found)]
 
