@@ -469,6 +469,8 @@ _PROFILE_SETTINGS: Mapping[str, Setting] = {
     "tiers": _some_of(TIERS),
     "filters": _one_of(FILTER_LEVELS),
     "focus": _text,
+    "expected_memories": _COUNT,
+    "expected_tokens": _COUNT,
 }
 _TIER_SETTINGS: Mapping[str, Setting] = {
     "model": _text,

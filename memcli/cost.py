@@ -321,7 +321,8 @@ def _share(whole: float | None, parts: int) -> float | None:
 class Sum:
     """Calls and what they come to.
 
-    Tokens are those read, those written as the profile expects and those written at most; dollars likewise.
+    Tokens are those read, those written as the profile expects and those written at most; dollars likewise. `single_`
+    is what a call for each of the messages would read and cost, its answer no longer than its share.
     """
 
     calls: int = 0
@@ -331,6 +332,8 @@ class Sum:
     most_tokens_out: int = 0
     usd: float = 0.0
     most_usd: float = 0.0
+    single_tokens_in: int = 0
+    single_usd: float = 0.0
 
     def add(self, other: Sum) -> None:
         """Add the other's calls to these."""
@@ -351,7 +354,7 @@ class Counted:
 class Estimate:
     """What calls that were not made would come to, by tier, agent and day of the newest message ("": no time).
 
-    A tier without a price in `prices` adds no dollars.
+    A tier without a price in `prices` adds no dollars. `prompts` are the tokens of the prompts counted so far.
     """
 
     profile: Profile
@@ -361,17 +364,24 @@ class Estimate:
     tiers: dict[str, Sum] = field(default_factory=dict)
     agents: dict[str, Sum] = field(default_factory=dict)
     days: dict[str, Sum] = field(default_factory=dict)
+    prompts: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def add(self, call: PlannedCall) -> None:
         """Count one call."""
         count = self.counted[call.tier].count
-        found = Sum(1, call.messages, count(call.system) + count(call.user))
+        # One prompt serves all windows of a tier.
+        if (call.tier, call.system) not in self.prompts:
+            self.prompts[call.tier, call.system] = count(call.system)
+        prompt = self.prompts[call.tier, call.system]
+        found = Sum(1, call.messages, prompt + count(call.user))
+        found.single_tokens_in = found.tokens_in + prompt * (call.messages - 1)
         found.most_tokens_out = call.max_tokens
         found.tokens_out = expected_answer(self.profile, call.max_tokens)
         price = self.prices.get(call.tier)
         if price is not None:
             found.usd = dollars(price, found.tokens_in, found.tokens_out)
             found.most_usd = dollars(price, found.tokens_in, found.most_tokens_out)
+            found.single_usd = dollars(price, found.single_tokens_in, found.tokens_out)
         self.models[call.tier] = call.model
         for groups, name in ((self.tiers, call.tier), (self.agents, call.agent), (self.days, (call.at or "")[:10])):
             groups.setdefault(name, Sum()).add(found)

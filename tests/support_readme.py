@@ -20,9 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 RULES = [f"rules {each}" for each in "add list show edit test enable disable remove import export coverage".split()]
 MODELS = [f"model {each}" for each in "pull import list info use remove distill".split()]
-MAIN = ("ingest", "search", "dedup", "stats", "reindex", "formats")
+MAIN = ("ingest", "search", "dedup", "stats", "reindex", "formats", "profiles")
+COST = [f"cost {each}" for each in "estimate scenario report".split()]
 _BENCH = [f"bench {each}" for each in "ingest embed quality dedup scan".split()]
-COMMANDS = (*MAIN, "config show", *_BENCH, *RULES, *MODELS)
+COMMANDS = (*MAIN, *COST, "config show", *_BENCH, *RULES, *MODELS)
 TABLES = {
     "runs": "invocation of a command that wrote; every other row leads back to one",
     "batches": "committed batch: messages in, kept, filtered, memories, time per stage",

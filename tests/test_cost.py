@@ -213,6 +213,9 @@ def test_every_way_to_group_an_estimate_adds_up_to_the_same(planned, name):
             assert each.usd <= each.most_usd + 1e-12
         for field in ("calls", "messages", "tokens_in", "tokens_out", "most_tokens_out"):
             assert getattr(whole, field) == getattr(expected, field)
+        # A call for each message repeats the prompt, here of two words.
+        assert whole.single_tokens_in == sum(tokens_in) + sum(2 * (each.messages - 1) for each in planned)
+        assert whole.single_usd >= whole.usd - 1e-12
         usd = sum(dollars(known[each.tier], n, each.max_tokens) for each, n in zip(planned, tokens_in, strict=True))
         assert whole.most_usd == pytest.approx(usd)
     has_time = planned and all(each.at for each in planned)

@@ -137,6 +137,8 @@ def test_an_estimate_counts_every_call_of_the_real_input_and_leaves_nothing_behi
     assert found["usd"] == pytest.approx(small["usd"] + premium["usd"], abs=2e-6)
     assert found["usd_per_day"] == pytest.approx(found["usd"] / 6, abs=1e-6)
     assert found["usd_per_month"] == pytest.approx(found["usd"] * 5, abs=1e-5)
+    # A window per message leaves nothing for windows to save.
+    assert (found["one_call_per_message"]["calls"], found["one_call_per_message"]["factor_by_windows"]) == (24, 1.0)
     assert small["is_exact"] is False
     assert small["price"]["date"] == "2026-06-21"
     assert not home.db.exists()

@@ -11,7 +11,7 @@ LAYERS = [
     {"__init__", "errors", "model", "text"},
     {"protocols", "config", "provider"},
     {"readers", "redact", "filters", "extract", "tags", "embed", "dedup", "store", "cost"},
-    {"ingest", "maintain", "search", "exchange", "stats", "spending", "rulebook", "bench", "wiring"},
+    {"ingest", "maintain", "search", "exchange", "stats", "spending", "forecast", "rulebook", "bench", "wiring"},
     {"commands", "render", "cli", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -22,6 +22,7 @@ SIBLINGS = {
     ("config", "protocols"),
     ("provider", "protocols"),
     ("wiring", "ingest"),
+    ("forecast", "ingest"),
     ("bench", "ingest"),
     ("cli", "render"),
     ("cli", "commands"),

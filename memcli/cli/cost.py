@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from decimal import Decimal, InvalidOperation
 from typing import Annotated
 
 import typer
@@ -19,7 +18,7 @@ from memcli.cli.options import (
     parse_time,
 )
 from memcli.cli.options import settings as load_settings
-from memcli.errors import InputRejectedError, UsageError
+from memcli.errors import InputRejectedError
 
 cost_app = typer.Typer(
     help="What model tiers cost: planned, estimated, spent.", no_args_is_help=True, rich_markup_mode=None
@@ -110,7 +109,7 @@ def cost_scenario(
     profile: ProfileOption = None,
     message_tokens: Annotated[
         int, typer.Option("--tokens-per-message", min=1, max=1_000_000, metavar="N", help="How long a message is.")
-    ] = 60,
+    ] = 67,
     model: ModelOption = None,
     price: PriceOption = None,
     window_price: WindowPriceOption = None,
@@ -133,7 +132,7 @@ def cost_scenario(
     settings = flags.with_models(settings, model or [])
     found = command.scenario(
         settings,
-        Workload(_number(messages_per_day), agents, days),
+        Workload(flags.messages_per_day(messages_per_day), agents, days),
         message_tokens,
         flags.window_prices(window_price or []),
         flags.token_prices(settings, price or []),
@@ -170,14 +169,3 @@ def cost_report(
         render.print_json(found.to_json())
     else:
         render.show_accounts(found)
-
-
-def _number(text: str) -> Decimal:
-    """A number of messages, exactly as it was written."""
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        number = Decimal(0)
-    if not number.is_finite() or not 0 < number <= 1_000_000_000:  # noqa: PLR2004 - more is a slip of the keys
-        raise UsageError(f"--messages-per-day {text}: not a number of messages", "as in: --messages-per-day 50")
-    return number

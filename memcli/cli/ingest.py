@@ -126,17 +126,16 @@ def ingest(
     estimated = None
     try:
         if dry_run:
-            from memcli.commands import estimate  # noqa: PLC0415 - only a dry run counts what it leaves out
+            from memcli.commands.estimate import rehearse  # noqa: PLC0415 - only a dry run counts what it leaves out
 
-            estimated = estimate.rehearse(settings, request, progress, os.environ)
+            estimated = rehearse(settings, request, progress, os.environ)
             report = estimated.report
         else:
             report = command.ingest(settings, request, progress, os.environ)
     finally:
         progress.finish()
     if as_json:
-        planned = {} if estimated is None else {"estimate": estimate.estimate_json(estimated.estimate)}
-        render.print_json(report.to_json() | planned)
+        render.print_json(report.to_json() if estimated is None else estimated.dry_run_json())
     else:
         render.show_ingest(report)
         if estimated is not None and estimated.estimate.tiers:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
 from memcli.config import MODEL_TIERS, Config, Profile, Tier
 from memcli.cost import (
-    DAYS_OF_MONTH,
-    GOAL,
     PLANNING_PRICES,
     CallTokens,
-    Plan,
     Price,
     Rate,
     Workload,
@@ -24,76 +20,12 @@ from memcli.cost import (
 )
 from memcli.embed.counting import token_counter
 from memcli.extract.prompt import load_prompt, render
+from memcli.forecast import Scenario
 from memcli.model import Part
 from memcli.spending import Accounts, collect
 from memcli.store.db import Store
 
 _SOME_TIME = "2026-01-01T12:00:00Z"
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """A plan for the chosen profile, and for all profiles that call a model."""
-
-    chosen: Plan
-    compared: tuple[Plan, ...]
-    message_tokens: int
-
-    def to_json(self) -> dict[str, object]:
-        """The plans as one JSON document."""
-        work = self.chosen.workload
-        return {
-            "agents": work.agents,
-            "messages_per_day": float(work.messages_per_day),
-            "days": work.days,
-            "messages": work.messages,
-            "tokens_per_message": self.message_tokens,
-            **plan_json(self.chosen),
-            "profiles": [plan_json(each) for each in self.compared],
-        }
-
-
-def plan_json(found: Plan) -> dict[str, object]:
-    """One plan as JSON; dollars are rounded to a millionth."""
-    days = found.workload.days
-    return {
-        "profile": found.profile.name,
-        "windows": found.windows,
-        "processed": found.processed,
-        "calls": found.calls,
-        "usd": _rounded(found.usd),
-        "usd_per_agent": _rounded(found.per_agent),
-        "usd_per_day": _rounded(found.usd / days),
-        "usd_per_month": _rounded(found.usd / days * DAYS_OF_MONTH),
-        "tiers": [
-            {
-                "tier": tier.tier,
-                "calls": tier.calls,
-                "usd_per_call": _rounded(tier.usd_per_call),
-                "usd": _rounded(tier.usd),
-                "usd_per_agent": _rounded(tier.usd / found.workload.agents),
-                "price": tier.basis,
-            }
-            for tier in found.tiers
-        ],
-        "tokens": round(found.tokens),
-        "one_call_per_message": {
-            "calls": found.calls_one_by_one,
-            "tokens": round(found.tokens_one_by_one),
-            "usd": _rounded(found.one_by_one),
-            "factor": _ratio(found.saved),
-            "factor_by_windows": _ratio(found.saved_by_windows),
-            "goal": GOAL,
-        },
-    }
-
-
-def _rounded(usd: Decimal) -> float:
-    return float(round(usd, 6))
-
-
-def _ratio(ratio: Decimal | None) -> float | None:
-    return None if ratio is None else float(round(ratio, 3))
 
 
 def scenario(

@@ -12,6 +12,22 @@ from memcli.cost import Price
 from memcli.errors import UsageError
 
 _MOST_USD = 1_000_000
+_MOST_MESSAGES = 1_000_000_000
+
+
+def messages_per_day(text: str) -> Decimal:
+    """A number of messages, exactly as it was written.
+
+    Raises:
+        UsageError: it is none, or less than a message in ten thousand days.
+    """
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        number = Decimal(0)
+    if not number.is_finite() or not Decimal("0.0001") <= number <= _MOST_MESSAGES:
+        raise UsageError(f"--messages-per-day {text}: not a number of messages", "as in: --messages-per-day 50")
+    return number
 
 
 def with_models(config: Config, given: Sequence[str]) -> Config:

@@ -4,93 +4,17 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from memcli.commands.ingest import Request, ingest
 from memcli.config import MODEL_TIERS, Config, Tier
-from memcli.cost import DAYS_OF_MONTH, Counted, Estimate, Price, Sum, tier_price, unknown_price
+from memcli.cost import Counted, Estimate, Price, tier_price, unknown_price
 from memcli.errors import UsageError
-from memcli.ingest.report import IngestReport
+from memcli.forecast import Estimated
 from memcli.protocols import Progress
 
 _DEFAULT = "the tokenizer of memcli's embedding model"
-
-
-@dataclass(frozen=True, slots=True)
-class Estimated:
-    """What was read, and what calls for it would come to."""
-
-    report: IngestReport
-    estimate: Estimate
-
-    @property
-    def windows(self) -> int:
-        """Windows that were cut, those included that no model would be asked about."""
-        tallies = self.report.models.values()
-        asked = max((tally.waiting + tally.too_short + tally.reused for tally in tallies), default=0)
-        return max(asked, self.report.windows_processed) + self.report.windows_skipped_by_rate
-
-    def to_json(self) -> dict[str, object]:
-        """Both as one JSON document."""
-        read = self.report
-        return estimate_json(self.estimate) | {
-            "files": read.files.read,
-            "files_failed": len(read.files.failed),
-            "lines_rejected": read.rejected,
-            "messages": read.messages_new,
-            "messages_dropped": sum(read.filtered.values()),
-            "messages_pending": read.pending,
-            "windows": self.windows,
-            "windows_skipped_by_rate": read.windows_skipped_by_rate,
-            "windows_too_short": {tier: tally.too_short for tier, tally in read.models.items()},
-        }
-
-
-def estimate_json(found: Estimate) -> dict[str, object]:
-    """An estimate as JSON; dollars are rounded to a millionth, null where a price is not known."""
-    is_priced = not found.unpriced
-    whole, span = found.whole, found.span
-    per_day = None if span is None or not is_priced else whole.usd / span
-    return {
-        "profile": found.profile.name,
-        **_sum_json(whole, is_priced=is_priced),
-        "span_days": span,
-        "usd_per_day": _rounded(per_day),
-        "usd_per_month": None if per_day is None else _rounded(per_day * DAYS_OF_MONTH),
-        "tiers": [
-            {"tier": tier, "model": found.models[tier]}
-            | _sum_json(total, is_priced=tier in found.prices)
-            | {
-                "price": asdict(found.prices[tier]) if tier in found.prices else None,
-                "counted_by": found.counted[tier].name,
-                "is_exact": found.counted[tier].is_exact,
-            }
-            for tier, total in found.tiers.items()
-        ],
-        "agents": [
-            {"agent": agent} | _sum_json(total, is_priced=is_priced) for agent, total in sorted(found.agents.items())
-        ],
-        "days": [
-            {"day": day or None} | _sum_json(total, is_priced=is_priced) for day, total in sorted(found.days.items())
-        ],
-    }
-
-
-def _sum_json(found: Sum, *, is_priced: bool) -> dict[str, object]:
-    return {
-        "calls": found.calls,
-        "messages_sent": found.messages,
-        "tokens_in": found.tokens_in,
-        "tokens_out": found.tokens_out,
-        "most_tokens_out": found.most_tokens_out,
-        "usd": _rounded(found.usd) if is_priced else None,
-        "most_usd": _rounded(found.most_usd) if is_priced else None,
-    }
-
-
-def _rounded(usd: float | None) -> float | None:
-    return None if usd is None else round(usd, 6)
 
 
 def estimate(

@@ -14,9 +14,8 @@ from memcli.render.layout import bar, cut, number_of, usd, width_of_output
 from memcli.render.terminal import one_line, safe, show
 
 if TYPE_CHECKING:
-    from memcli.commands.cost import Scenario
-    from memcli.commands.estimate import Estimated
     from memcli.cost import Estimate
+    from memcli.forecast import Estimated, Scenario
     from memcli.spending import Accounts
     from memcli.store.spending import Spent
 
@@ -147,7 +146,10 @@ def _estimate_lines(found: Estimate) -> list[object]:
             _add_sum(table, f"  {len(dearest) - SHOWN:,} others", rest, is_priced=is_priced)
     lines: list[object] = [table, Text("")]
     if is_priced:
+        whole = found.whole
         lines.append(Text(_over_time(found)))
+        factor = f", {whole.single_usd / whole.usd:.1f} times as much" if whole.usd else ""
+        lines.append(Text(f"one call per message instead: {whole.messages:,} calls, {usd(whole.single_usd)}{factor}"))
     lines += [Text(line, style="yellow") for line in (f"the price of {tier} is not known" for tier in found.unpriced)]
     return lines + [Text(line, style="dim") for line in _grounds(found)]
 
