@@ -19,7 +19,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from memcli.errors import UsageError
+from memcli.errors import ProviderError, UsageError
 from memcli.protocols import Meter
 
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ _NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class UnusableModelError(ProviderError):
+    """A provider that will answer no other call either: the key, the address or the name of the model is wrong."""
 
 
 @dataclass(frozen=True, slots=True)

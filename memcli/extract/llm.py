@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from memcli.config import Tier
-from memcli.errors import ProviderError, UnusableModelError
+from memcli.errors import ProviderError
 from memcli.extract.answer import Statement, UnreadableAnswerError, schema, statements
 from memcli.extract.prompt import Prompt, message_ids, render, worst_case
 from memcli.extract.quotes import find_quote
@@ -22,6 +22,7 @@ from memcli.provider import (
     KEY_VARIABLE,
     OPENAI_URL,
     Pace,
+    UnusableModelError,
     check_client,
     checked_url,
     endpoint,

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from memcli.cost import Price, dollars
-from memcli.errors import ProviderError, UnusableModelError
+from memcli.errors import ProviderError
 from memcli.ingest.budget import Budget, BudgetReachedError
 from memcli.model import PlannedCall, Reading, Window
 from memcli.protocols import ModelTier
-from memcli.provider import in_order
+from memcli.provider import UnusableModelError, in_order
 from memcli.store import calls as call_rows
 from memcli.store.calls import Ledger, NewCall, Spent
 from memcli.store.db import Store
