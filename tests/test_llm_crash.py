@@ -139,7 +139,7 @@ def test_answers_are_on_the_disk_when_they_are_counted(home, transcript):
     assert done.out.strip().split("\n")[-1] == "[1, 2] 6"
 
 
-@pytest.mark.parametrize("name", ["book", "write_rejected", "write_links", "write_told"])
+@pytest.mark.parametrize("name", ["book", "write_rejected_statements", "write_links", "write_told"])
 def test_a_batch_that_fails_in_the_middle_leaves_nothing_but_the_answers(tmp_path, monkeypatch, name):
     told = {"role": "system", "content": "You are Bosun, the assistant of the harbour office.", "session_id": "s1"}
     file = write_jsonl(tmp_path / "chat.jsonl", [told, *talk(40)])

@@ -352,7 +352,7 @@ class Ingest:
             return
         call_rows.book(conn, [(window.id, key) for window in batch.windows for key in window.asked])
         rejected = [(window.id, *counted) for window in batch.windows for counted in window.rejected]
-        call_rows.write_rejected(conn, rejected)
+        call_rows.write_rejected_statements(conn, rejected)
         call_rows.write_links(conn, _links(batch), self._run_id)
         call_rows.write_told(conn, batch.identified.told)
 
