@@ -99,15 +99,16 @@ def profile(name: str, known: Mapping[str, Profile] = PROFILES) -> tuple[Profile
 class Tier:
     """A tier of extraction that asks a model; without `model` it is not configured, and asks nobody.
 
-    `base_url` None is OpenAI, `prompt` None the prompt of the package, `tokenizer` None an estimate. Windows of fewer
-    than `min_messages` are not worth a call. `max_tokens` bounds an answer; the prices are US dollars per million
-    tokens, None where the user gave none.
+    `base_url` None is OpenAI, whose key is in OPENAI_API_KEY where `api_key_env` names no other variable; any other
+    server gets a key only from there. `prompt` None is the prompt of the package, `tokenizer` None an estimate. Windows
+    of fewer than `min_messages` are not worth a call. `max_tokens` bounds an answer; the prices are US dollars per
+    million tokens, None where the user gave none.
     """
 
     name: str
     model: str | None = None
     base_url: str | None = None
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: str | None = None
     max_tokens: int = 300
     temperature: float = 0.3
     min_messages: int = 4

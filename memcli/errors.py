@@ -54,10 +54,6 @@ class ProviderError(MemcliError):
     exit_code = 7
 
 
-class UnusableModelError(ProviderError):
-    """A provider that will answer no other call either: the key, the address or the name of the model is wrong."""
-
-
 class DamagedError(MemcliError):
     """The database or a model file is damaged."""
 

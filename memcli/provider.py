@@ -19,7 +19,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from memcli.errors import UsageError
+from memcli.errors import ProviderError, UsageError
 from memcli.protocols import Meter
 
 if TYPE_CHECKING:
@@ -41,9 +41,13 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+class UnusableModelError(ProviderError):
+    """A provider that will answer no other call either: the key, the address or the name of the model is wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a provider is asked, with the key of the environment variable `key_variable` ("" where there is none)."""
+    """Where a provider is asked, with the key of the environment variable `key_variable`, "" where there is none."""
 
     base_url: str
     key_variable: str = KEY_VARIABLE
@@ -56,12 +60,14 @@ class Endpoint:
         text = " ".join(str(said or error.response.reason_phrase or "no reason given").split())
         return (text.replace(self.key, "***") if self.key else text)[:_LONGEST_SAID]
 
-    def advice(self, status: int, url_setting: str) -> str:
-        """What to do about an answer with the HTTP status; `url_setting` is what the user names the address with."""
+    def advice(self, status: int, settings: str) -> str:
+        """What to do about an answer with the HTTP status; `settings` is how the user's settings of it begin."""
+        if status in {401, 403} and not self.key_variable:
+            return f"name the environment variable of its key: {settings}api_key_env"
         if status in {401, 403}:
             return f"check the key in the environment variable {self.key_variable}"
         if status == 404:  # noqa: PLR2004 - not found
-            return f"check the name of the model and {url_setting}"
+            return f"check the name of the model and {settings}base_url"
         return GO_ON
 
 
@@ -140,17 +146,17 @@ def checked_url(url: str) -> str:
     except ValueError:
         sound = False
     if not sound or not url.isprintable() or " " in url:
-        raise UsageError("the base URL is not one of http or https", "as in: --base-url http://localhost:11434/v1")
+        raise UsageError("the base URL is not one of http or https", "as in: http://localhost:11434/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise UsageError(
             "the base URL carries credentials or a query, which would be stored in the database",
-            f"give it without them, and the key in the environment variable {KEY_VARIABLE}",
+            "give it without them, and the key in an environment variable",
         )
     return url.rstrip("/")
 
 
 def endpoint(base_url: str, key_variable: str, environ: Mapping[str, str]) -> Endpoint:
-    """The endpoint with its key."""
+    """The endpoint with its key; it has none where `key_variable` is empty."""
     return Endpoint(base_url, key_variable, environ.get(key_variable, "").strip())
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from support_api import Provider
 from support_cli import Home
+
+from memcli.config import DEFAULT_TIERS, Tier
 
 KEY = "sk-very-secret-0123456789"
 PRICE_IN, PRICE_OUT = 3.0, 15.0
@@ -111,6 +114,15 @@ class Chat(Provider):
     def asked_of(self, tier):
         """The number of requests to a tier's model."""
         return sum(body["model"] == f"{tier}-model" for body in self.bodies)
+
+
+def tiers_at(url: str, *names: str) -> dict[str, Tier]:
+    """The tiers of a Config whose models are at `url`."""
+    prices = {"price_in": PRICE_IN, "price_out": PRICE_OUT}
+    return {
+        name: replace(tier, model=f"{name}-model", base_url=url, **prices) if name in names else tier
+        for name, tier in DEFAULT_TIERS.items()
+    }
 
 
 def configure(

@@ -5,9 +5,11 @@ import signal
 import threading
 
 import pytest
-from support_chat import Chat, configure, honest, talk
+from support_chat import Chat, asked_about, completion, configure, honest, statement, talk, tiers_at
 from support_cli import PATIENCE, finish, wait_for, write_jsonl
-from support_ingest import assert_sound, logical
+from support_ingest import assert_same, assert_sound, logical, query, run
+
+from memcli.store import calls
 
 
 @pytest.fixture
@@ -135,3 +137,47 @@ def test_answers_are_on_the_disk_when_they_are_counted(home, transcript):
     assert done.code == 0, done.err
     # FULL (2) for the five answers, NORMAL (1) for the batch.
     assert done.out.strip().split("\n")[-1] == "[1, 2] 6"
+
+
+@pytest.mark.parametrize("name", ["book", "write_rejected_statements", "write_links", "write_told"])
+def test_a_batch_that_fails_in_the_middle_leaves_nothing_but_the_answers(tmp_path, monkeypatch, name):
+    told = {"role": "system", "content": "You are Bosun, the assistant of the harbour office.", "session_id": "s1"}
+    file = write_jsonl(tmp_path / "chat.jsonl", [told, *talk(40)])
+
+    def linked(_number, body):
+        (first, text), (second, other), *_ = asked_about(body).items()
+        memories = [
+            statement(text[:30], first, number=1, relates_to=[2]),
+            statement(other[:30], second, number=2),
+            statement("never said", first, number=3),
+        ]
+        return 200, {}, completion({"memories": memories})
+
+    with Chat(linked) as chat:
+        options = {"tiers": tiers_at(chat.url, "premium"), "extract": ("verbatim", "premium")}
+        run(tmp_path / "whole.db", file, **options)
+        genuine = getattr(calls, name)
+
+        def failing(*args):
+            genuine(*args)
+            raise RuntimeError(name)
+
+        monkeypatch.setattr(calls, name, failing)
+        with pytest.raises(RuntimeError, match=name):
+            run(tmp_path / "failed.db", file, **options)
+        monkeypatch.undo()
+        tables = ("batches", "windows", "memories", "rejected_statements", "memory_links", "boot_lines")
+        assert [query(tmp_path / "failed.db", f"SELECT count(*) FROM {table}") for table in tables] == [[(0,)]] * 6
+        asked = len(chat.requests)
+        report = run(tmp_path / "failed.db", file, **options)
+        assert len(chat.requests) == asked == 4
+    assert report.models["premium"].reused == 2
+    assert_same(tmp_path / "failed.db", tmp_path / "whole.db")
+    for rows in (
+        "window_id, tier, reason, statements FROM rejected_statements",
+        "memory_id, related_id FROM memory_links",
+        "agent_id, line_hash FROM boot_lines",
+        "window_id, tokens_in FROM model_calls",
+    ):
+        one, other = (query(tmp_path / f"{name}.db", f"SELECT {rows} ORDER BY 1, 2") for name in ("failed", "whole"))
+        assert one == other != []

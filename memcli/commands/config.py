@@ -11,6 +11,7 @@ from memcli.config import Config
 _UNSET = {
     "model": "none: the tier is not configured",
     "base_url": "OpenAI's",
+    "api_key_env": "OPENAI_API_KEY for OpenAI",
     "prompt": "the package's",
     "tokenizer": "unknown",
 }

@@ -173,7 +173,7 @@ class ApiEmbedder:
             said = self._endpoint.said(error)
             if error.status_code in _TOO_MUCH:
                 return said
-            advice = self._endpoint.advice(error.status_code, "--base-url")
+            advice = self._endpoint.advice(error.status_code, "")
             raise self._failure(f"answers {error.status_code}: {said}", advice) from None
         except openai.APITimeoutError:
             raise self._failure(f"does not answer within {self._options.timeout:g} s") from None

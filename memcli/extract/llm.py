@@ -11,13 +11,24 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from memcli.config import Tier
-from memcli.errors import ProviderError, UnusableModelError
+from memcli.errors import ProviderError
 from memcli.extract.answer import Statement, UnreadableAnswerError, schema, statements
 from memcli.extract.prompt import Prompt, message_ids, render, worst_case
 from memcli.extract.quotes import find_quote
 from memcli.model import Candidate, Part, PlannedCall, Provenance, Reading, Window
 from memcli.protocols import Call
-from memcli.provider import GO_ON, OPENAI_URL, Pace, check_client, checked_url, endpoint, metered, open_client
+from memcli.provider import (
+    GO_ON,
+    KEY_VARIABLE,
+    OPENAI_URL,
+    Pace,
+    UnusableModelError,
+    check_client,
+    checked_url,
+    endpoint,
+    metered,
+    open_client,
+)
 from memcli.text import digest, normalise
 
 if TYPE_CHECKING:
@@ -53,7 +64,7 @@ _TO_THE_MODEL = re.compile(
 class LlmOptions:
     """How a model is called: every call is retried `retries` times; `timeout` is in seconds."""
 
-    retries: int = 5
+    retries: int = 4
     timeout: float = 120.0
 
 
@@ -80,7 +91,9 @@ class LlmTier:
         self._prompt = prompt
         self._prompt_words = normalise(prompt.text).casefold()
         self._options = options or LlmOptions()
-        self._endpoint = endpoint(checked_url(settings.base_url or OPENAI_URL), settings.api_key_env, environ)
+        # The key of OpenAI is nothing that another server should see.
+        key_variable = settings.api_key_env or ("" if settings.base_url else KEY_VARIABLE)
+        self._endpoint = endpoint(checked_url(settings.base_url or OPENAI_URL), key_variable, environ)
         self._schema = schema(linked=self.tier == _LINKED_TIER)
         self._version = digest(
             _CODE_VERSION, self.tier, self.model, prompt.version, str(settings.max_tokens), str(settings.temperature)
@@ -253,7 +266,7 @@ class LlmTier:
         return request
 
     def _status_error(self, status: int, said: str) -> ProviderError:
-        error = self._failure(f"answers {status}: {said}", self._endpoint.advice(status, f"tiers.{self.tier}.base_url"))
+        error = self._failure(f"answers {status}: {said}", self._endpoint.advice(status, f"tiers.{self.tier}."))
         return UnusableModelError(error.message, error.hint) if status in _UNUSABLE else error
 
     def _failure(self, what: str, hint: str = GO_ON) -> ProviderError:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from memcli.cost import Price, dollars
-from memcli.errors import ProviderError, UnusableModelError
+from memcli.errors import ProviderError
 from memcli.ingest.budget import Budget, BudgetReachedError
 from memcli.model import PlannedCall, Reading, Window
 from memcli.protocols import ModelTier
-from memcli.provider import in_order
+from memcli.provider import UnusableModelError, in_order
 from memcli.store import calls as call_rows
 from memcli.store.calls import Ledger, NewCall, Spent
 from memcli.store.db import Store
@@ -21,6 +21,11 @@ from memcli.store.db import Store
 # So many windows in a row that fail: the model is not there, and each further one would take its retries to find out.
 _GIVE_UP_AFTER = 3
 _SHOWN_ERRORS = 5
+
+
+# The client would try anything again that is an Exception.
+class _StoppedError(BaseException):
+    """Others have found out that no more calls are to be made; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +193,8 @@ class Asking:
             for each in self.tiers:
                 self._halt(each.tier, reason)
             return _Answer(None, reason, asked=False)
+        except _StoppedError as stopped:
+            return _Answer(None, str(stopped), asked=False)
         except ProviderError as error:
             return self._failed(tier.tier, error, time.perf_counter() - began)
         finally:
@@ -228,7 +235,10 @@ class Asking:
 
         Raises:
             BudgetReachedError: it might pass a limit.
+            _StoppedError: no more calls are to be made.
         """
+        if (halted := self._halted.get(call.tier)) is not None:
+            raise _StoppedError(halted)
         usd = self.price(call.tier, call.tokens_in, call.tokens_out)
         call = replace(call, cost_usd=usd)
         self._budget.reserve(call.tokens_in + call.tokens_out, usd or 0.0)

@@ -151,10 +151,11 @@ class Ingest:
         self._failed_before = window_rows.open_tiers(self._store, [tier.tier for tier in asking.tiers], MOST_ATTEMPTS)
         if asking.plan is None:
             call_rows.write_off(self._store)
-            asking.start(Ledger(self._store, self._run_id, self._write_run))
+            asking.start(Ledger(self._store, self._run_id, lambda conn: run_rows.write_run(conn, *self._row)))
 
-    def _write_run(self, conn: Connection) -> None:
-        run_rows.write_run(conn, self._run_id, self._command, __version__, self._started_at)
+    @property
+    def _row(self) -> tuple[int, str, str, str]:
+        return self._run_id, self._command, __version__, self._started_at
 
     def _is_out_of_time(self, started: float) -> bool:
         budget = self._options.time_budget
@@ -311,7 +312,7 @@ class Ingest:
         _count_per_window(batch)
         with self._store.transaction(batch.generation) as conn:
             row = _batch_row(batch, self._store.next_id("batches"))
-            self._write_run(conn)
+            run_rows.write_run(conn, *self._row)
             file_rows.write_cursors(conn, read.cursors.values())
             file_rows.write_rejected(conn, _rejected_rows(read), self._run_id)
             run_rows.write_batch(conn, row, self._run_id)
@@ -351,7 +352,7 @@ class Ingest:
             return
         call_rows.book(conn, [(window.id, key) for window in batch.windows for key in window.asked])
         rejected = [(window.id, *counted) for window in batch.windows for counted in window.rejected]
-        call_rows.write_rejected(conn, rejected)
+        call_rows.write_rejected_statements(conn, rejected)
         call_rows.write_links(conn, _links(batch), self._run_id)
         call_rows.write_told(conn, batch.identified.told)
 
@@ -411,7 +412,7 @@ class Ingest:
         # Of the transcripts that an interrupted run left unread, a run that reads none knows nothing.
         settles = complete and (self._command == "ingest" or not run_rows.unfinished(self._store, "ingest"))
         with self._store.transaction(self._store.generation()) as conn:
-            self._write_run(conn)
+            run_rows.write_run(conn, *self._row)
             run_rows.finish_run(conn, self._run_id, report.to_json(), complete=complete, settles=settles)
 
 

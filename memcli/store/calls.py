@@ -163,7 +163,7 @@ def book(conn: sqlite3.Connection, windows: Sequence[tuple[int, bytes]]) -> None
     )
 
 
-def write_rejected(conn: sqlite3.Connection, rows: Iterable[tuple[int, str, str, str, int]]) -> None:
+def write_rejected_statements(conn: sqlite3.Connection, rows: Iterable[tuple[int, str, str, str, int]]) -> None:
     """Count statements that were not taken: (window id, tier, version, reason, number)."""
     conn.executemany("INSERT OR REPLACE INTO rejected_statements VALUES (?, ?, ?, ?, ?)", rows)
 
