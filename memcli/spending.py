@@ -7,7 +7,7 @@ from datetime import datetime
 
 from memcli.config import Config, Profile
 from memcli.cost import CHARACTERS_PER_TOKEN, Outcome, advice, creation_rate
-from memcli.store import metrics, spending
+from memcli.store import calls, metrics, spending
 from memcli.store.db import Store
 from memcli.store.spending import Spent, Yield
 
@@ -16,7 +16,8 @@ from memcli.store.spending import Spent, Yield
 class Accounts:
     """All spending of a database in groups, and what it brought; `profile` is what it is compared with.
 
-    `month` is what was spent since the first of the month, `budget_usd` what the settings allow in one.
+    `month` is what model tiers took since `since`, the first of the month, and `budget_usd` what they may take in one.
+    `unsettled` are calls that never were answered, at their worst case, which is in all the other sums.
     """
 
     db: str
@@ -26,8 +27,10 @@ class Accounts:
     agents: list[Spent]
     days: list[Spent]
     runs: list[Spent]
-    month: Spent
+    since: str
+    month: calls.Spent
     budget_usd: float | None
+    unsettled: Spent
     yields: list[Yield]
     outcome: Outcome
 
@@ -54,7 +57,8 @@ class Accounts:
             "calls": sum(each.calls or 0 for each in self.tiers),
             "tokens": sum(each.tokens for each in self.tiers),
             "unpriced_calls": self.unpriced,
-            "month": {"since": self.month.name, "usd": round(self.month.usd, 6), "budget_usd": self.budget_usd},
+            "unsettled": {"calls": self.unsettled.calls, "usd": round(self.unsettled.usd, 6)},
+            "month": {"since": self.since, "usd": round(self.month.usd, 6), "budget_usd": self.budget_usd},
             "tiers": _rows("tier", self.tiers),
             "models": _rows("model", self.models),
             "agents": _rows("agent", self.agents),
@@ -116,8 +120,10 @@ def collect(store: Store, config: Config, profile: Profile, at: datetime) -> Acc
             agents=spending.spent_by(store, "agent"),
             days=spending.spent_by(store, "day"),
             runs=spending.spent_by(store, "run"),
-            month=spending.spent_since(store, f"{at:%Y-%m}-01"),
+            since=f"{at:%Y-%m}-01",
+            month=calls.spent_since(store, f"{at:%Y-%m}"),
             budget_usd=config.max_usd_per_month,
+            unsettled=spending.unsettled(store),
             yields=yields,
             outcome=Outcome(
                 memories=created,

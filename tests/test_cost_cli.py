@@ -315,6 +315,10 @@ def test_the_report_adds_up_what_was_recorded_in_every_group(spent):
     assert {each["agent"] for each in found["agents"]} == {"ann", "bob", "(embedding)"}
     assert [each["day"] for each in found["days"]] == ["2026-02-01", "2026-02-02", "2026-02-03"]
     assert found["month"]["budget_usd"] == 10
+    assert found["unsettled"] == {"calls": 2, "usd": 0.009}
+    shown = spent.run("cost", "report", "--profile", "balanced").out
+    assert "$0.009 of it are the worst case of 2 calls never answered" in shown
+    assert "without 1 call whose price is not known" in shown
 
 
 def test_the_report_says_what_the_money_brought(spent):

@@ -190,14 +190,18 @@ def show_accounts(accounts: Accounts) -> None:
     if not accounts.tiers:
         show([Text(f"Nothing was spent: {safe(accounts.db)} holds no call of a model.")])
         return
-    month = f"{usd(accounts.month.usd)} since {accounts.month.name}"
+    month = f"{usd(accounts.month.usd)} by model tiers since {accounts.since}"
     if accounts.budget_usd is not None:
         month += f" of a budget of {usd(accounts.budget_usd)}"
     blocks: list[object] = [
         Text.assemble((usd(accounts.usd), "bold"), f" spent, {month}"),
     ]
     if accounts.unpriced:
-        blocks.append(Text(f"without the price of {accounts.unpriced:,} calls, which is not known", style="yellow"))
+        blocks.append(Text(f"without {number_of(accounts.unpriced, 'call')} whose price is not known", style="yellow"))
+    unsettled = accounts.unsettled
+    if unsettled.calls:
+        worst = f"{usd(unsettled.usd)} of it are the worst case of {number_of(unsettled.calls, 'call')} never answered"
+        blocks.append(Text(worst, style="yellow"))
     blocks += [Text(""), _groups(accounts)]
     blocks += [Text(""), *_outcome(accounts)]
     blocks += [Text(line, style="yellow") for line in accounts.advice()]

@@ -11,7 +11,7 @@ from memcli.store.db import Store
 Group = Literal["tier", "model", "agent", "day", "run"]
 
 EMBEDDING = "embedding"
-# A call that was never answered may have been charged: until it is known better, it counts at its worst case.
+# A call that was never answered may have been charged: it counts at its worst case.
 _SPENT = "status IN ('done', 'lost', 'reserved')"
 _OF_CALL: dict[Group, str] = {
     "tier": "tier",
@@ -80,17 +80,13 @@ def spent_by(store: Store, group: Group) -> list[Spent]:
     return [Spent(*row) for row in rows]
 
 
-def spent_since(store: Store, day: str) -> Spent:
-    """What was spent from a day on (ISO 8601), by model tiers and the provider of embeddings together."""
-    rows = [each for each in spent_by(store, "day") if each.name >= day]
-    return Spent(
-        day,
-        sum(each.calls or 0 for each in rows),
-        sum(each.tokens_in for each in rows),
-        sum(each.tokens_out for each in rows),
-        sum(each.usd for each in rows),
-        sum(each.unpriced for each in rows),
-    )
+def unsettled(store: Store) -> Spent:
+    """Calls that were never answered, or are under way: what they took is not known, so their worst case counts."""
+    row = store.conn.execute(
+        "SELECT count(*), coalesce(sum(tokens_in), 0), coalesce(sum(tokens_out), 0), total(cost_usd),"
+        " count(*) - count(cost_usd) FROM model_calls WHERE status IN ('lost', 'reserved')"
+    ).fetchone()
+    return Spent("unsettled", *row)
 
 
 def embedding_model(store: Store) -> str:
