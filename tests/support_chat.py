@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -147,6 +148,12 @@ def configure(
     return home
 
 
+def _about(session, number):
+    """Some words that hardly any other message has: what is alike costs time in dedup, and is not the matter here."""
+    chosen = random.Random(f"{session} {number}")  # noqa: S311 - no secret
+    return " ".join("".join(chosen.choices("abcdefghiklmnoprstuvw", k=chosen.randint(4, 9))) for _ in range(9))
+
+
 def talk(count, session="s1", start=0):
     """Messages of one session, each with a text of its own."""
     return [
@@ -154,7 +161,7 @@ def talk(count, session="s1", start=0):
             "id": f"{session}-{number}",
             "session_id": session,
             "role": ("user", "assistant")[number % 2],
-            "content": f"Station {number} of line {session} was painted in colour {number * 7} by crew {number % 13}.",
+            "content": f"Station {number} of line {session} was painted {_about(session, number)}.",
             "timestamp": f"2026-03-{1 + number // 1000:02}T{number // 60 % 24:02}:{number % 60:02}:00.000Z",
         }
         for number in range(start, start + count)

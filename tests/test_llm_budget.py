@@ -102,12 +102,12 @@ def test_max_usd_stops_before_the_limit_is_passed_and_the_next_run_goes_on(home,
     assert_sound(home.db)
 
 
-@pytest.mark.parametrize(("flag", "limit", "calls"), [("--max-calls", "5", 5), ("--max-calls", "0", 0)])
-def test_max_calls_counts_calls(home, transcript, flag, limit, calls):
+def test_max_calls_counts_calls_of_both_tiers(home, transcript):
     with Chat(slow) as chat:
-        configure(home, chat.url, "small", "premium")
-        done = home.run("ingest", transcript, flag, limit, "--concurrency", "8", "--quiet")
-        assert (done.code, len(chat.requests)) == (7, calls)
+        configure(home, chat.url, "small", "premium", free="")
+        for limit, calls in ((0, 0), (5, 5)):
+            done = home.run("ingest", transcript, "--max-calls", str(limit), "--concurrency", "8", "--quiet")
+            assert (done.code, len(chat.requests)) == (7, calls)
 
 
 def test_max_tokens_counts_both_ways(home, transcript):

@@ -37,18 +37,20 @@ def tiers(home):
 # --- tried again -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
-def test_what_is_out_of_order_for_a_while_is_asked_again(home, transcript, status):
+def test_what_is_out_of_order_for_a_while_is_asked_again(home, transcript):
+    troubles = (429, 500, 503)
+
     def sometimes(number, body):
-        return (200, {}, honest(body)) if number % 3 == 0 else (status, SOON, error("not now"))
+        trouble = (*troubles, None)[number % 4]
+        return (trouble, SOON, error("not now")) if trouble else (200, {}, honest(body))
 
     with Chat(sometimes) as chat:
         configure(home, chat.url, "small")
         done = home.run("ingest", transcript, "--json", "--quiet", "--concurrency", "1")
-        assert (done.code, len(chat.requests)) == (0, 15)
-    assert done.json["models"]["small"] | {"rejected": {}} == done.json["models"]["small"]
-    assert (done.json["models"]["small"]["calls"], done.json["models"]["small"]["refused"]) == (5, 10)
-    assert home.rows("SELECT DISTINCT error FROM model_calls WHERE status = 'failed'") == [(f"HTTP {status}",)]
+        assert (done.code, len(chat.requests)) == (0, 19)
+    assert (done.json["models"]["small"]["calls"], done.json["models"]["small"]["refused"]) == (5, 14)
+    told = home.rows("SELECT DISTINCT error FROM model_calls WHERE status = 'failed' ORDER BY 1")
+    assert told == [(f"HTTP {status}",) for status in troubles]
 
 
 def test_a_pause_that_the_server_asks_for_is_kept_by_all(home, transcript):
@@ -170,37 +172,35 @@ def test_what_no_database_can_hold_does_not_break_the_run(home, transcript):
 # --- failing ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("answer", "reason"),
-    [
-        ((200, {}, completion("no JSON, never")), "gives no readable answer"),
-        ((200, {}, b"<html>welcome to the hotel</html>"), "something else"),
-        ((200, {}, {"choices": []}), "no readable answer"),
-        ((200, {}, []), "no readable answer"),
-        ((400, {}, error("bad luck")), "answers 400: bad luck"),
-    ],
-    ids=["prose", "html", "no choices", "a list", "refused"],
-)
-def test_one_window_that_fails_fails_alone_and_is_asked_again_by_later_runs(home, transcript, answer, reason):
-    def stubborn(_number, body):
-        return answer if "Station 25 " in body["messages"][1]["content"] else (200, {}, honest(body))
+def test_a_window_that_fails_fails_alone_and_is_asked_again_by_the_next_run(home, tmp_path):
+    bad = {
+        "Station 25 ": ((200, {}, completion("no JSON, never")), "gives no readable answer"),
+        "Station 65 ": ((200, {}, b"<html>welcome to the hotel</html>"), "something else"),
+        "Station 105 ": ((200, {}, {"choices": []}), "no readable answer"),
+        "Station 145 ": ((200, {}, []), "no readable answer"),
+        "Station 185 ": ((400, {}, error("bad luck")), "answers 400: bad luck"),
+    }
 
+    def stubborn(_number, body):
+        asked = body["messages"][1]["content"]
+        return next((answer for mark, (answer, _) in bad.items() if mark in asked), (200, {}, honest(body)))
+
+    transcript = write_jsonl(tmp_path / "chat.jsonl", talk(200))
     with Chat(stubborn) as chat:
         configure(home, chat.url, "small")
-        done = home.run("ingest", transcript, "--json")
+        done = home.run("ingest", transcript, "--json", "--concurrency", "1")
         assert done.code == 7
-        assert done.err.count("window 2, small:") == 1
-        assert reason in done.err
-        assert done.json["windows"]["failed"] == 1
-        assert tiers(home) == {"done": 4, "failed": 1}
-        assert home.rows("SELECT count(*) FROM memories WHERE extraction_method = 'verbatim'") == [(100,)]
+        for window, (_, reason) in zip(range(2, 11, 2), bad.values(), strict=True):
+            (line,) = [line for line in done.err.split("\n") if line.startswith(f"window {window}, small:")]
+            assert reason in line
+        assert done.json["windows"] == {"processed": 10, "skipped_by_rate": 0, "failed": 5, "waiting": 0}
+        assert tiers(home) == {"done": 5, "failed": 5}
+        assert home.rows("SELECT count(*) FROM memories WHERE extraction_method = 'verbatim'") == [(200,)]
         chat.behave = lambda _number, body: (200, {}, honest(body))
         before = len(chat.requests)
         done = home.run("ingest", transcript, "--quiet")
-        assert (done.code, len(chat.requests)) == (0, before + 1)
-        assert tiers(home) == {"done": 5}
-        assert home.run("ingest", transcript).code == 0
-        assert len(chat.requests) == before + 1
+        assert (done.code, len(chat.requests)) == (0, before + 5)
+        assert tiers(home) == {"done": 10}
     assert_sound(home.db)
 
 
@@ -314,6 +314,22 @@ def test_what_is_wrong_in_the_settings_is_named(home, transcript, settings, said
     done = home.run("ingest", transcript)
     assert done.code == 2
     assert said in " ".join(done.err.split())
+
+
+def test_settings_of_models_are_shown_with_where_they_come_from(home):
+    (home.folder / "prompts").mkdir()
+    (home.folder / "memcli.toml").write_text(
+        "[budget]\nmax_usd = 2\nmax_tokens_per_month = 5\n[tiers.small]\nmodel = 'x'\nprompt = 'prompts/a.md'\n"
+    )
+    shown = home.run("config", "show", "--json", env={"MEMCLI_MAX_CALLS": "7", "MEMCLI_CONCURRENCY": "2"}).json
+    values = {name: (each["value"], each["from"].split()[0]) for name, each in shown.items()}
+    assert values["max_usd"] == (2.0, "file")
+    assert values["max_tokens_per_month"] == (5, "file")
+    assert values["max_calls"] == (7, "environment")
+    assert values["concurrency"] == (2, "environment")
+    assert values["tiers.small.model"] == ("x", "file")
+    assert values["tiers.small.prompt"] == (str(home.folder / "prompts" / "a.md"), "file")
+    assert values["tiers.premium.max_tokens"] == (800, "default")
 
 
 @pytest.mark.parametrize(("content", "said"), [(None, "cannot read"), (b"", "empty"), (b"\xff\xfe", "not UTF-8")])

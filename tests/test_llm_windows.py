@@ -192,6 +192,19 @@ def test_links_of_the_premium_tier_are_stored_between_its_memories(home, transcr
     assert sorted(links) == [(0, 0, 1, "relates_to")] * 10 + [(1, 1, 1, "relates_to")] * 10
 
 
+def test_memories_of_models_are_merged_and_come_apart_again_like_any_other(home, transcript):
+    with Chat() as chat:
+        configure(home, chat.url, "small", "premium", free="")
+        ingest(home, transcript)
+    # Both models say the same.
+    assert home.rows("SELECT count(*) FROM memories") == [(40,)]
+    assert home.rows("SELECT count(*) FROM active_memories") == [(20,)]
+    assert home.run("dedup", "--undo", "1", "--quiet").code == 0
+    assert home.rows("SELECT count(*) FROM active_memories") == [(40,)]
+    assert home.run("search", "Station 3 of line s1", "--json").code == 0
+    assert_sound(home.db)
+
+
 def test_old_databases_get_the_tables_and_keep_their_tiers(home, transcript):
     home.run("ingest", transcript, "--extract", "rules,verbatim")
     before = home.rows("SELECT * FROM window_tiers ORDER BY window_id, tier")
