@@ -391,6 +391,15 @@ def test_profiles_are_shown_side_by_side_with_what_they_are_expected_to_bring(ho
     assert home.run("profiles").code == 2
 
 
+@pytest.fixture(scope="module")
+def nasty(tmp_path_factory):
+    """A database in which agents, models and days are named badly."""
+    home = Home(tmp_path_factory.mktemp("nasty"))
+    assert home.run("ingest", chat(home.folder, (NASTY, "b" * 90)), "--flush", "-q").code == 0
+    spend(home, [(1, NASTY, "small", NASTY, "failed", 0, 0, 0, NASTY, 1), *CALLS])
+    return home
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -402,11 +411,8 @@ def test_profiles_are_shown_side_by_side_with_what_they_are_expected_to_bring(ho
         ("stats", "--batches"),
     ],
 )
-def test_nothing_is_wider_than_a_terminal_of_80_columns_or_could_change_it(tmp_path, words):
-    home = Home(tmp_path / "home")
-    assert home.run("ingest", chat(home.folder, (NASTY, "b" * 90)), "--flush", "-q").code == 0
-    spend(home, [(1, NASTY, "small", NASTY, "failed", 0, 0, 0, NASTY, 1), *CALLS])
-    done = home.on_terminal(*words, env={"NO_COLOR": "1"})
+def test_nothing_is_wider_than_a_terminal_of_80_columns_or_could_change_it(nasty, words):
+    done = nasty.on_terminal(*words, env={"NO_COLOR": "1"})
     assert done.code == 0
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", done.out.split("\r")[-1]).split("\n")
     assert max(map(cell_len, lines)) <= 80

@@ -1,8 +1,9 @@
 """The estimate before, the report after, and the server in between: they speak of the same calls and the same money."""
 
 import pytest
+from support_api import Provider
 from support_chat import Chat, completion, configure, honest, statement, talk
-from support_cli import write_jsonl
+from support_cli import Home, write_jsonl
 
 
 def expecting(home, **figures):
@@ -69,6 +70,31 @@ def test_the_report_is_the_bill_of_the_server(home, transcript):
     assert outcome["windows"] == 9
     assert outcome["tokens_per_memory"] == pytest.approx(found["tokens"] / outcome["memories"], abs=1e-5)
     assert outcome["usd_per_memory"] == pytest.approx(found["usd"] / outcome["memories"], abs=1e-5)
+
+
+def test_what_embeddings_took_is_in_the_report_beside_what_the_tiers_took(tmp_path, transcript):
+    home = Home(tmp_path / "own")
+    with Chat() as chat, Provider() as provider:
+        configure(home, chat.url, "small", settings="embed_price = 0.5\n")
+        home.env |= {"OPENAI_API_KEY": "sk-test"}
+        words = ("--model", "openai:embedder", "--base-url", provider.url, "--json", "-q")
+        run = home.run("ingest", transcript, *words).json
+        found = home.run("cost", "report", "--json").json
+        embedding = next(each for each in found["tiers"] if each["tier"] == "embedding")
+        assert embedding["tokens_in"] == run["embed_tokens"] == sum(map(len, provider.texts))
+        assert embedding["calls"] == run["embed_calls"] == len(provider.requests)
+        assert embedding["usd"] == pytest.approx(run["embed_tokens"] * 0.5 / 1e6, abs=1e-6)
+        assert found["usd"] == pytest.approx(chat.dollars + embedding["usd"], abs=2e-6)
+        assert {each["model"] for each in found["models"]} == {"small-model", "embedder"}
+        assert "embedding" in home.run("cost", "report").out
+        # What a later tier adds to stored windows is no embedding of the batch that they came in.
+        configure(home, chat.url, "small", "premium", settings="embed_price = 0.5\n")
+        again = home.run("ingest", "--reextract", "--json", "-q").json
+        later = home.run("cost", "report", "--json").json
+    spent = next(each for each in later["tiers"] if each["tier"] == "embedding")
+    assert spent["tokens_in"] == run["embed_tokens"] + again["embed_tokens"]
+    assert later["usd"] == pytest.approx(chat.dollars + spent["usd"], abs=2e-6)
+    assert {each["run"] for each in later["runs"]} == {1, 2}
 
 
 def test_a_run_says_what_came_out_beside_what_its_profile_expects(home, transcript):

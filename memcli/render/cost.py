@@ -203,7 +203,8 @@ def show_accounts(accounts: Accounts) -> None:
         worst = f"{usd(unsettled.usd)} of it are the worst case of {number_of(unsettled.calls, 'call')} never answered"
         blocks.append(Text(worst, style="yellow"))
     blocks += [Text(""), _groups(accounts)]
-    blocks += [Text(""), *_outcome(accounts)]
+    if accounts.outcome.windows:
+        blocks += [Text(""), *_outcome(accounts)]
     blocks += [Text(line, style="yellow") for line in accounts.advice()]
     show(blocks)
 
