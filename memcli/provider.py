@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from memcli.errors import ProviderError, UsageError
 from memcli.protocols import Meter
+from memcli.text import clean
 
 if TYPE_CHECKING:
     import httpx2
@@ -57,7 +58,7 @@ class Endpoint:
         """What the provider says of an error, short, on one line and without the key."""
         body = error.body
         said = body.get("message") if isinstance(body, dict) else body
-        text = " ".join(str(said or error.response.reason_phrase or "no reason given").split())
+        text = clean(" ".join(str(said or error.response.reason_phrase or "no reason given").split()))
         return (text.replace(self.key, "***") if self.key else text)[:_LONGEST_SAID]
 
     def advice(self, status: int, settings: str) -> str:

@@ -147,6 +147,26 @@ def test_one_window_that_is_refused_does_not_change_how_the_others_are_asked(hom
     assert tiers(home) == {"done": 4, "failed": 1}
 
 
+def test_what_no_database_can_hold_does_not_break_the_run(home, transcript):
+    def odd(_number, body):
+        (name, text), *_ = asked_about(body).items()
+        return (
+            200,
+            {},
+            completion({"memories": [statement(text[:40], name, says="Half a smile \ud83d and \0 nothing")]}),
+        )
+
+    with Chat(odd) as chat:
+        configure(home, chat.url, "small")
+        done = home.run("ingest", transcript)
+        assert done.code == 0, done.err
+        chat.behave = lambda _number, _body: (400, {}, error("no \ud83d smile \u001b[31m red"))
+        done = home.run("ingest", write_jsonl(home.folder / "b.jsonl", talk(20, "s2")))
+        assert done.code == 7
+        assert "\x1b" not in done.err
+    assert home.rows("SELECT count(*) FROM memories WHERE content = 'Half a smile � and � nothing'") == [(5,)]
+
+
 # --- failing ---------------------------------------------------------------------------------------------------------
 
 

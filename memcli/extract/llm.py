@@ -29,7 +29,7 @@ from memcli.provider import (
     metered,
     open_client,
 )
-from memcli.text import digest, normalise
+from memcli.text import clean, digest, normalise
 
 if TYPE_CHECKING:
     import openai
@@ -51,8 +51,9 @@ _SHORTEST_RESTATEMENT = 20
 _REPAIR = 'That cannot be read: {problem}. Answer the same again, as one JSON object {{"memories": [...]}}, no more.'
 # Someone speaks to the model that reads along. What a message claims beside that is no memory, quoted or not.
 _TO_THE_MODEL = re.compile(
-    r"\b(?:ignore|disregard|forget|override)\b[^.\n]{0,40}\b(?:above|previous|prior|earlier|preceding|your|all|system)\b"
-    r"[^.\n]{0,30}\b(?:instructions?|prompts?|rules|messages|directions)\b"
+    r"\b(?:ignore|disregard|forget|override)\b[^.\n]{0,40}\b(?:above|previous|prior|earlier|preceding|your|system)\b"
+    r"[^.\n]{0,30}\b(?:instructions?|prompts?|rules|directions)\b"
+    r"|\b(?:ignore|disregard|forget)\s+(?:all|any)\s+(?:of\s+)?(?:the\s+|these\s+)?instructions\b"
     r"|\b(?:ignore|disregard|forget)\b[^.\n]{0,30}\babove\b[^\n]{0,20}"
     r"\b(?:output|print|return|respond|reply|answer|say|write|remember|note|store|add)\b"
     r"|</?message-[0-9a-f]{12}|\"memories\"\s*:\s*\[\s*\{",
@@ -201,7 +202,7 @@ class LlmTier:
         response = self._answered(question, call)
         try:
             choice = response.choices[0]
-            answer = str(choice.message.content or "")
+            answer = clean(str(choice.message.content or ""))
             refusal = getattr(choice.message, "refusal", None)
         except (AttributeError, IndexError, TypeError):
             answer, refusal = "", "the answer is none of a chat completion"

@@ -20,7 +20,6 @@ from memcli.store.db import Store
 
 # So many windows in a row that fail: the model is not there, and each further one would take its retries to find out.
 _GIVE_UP_AFTER = 3
-_SHOWN_ERRORS = 5
 
 
 # The client would try anything again that is an Exception.
@@ -133,7 +132,6 @@ class Asking:
         self._ledger: Ledger | None = None
         self._halted: dict[str, str] = {}
         self._failures: Counter[str] = Counter()
-        self._shown = 0
         self._lock = threading.Lock()
 
     @property
@@ -206,12 +204,10 @@ class Asking:
     def _failed(self, tier: str, error: ProviderError, seconds: float) -> _Answer:
         with self._lock:
             self._failures[tier] += 1
-            in_a_row, self._shown = self._failures[tier], self._shown + 1
+            in_a_row = self._failures[tier]
         if isinstance(error, UnusableModelError):
             self._halt(tier, f"{error.message} ({error.hint})")
             return _Answer(None, error.message, asked=False, seconds=seconds)
-        if self._shown <= _SHOWN_ERRORS:
-            self._note(f"a window failed: {error.message}")
         if in_a_row >= _GIVE_UP_AFTER:
             self._halt(tier, f"{in_a_row} windows in a row failed, the last since {error.message}")
         return _Answer(None, error.message, seconds=seconds)

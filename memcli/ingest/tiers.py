@@ -93,7 +93,7 @@ class Tiers:
         questions: list[tuple[_Slot, Question]] = []
         for slot, (_, tiers) in zip(slots, wanted, strict=True):
             began = time.perf_counter()
-            questions.extend((slot, Question(model, slot.window)) for model in self._free_tiers(slot, tiers))
+            questions.extend((slot, Question(model, slot.window)) for model in self._run_free(slot, tiers))
             slot.row.seconds = time.perf_counter() - began
         if self._asking is not None and questions:
             self._ask(self._asking, questions, told or set())
@@ -103,7 +103,7 @@ class Tiers:
             [each for slot in slots for each in slot.links],
         )
 
-    def _free_tiers(self, slot: _Slot, tiers: Sequence[Tier]) -> list[ModelTier]:
+    def _run_free(self, slot: _Slot, tiers: Sequence[Tier]) -> list[ModelTier]:
         """Run the free tiers; the models that are to be asked about the window."""
         window, row = slot.window, slot.row
         first = window.parts[0]

@@ -77,7 +77,7 @@ def _asked(tally: TierTally, *, dry_run: bool) -> str:
         f"{tally.reused:,} answers reused" if tally.reused else "",
         f"{tally.statements:,} statements",
         f"{rejected:,} rejected ({counted(tally.rejected)})" if rejected else "",
-        f"{tally.failed:,} windows failed" if tally.failed else "",
+        f"{tally.failed:,} failed" if tally.failed else "",
         f"{tally.permanent:,} given up" if tally.permanent else "",
         f"{tally.waiting:,} {'left out' if dry_run else 'not asked'}" if tally.waiting else "",
         f"{tally.too_short:,} too short" if tally.too_short else "",
