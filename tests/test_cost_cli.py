@@ -241,6 +241,7 @@ def test_a_dry_run_of_ingest_says_what_its_calls_would_cost(home):
     assert not home.db.exists()
     plain = home.run("ingest", path, "--dry-run").out
     assert "calls of models" not in plain
+    assert "estimate" not in home.run("ingest", path, "--dry-run", "--json").json
 
 
 CALLS = [
