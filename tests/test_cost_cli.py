@@ -152,6 +152,16 @@ def test_an_estimate_is_of_the_input_whatever_was_ingested_before(home):
     assert home.run("cost", "estimate", path, "--profile", "each", "--json").json == first
 
 
+def test_an_estimate_above_the_budget_of_a_run_says_so(home):
+    path = chat(home.folder)
+    config(home, EACH + "[budget]\nmax_usd = 0.001\n")
+    above = home.run("cost", "estimate", path, "--profile", "each")
+    assert above.code == 0
+    assert "more than max_usd, $0.001:" in above.err
+    config(home, EACH + "[budget]\nmax_usd = 5\n")
+    assert home.run("cost", "estimate", path, "--profile", "each").err == ""
+
+
 def test_with_the_models_tokenizer_the_count_is_exact(home):
     config(home)
     tokenizer = Tokenizer(WordLevel({"?": 0}, "?"))

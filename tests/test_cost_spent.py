@@ -55,6 +55,7 @@ def test_the_report_is_the_bill_of_the_server(home, transcript):
         return 200, {}, completion(text, (1000 + number, 10 * number))
 
     with Chat(varied) as chat:
+        # Both tiers quote the same places: what the second one says again is no new memory.
         configure(home, chat.url, "small", "premium")
         run = home.run("ingest", transcript, "--json", "-q").json
         found = home.run("cost", "report", "--json").json
@@ -70,6 +71,8 @@ def test_the_report_is_the_bill_of_the_server(home, transcript):
     assert outcome["windows"] == 9
     assert outcome["tokens_per_memory"] == pytest.approx(found["tokens"] / outcome["memories"], abs=1e-5)
     assert outcome["usd_per_memory"] == pytest.approx(found["usd"] / outcome["memories"], abs=1e-5)
+    for name, figure in run["expectation"]["outcome"].items():
+        assert figure == pytest.approx(outcome[name], abs=1e-5), name
 
 
 def test_what_embeddings_took_is_in_the_report_beside_what_the_tiers_took(tmp_path, transcript):
@@ -123,7 +126,7 @@ def test_what_comes_out_below_the_expectation_is_said_with_what_to_do(home, tran
         configure(home, chat.url, "small")
         expecting(home, expected_memories=8, expected_tokens=100)
         done = home.run("ingest", transcript, "-q")
-        assert "1.0 memories a window (test expects 8)" in done.out
+        assert "1.0 new memories a window (test expects 8)" in done.out
         report = home.run("cost", "report").out
     assert "a memory takes 5,100 tokens, over 200: lower the rate of test (now 1)" in report
     assert "a window brings 1.0 memories where test expects 8" in report

@@ -112,6 +112,8 @@ def show_estimate(found: Estimated) -> None:
         f"{number_of(report.files.read, 'file')}, {number_of(report.messages_new, 'message')} ({dropped:,} dropped,"
         f" {report.pending:,} waiting), {number_of(found.windows, 'window')}"
     )
+    if report.windows_skipped_by_rate:
+        head += f", {report.windows_skipped_by_rate:,} left out by the rate"
     show([Text(head, style="bold"), *_estimate_lines(found.estimate), Text("Nobody was called.", style="dim")])
 
 
