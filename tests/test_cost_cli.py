@@ -113,6 +113,14 @@ def test_a_plan_that_cannot_be_made_is_wrong_usage_with_a_hint(home, words, said
     assert len(done.err.strip().split("\n")) == 2
 
 
+def test_profiles_whose_price_is_not_known_are_left_out_of_the_comparison(home):
+    done = home.run("cost", "scenario", *ACCEPTANCE, "--model", "premium=unheard-of", "--json")
+    assert (done.code, done.json["usd"]) == (0, 450.0)
+    left_out = {"comprehensive", "maximum", "therapy"}
+    assert {each["profile"] for each in done.json["profiles"]} == set(PROFILES) - {"local"} - left_out
+    assert "left out of the comparison: comprehensive, maximum, therapy; the price of unheard-of is" in done.err
+
+
 def test_an_unknown_profile_is_planned_with_a_rate_of_one_fifth_and_a_warning(home):
     done = home.run("cost", "scenario", "--messages-per-day", "100", "--profile", "thearpy", "--json")
     assert (done.json["profile"], done.json["windows"], done.json["processed"]) == ("thearpy", 150, 30)

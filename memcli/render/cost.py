@@ -30,8 +30,8 @@ def show_plans(scenario: Scenario) -> None:
     plan = scenario.chosen
     work = plan.workload
     head = (
-        f"{safe(plan.profile.name)}: {work.agents:,} agents, {work.messages_per_day:f} messages a day each,"
-        f" {work.days:,} days"
+        f"{safe(plan.profile.name)}: {number_of(work.agents, 'agent')}, {work.messages_per_day:f} messages a day each,"
+        f" {number_of(work.days, 'day')}"
     )
     facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     facts.add_column(style="bold")
