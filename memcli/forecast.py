@@ -89,8 +89,9 @@ class Estimated:
         return max(asked, self.report.windows_processed) + self.report.windows_skipped_by_rate
 
     def dry_run_json(self) -> dict[str, object]:
-        """The report of the dry run with the estimate in it."""
-        return self.report.to_json() | {"estimate": estimate_json(self.estimate)}
+        """The report of the dry run; where a model would be asked, with the estimate in it."""
+        planned = {"estimate": estimate_json(self.estimate)} if self.estimate.counted else {}
+        return self.report.to_json() | planned
 
     def to_json(self) -> dict[str, object]:
         """Both as one JSON document."""

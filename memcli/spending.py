@@ -139,5 +139,5 @@ def collect(store: Store, config: Config, profile: Profile, at: datetime) -> Acc
 
 def _tokens_each(yields: list[Yield]) -> float | None:
     """About how many tokens a memory has, at four characters each."""
-    made = sum(each.made for each in yields)
-    return sum(each.characters for each in yields) / made / CHARACTERS_PER_TOKEN if made else None
+    created = sum(each.created for each in yields)
+    return sum(each.characters for each in yields) / created / CHARACTERS_PER_TOKEN if created else None

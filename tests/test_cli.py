@@ -51,6 +51,7 @@ MAY_BE_ADDED = {
     "embed_tokens",
     "models",
     "waiting",
+    "expectation",
 }
 HIT = {
     "memory_id",

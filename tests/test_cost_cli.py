@@ -113,6 +113,14 @@ def test_a_plan_that_cannot_be_made_is_wrong_usage_with_a_hint(home, words, said
     assert len(done.err.strip().split("\n")) == 2
 
 
+def test_profiles_whose_price_is_not_known_are_left_out_of_the_comparison(home):
+    done = home.run("cost", "scenario", *ACCEPTANCE, "--model", "premium=unheard-of", "--json")
+    assert (done.code, done.json["usd"]) == (0, 450.0)
+    left_out = {"comprehensive", "maximum", "therapy"}
+    assert {each["profile"] for each in done.json["profiles"]} == set(PROFILES) - {"local"} - left_out
+    assert "left out of the comparison: comprehensive, maximum, therapy; the price of unheard-of is" in done.err
+
+
 def test_an_unknown_profile_is_planned_with_a_rate_of_one_fifth_and_a_warning(home):
     done = home.run("cost", "scenario", "--messages-per-day", "100", "--profile", "thearpy", "--json")
     assert (done.json["profile"], done.json["windows"], done.json["processed"]) == ("thearpy", 150, 30)
@@ -150,6 +158,16 @@ def test_an_estimate_is_of_the_input_whatever_was_ingested_before(home):
     first = home.run("cost", "estimate", path, "--profile", "each", "--json").json
     assert home.run("ingest", path, "-q").code == 0
     assert home.run("cost", "estimate", path, "--profile", "each", "--json").json == first
+
+
+def test_an_estimate_above_the_budget_of_a_run_says_so(home):
+    path = chat(home.folder)
+    config(home, EACH + "[budget]\nmax_usd = 0.001\n")
+    above = home.run("cost", "estimate", path, "--profile", "each")
+    assert above.code == 0
+    assert "more than max_usd, $0.001:" in above.err
+    config(home, EACH + "[budget]\nmax_usd = 5\n")
+    assert home.run("cost", "estimate", path, "--profile", "each").err == ""
 
 
 def test_with_the_models_tokenizer_the_count_is_exact(home):
@@ -241,6 +259,7 @@ def test_a_dry_run_of_ingest_says_what_its_calls_would_cost(home):
     assert not home.db.exists()
     plain = home.run("ingest", path, "--dry-run").out
     assert "calls of models" not in plain
+    assert "estimate" not in home.run("ingest", path, "--dry-run", "--json").json
 
 
 CALLS = [
@@ -391,6 +410,15 @@ def test_profiles_are_shown_side_by_side_with_what_they_are_expected_to_bring(ho
     assert home.run("profiles").code == 2
 
 
+@pytest.fixture(scope="module")
+def nasty(tmp_path_factory):
+    """A database in which agents, models and days are named badly."""
+    home = Home(tmp_path_factory.mktemp("nasty"))
+    assert home.run("ingest", chat(home.folder, (NASTY, "b" * 90)), "--flush", "-q").code == 0
+    spend(home, [(1, NASTY, "small", NASTY, "failed", 0, 0, 0, NASTY, 1), *CALLS])
+    return home
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -402,11 +430,8 @@ def test_profiles_are_shown_side_by_side_with_what_they_are_expected_to_bring(ho
         ("stats", "--batches"),
     ],
 )
-def test_nothing_is_wider_than_a_terminal_of_80_columns_or_could_change_it(tmp_path, words):
-    home = Home(tmp_path / "home")
-    assert home.run("ingest", chat(home.folder, (NASTY, "b" * 90)), "--flush", "-q").code == 0
-    spend(home, [(1, NASTY, "small", NASTY, "failed", 0, 0, 0, NASTY, 1), *CALLS])
-    done = home.on_terminal(*words, env={"NO_COLOR": "1"})
+def test_nothing_is_wider_than_a_terminal_of_80_columns_or_could_change_it(nasty, words):
+    done = nasty.on_terminal(*words, env={"NO_COLOR": "1"})
     assert done.code == 0
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", done.out.split("\r")[-1]).split("\n")
     assert max(map(cell_len, lines)) <= 80

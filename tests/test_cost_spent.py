@@ -1,8 +1,9 @@
 """The estimate before, the report after, and the server in between: they speak of the same calls and the same money."""
 
 import pytest
+from support_api import Provider
 from support_chat import Chat, completion, configure, honest, statement, talk
-from support_cli import write_jsonl
+from support_cli import Home, write_jsonl
 
 
 def expecting(home, **figures):
@@ -54,6 +55,7 @@ def test_the_report_is_the_bill_of_the_server(home, transcript):
         return 200, {}, completion(text, (1000 + number, 10 * number))
 
     with Chat(varied) as chat:
+        # Both tiers quote the same places: what the second one says again is no new memory.
         configure(home, chat.url, "small", "premium")
         run = home.run("ingest", transcript, "--json", "-q").json
         found = home.run("cost", "report", "--json").json
@@ -69,6 +71,33 @@ def test_the_report_is_the_bill_of_the_server(home, transcript):
     assert outcome["windows"] == 9
     assert outcome["tokens_per_memory"] == pytest.approx(found["tokens"] / outcome["memories"], abs=1e-5)
     assert outcome["usd_per_memory"] == pytest.approx(found["usd"] / outcome["memories"], abs=1e-5)
+    for name, figure in run["expectation"]["outcome"].items():
+        assert figure == pytest.approx(outcome[name], abs=1e-5), name
+
+
+def test_what_embeddings_took_is_in_the_report_beside_what_the_tiers_took(tmp_path, transcript):
+    home = Home(tmp_path / "own")
+    with Chat() as chat, Provider() as provider:
+        configure(home, chat.url, "small", settings="embed_price = 0.5\n")
+        home.env |= {"OPENAI_API_KEY": "sk-test"}
+        words = ("--model", "openai:embedder", "--base-url", provider.url, "--json", "-q")
+        run = home.run("ingest", transcript, *words).json
+        found = home.run("cost", "report", "--json").json
+        embedding = next(each for each in found["tiers"] if each["tier"] == "embedding")
+        assert embedding["tokens_in"] == run["embed_tokens"] == sum(map(len, provider.texts))
+        assert embedding["calls"] == run["embed_calls"] == len(provider.requests)
+        assert embedding["usd"] == pytest.approx(run["embed_tokens"] * 0.5 / 1e6, abs=1e-6)
+        assert found["usd"] == pytest.approx(chat.dollars + embedding["usd"], abs=2e-6)
+        assert {each["model"] for each in found["models"]} == {"small-model", "embedder"}
+        assert "embedding" in home.run("cost", "report").out
+        # What a later tier adds to stored windows is no embedding of the batch that they came in.
+        configure(home, chat.url, "small", "premium", settings="embed_price = 0.5\n")
+        again = home.run("ingest", "--reextract", "--json", "-q").json
+        later = home.run("cost", "report", "--json").json
+    spent = next(each for each in later["tiers"] if each["tier"] == "embedding")
+    assert spent["tokens_in"] == run["embed_tokens"] + again["embed_tokens"]
+    assert later["usd"] == pytest.approx(chat.dollars + spent["usd"], abs=2e-6)
+    assert {each["run"] for each in later["runs"]} == {1, 2}
 
 
 def test_a_run_says_what_came_out_beside_what_its_profile_expects(home, transcript):
@@ -97,7 +126,7 @@ def test_what_comes_out_below_the_expectation_is_said_with_what_to_do(home, tran
         configure(home, chat.url, "small")
         expecting(home, expected_memories=8, expected_tokens=100)
         done = home.run("ingest", transcript, "-q")
-        assert "1.0 memories a window (test expects 8)" in done.out
+        assert "1.0 new memories a window (test expects 8)" in done.out
         report = home.run("cost", "report").out
     assert "a memory takes 5,100 tokens, over 200: lower the rate of test (now 1)" in report
     assert "a window brings 1.0 memories where test expects 8" in report

@@ -10,6 +10,7 @@ from memcli.config import MODEL_TIERS, Config, Profile, Tier
 from memcli.cost import (
     PLANNING_PRICES,
     CallTokens,
+    Plan,
     Price,
     Rate,
     Workload,
@@ -19,6 +20,7 @@ from memcli.cost import (
     unknown_price,
 )
 from memcli.embed.counting import token_counter
+from memcli.errors import UsageError
 from memcli.extract.prompt import load_prompt, render
 from memcli.forecast import Scenario
 from memcli.model import Part
@@ -36,31 +38,38 @@ def scenario(
     prices: Mapping[str, Price],
     note: Callable[[str], None],
 ) -> Scenario:
-    """Plan for the profile of the settings, and for every profile that calls a model.
+    """Plan for the profile of the settings, and for every profile that calls a model whose price is known.
 
     `message_tokens` is how long a message is thought to be. What the user says that a tier's window costs
     (`window_prices`) comes before the price of its model (`prices` by tier, else that of `tier_price`); without a
     model the planning price counts.
 
     Raises:
-        UsageError: the price of a tier's model is not known.
+        UsageError: the price of a model of that profile is not known.
     """
     profile, warning = config.active_profile()
     if warning is not None:
         note(warning)
-    found = {
-        each.name: plan(
-            each,
-            workload,
-            {
-                tier: _rate(tier, each, message_tokens, window_prices, prices, config)
-                for tier in each.tiers
-                if tier in MODEL_TIERS
-            },
-        )
-        for each in [*config.profiles.values(), profile]
-    }
-    return Scenario(found[profile.name], tuple(each for each in found.values() if each.tiers), message_tokens)
+
+    def planned(each: Profile) -> Plan:
+        tiers = [tier for tier in each.tiers if tier in MODEL_TIERS]
+        rates = {tier: _rate(tier, each, message_tokens, window_prices, prices, config) for tier in tiers}
+        return plan(each, workload, rates)
+
+    chosen = planned(profile)
+    compared: list[Plan] = []
+    left_out: dict[str, list[str]] = {}
+    for each in {**config.profiles, profile.name: profile}.values():
+        try:
+            found = chosen if each.name == profile.name else planned(each)
+        except UsageError as error:
+            left_out.setdefault(error.message, []).append(each.name)
+            continue
+        if found.tiers:
+            compared.append(found)
+    for reason, names in left_out.items():
+        note(f"left out of the comparison: {', '.join(names)}; {reason}")
+    return Scenario(chosen, tuple(compared), message_tokens)
 
 
 def _rate(
@@ -86,12 +95,14 @@ def _rate(
 
 
 def prompt_tokens(tier: Tier, profile: Profile) -> tuple[int, int]:
-    """Tokens of a tier's prompt without any message, and what is put around each message; as the default model counts.
+    """Tokens of a tier's prompt without any message, and of what is put around each message.
+
+    The tier's own tokenizer counts where it names one, else that of the default embedding model.
 
     Raises:
-        UsageError: the tier's own prompt cannot be read.
+        UsageError: the tier's own prompt or tokenizer cannot be read.
     """
-    count = token_counter(None)
+    count = token_counter(tier.tokenizer)
     system = load_prompt(tier.name, tier.prompt, profile.focus).text
     empty = [Part(number, "user", "", timestamp=_SOME_TIME) for number in (1, 2)]
     one, two = (count(render(tuple(empty[:number]))) for number in (1, 2))

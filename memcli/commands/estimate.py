@@ -61,6 +61,8 @@ def estimate(
             base_url=None,
         )
         report = ingest(scratch, replace(request, dry_run=True), progress, environ, found.add)
+    if config.max_usd is not None and found.whole.most_usd > config.max_usd:
+        progress.note(f"that may be more than max_usd, ${config.max_usd:g}: a run stops there, the next one goes on")
     return Estimated(report, found)
 
 

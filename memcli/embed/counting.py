@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -12,6 +13,7 @@ from memcli.errors import UsageError
 from memcli.text import clean
 
 
+@cache
 def token_counter(path: Path | None) -> Callable[[str], int]:
     """A function from a text to its number of tokens; `path` None is the tokenizer of the default embedding model.
 

@@ -52,10 +52,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class TierTally:
-    """What a tier did in a run. `reused` are windows whose question had been answered before.
-
-    `characters` is the length of all `statements`.
-    """
+    """What a tier did in a run. `reused` are windows whose question had been answered before."""
 
     model: str
     calls: int = 0
@@ -67,7 +64,6 @@ class TierTally:
     cost_usd: float = 0.0
     priced: bool = True
     statements: int = 0
-    characters: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     done: int = 0
     failed: int = 0

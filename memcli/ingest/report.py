@@ -18,6 +18,7 @@ SHOWN_REJECTIONS = 50
 class IngestReport:
     """Counts of one run. `rejections` holds the first few rejected lines as (path, line, reason).
 
+    `model_memories` are those that model tiers made and that were no duplicates, `model_characters` their length.
     `models` is what each model tier did; `failures` are the first few windows that a tier failed on: (window id, tier,
     reason).
     """
@@ -39,6 +40,8 @@ class IngestReport:
     windows_skipped_by_rate: int = 0
     models: dict[str, TierTally] = field(default_factory=dict)
     failures: list[tuple[int, str, str]] = field(default_factory=list)
+    model_memories: int = 0
+    model_characters: int = 0
     created: int = 0
     merged_exact: int = 0
     merged_near: int = 0
@@ -77,17 +80,15 @@ class IngestReport:
         windows = max((tally.done for tally in tallies), default=0)
         if not windows or self.dry_run:
             return None
-        statements = sum(tally.statements for tally in tallies)
+        made = self.model_memories
         return Outcome(
-            memories=statements,
+            memories=made,
             windows=windows,
             messages=0,
             all_messages=0,
             tokens=sum(tally.tokens_in + tally.tokens_out for tally in tallies),
             usd=sum(tally.cost_usd for tally in tallies) if all(tally.priced for tally in tallies) else None,
-            tokens_each=sum(tally.characters for tally in tallies) / statements / CHARACTERS_PER_TOKEN
-            if statements
-            else None,
+            tokens_each=self.model_characters / made / CHARACTERS_PER_TOKEN if made else None,
         )
 
     def to_json(self) -> dict[str, object]:

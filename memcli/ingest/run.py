@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from memcli import __version__
-from memcli.config import Profile, RateScope
+from memcli.config import MODEL_TIERS, Profile, RateScope
 from memcli.ingest.ahead import Ahead
 from memcli.ingest.asking import Asking
 from memcli.ingest.feed import Feed, ReadBatch
@@ -374,6 +374,13 @@ class Ingest:
         report.windows_skipped_by_rate += sum(
             any(row.status == SKIPPED for row in window.tiers) for window in batch.windows
         )
+        of_models = [
+            memory.candidate.content
+            for memory in resolved.memories
+            if memory.verdict not in {"exact", "near"} and memory.candidate.method.partition(":")[0] in MODEL_TIERS
+        ]
+        report.model_memories += len(of_models)
+        report.model_characters += sum(map(len, of_models))
         lost = resolved.lost()
         report.created += len(resolved.memories) - lost.total()
         report.merged_exact += lost["exact"]

@@ -154,7 +154,6 @@ class Tiers:
             slot.links.extend((made[one], made[other]) for one, other in reading.links)
             tally.done += 1
             tally.statements += len(made)
-            tally.characters += sum(len(each.content) for each in reading.candidates)
             tally.rejected.update(reading.rejected)
 
 

@@ -30,8 +30,8 @@ def show_plans(scenario: Scenario) -> None:
     plan = scenario.chosen
     work = plan.workload
     head = (
-        f"{safe(plan.profile.name)}: {work.agents:,} agents, {work.messages_per_day:f} messages a day each,"
-        f" {work.days:,} days"
+        f"{safe(plan.profile.name)}: {number_of(work.agents, 'agent')}, {work.messages_per_day:f} messages a day each,"
+        f" {number_of(work.days, 'day')}"
     )
     facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     facts.add_column(style="bold")
@@ -112,6 +112,8 @@ def show_estimate(found: Estimated) -> None:
         f"{number_of(report.files.read, 'file')}, {number_of(report.messages_new, 'message')} ({dropped:,} dropped,"
         f" {report.pending:,} waiting), {number_of(found.windows, 'window')}"
     )
+    if report.windows_skipped_by_rate:
+        head += f", {report.windows_skipped_by_rate:,} left out by the rate"
     show([Text(head, style="bold"), *_estimate_lines(found.estimate), Text("Nobody was called.", style="dim")])
 
 
@@ -203,7 +205,8 @@ def show_accounts(accounts: Accounts) -> None:
         worst = f"{usd(unsettled.usd)} of it are the worst case of {number_of(unsettled.calls, 'call')} never answered"
         blocks.append(Text(worst, style="yellow"))
     blocks += [Text(""), _groups(accounts)]
-    blocks += [Text(""), *_outcome(accounts)]
+    if accounts.outcome.windows:
+        blocks += [Text(""), *_outcome(accounts)]
     blocks += [Text(line, style="yellow") for line in accounts.advice()]
     show(blocks)
 

@@ -93,7 +93,7 @@ def _compared(profile: Profile, outcome: Outcome) -> str:
         for number in (profile.expected_memories, profile.expected_tokens)
     )
     said = [
-        f"{outcome.per_window or 0:.1f} memories a window{window}",
+        f"{outcome.per_window or 0:.1f} new memories a window{window}",
         "" if outcome.tokens_each is None else f"{outcome.tokens_each:,.0f} tokens each{each}",
         "" if outcome.tokens_per_memory is None else f"{outcome.tokens_per_memory:,.0f} tokens paid for one",
     ]

@@ -54,7 +54,7 @@ class Spent:
 class Yield:
     """What a model tier brought: windows it has seen, memories it made, those of them that were no duplicates.
 
-    `characters` is the sum of the memories' lengths.
+    `characters` is the length of the latter together.
     """
 
     tier: str
@@ -101,7 +101,8 @@ def yields(store: Store) -> list[Yield]:
         "WITH seen AS (SELECT tier, count(DISTINCT window_id) AS windows FROM window_tiers"
         " WHERE status = 'done' AND tier IN ('small', 'premium') GROUP BY 1),"
         " made AS (SELECT substr(extraction_method, 1, instr(extraction_method, ':') - 1) AS tier, count(*) AS made,"
-        " sum(verdict NOT IN ('exact', 'near')) AS created, sum(length(content)) AS characters FROM memories"
+        " sum(verdict NOT IN ('exact', 'near')) AS created,"
+        " sum(iif(verdict NOT IN ('exact', 'near'), length(content), 0)) AS characters FROM memories"
         " WHERE extraction_method LIKE 'small:%' OR extraction_method LIKE 'premium:%' GROUP BY 1)"
         " SELECT s.tier, s.windows, coalesce(m.made, 0), coalesce(m.created, 0), coalesce(m.characters, 0)"
         " FROM seen AS s LEFT JOIN made AS m ON m.tier = s.tier ORDER BY s.tier DESC"
