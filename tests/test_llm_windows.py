@@ -56,6 +56,17 @@ def test_what_was_asked_before_is_not_asked_again_wherever_it_comes_from(home, t
         assert home.rows("SELECT count(*) FROM windows WHERE cost_usd > 0") == [(10,)]
 
 
+def test_the_same_window_twice_in_a_run_is_one_question(home, tmp_path):
+    messages = [{**message, "agent_id": agent} for agent in ("anna", "ben") for message in talk(20)]
+    with Chat() as chat:
+        configure(home, chat.url, "small", free="")
+        told = ingest(home, write_jsonl(tmp_path / "both.jsonl", messages))["models"]["small"]
+        assert len(chat.requests) == 1
+        assert (told["calls"], told["answers_reused"], told["windows"]["done"]) == (1, 1, 2)
+    assert home.rows("SELECT agent_id, count(*) FROM memories GROUP BY 1") == [("anna", 2), ("ben", 2)]
+    assert home.rows("SELECT tokens > 0 FROM windows ORDER BY id") == [(1,), (0,)]
+
+
 def test_another_prompt_or_model_is_another_version_that_reextract_brings_to_old_windows(home, transcript):
     with Chat() as chat:
         configure(home, chat.url, "small")
