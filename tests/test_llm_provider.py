@@ -220,6 +220,8 @@ def test_five_later_runs_try_again_then_it_is_given_up_and_said(home, transcript
             tried = len(chat.requests) > before
             assert tried == (number <= 6)
             assert done.json["models"]["small"]["windows"]["permanent"] == (number == 6)
+            assert ("failed too often" in done.err) == (number == 6)
+            assert ("the next run asks again" in done.err) == (number < 6)
         assert codes == [7] * 6 + [0, 0]
         ((attempts, said),) = home.rows("SELECT attempts, error FROM window_tiers WHERE status = 'failed'")
         assert attempts == 6

@@ -148,10 +148,12 @@ def ingest(
 def _raise_unfinished(report: IngestReport) -> None:
     left = report.windows_failed + report.windows_waiting
     if left and not report.dry_run:
+        given_up = sum(tally.permanent for tally in report.models.values())
+        later = "the next run asks again" + (f", but for {given_up:,} that have failed too often" if given_up else "")
         raise ProviderError(
             f"not done by the models: windows {left:,} (failed {report.windows_failed:,}, not asked"
             f" {report.windows_waiting:,})",
-            "all else is done; the next run asks again",
+            f"all else is done; {later if left > given_up else 'they have failed too often to be asked about again'}",
         )
     if report.rejected or report.files.failed:
         raise InputRejectedError(
