@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +22,7 @@ FilterLevel = Literal["strict", "emotions", "everything", "none"]
 RateScope = Literal["paid", "all"]
 
 TIERS = ("rules", "verbatim", "small", "premium")
+MODEL_TIERS = ("small", "premium")
 FILTER_LEVELS: tuple[FilterLevel, ...] = ("strict", "emotions", "everything", "none")
 FILE_NAME = "memcli.toml"
 # What the environment may hold beside the settings themselves.
@@ -93,6 +94,33 @@ def profile(name: str, known: Mapping[str, Profile] = PROFILES) -> tuple[Profile
     return fallback, f'unknown profile "{name}"{hint}: the rate is {fallback.rate}, as for {FALLBACK_PROFILE}'
 
 
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """A tier of extraction that asks a model; without `model` it is not configured, and asks nobody.
+
+    `base_url` None is OpenAI, whose key is in OPENAI_API_KEY where `api_key_env` names no other variable; any other
+    server gets a key only from there. `prompt` None is the prompt of the package, `tokenizer` None an estimate. Windows
+    of fewer than `min_messages` are not worth a call. `max_tokens` bounds an answer; the prices are US dollars per
+    million tokens, None where the user gave none.
+    """
+
+    name: str
+    model: str | None = None
+    base_url: str | None = None
+    api_key_env: str | None = None
+    max_tokens: int = 300
+    temperature: float = 0.3
+    min_messages: int = 4
+    price_in: float | None = None
+    price_out: float | None = None
+    prompt: Path | None = None
+    tokenizer: Path | None = None
+
+
+_TIERS = (Tier("small"), Tier("premium", max_tokens=800, temperature=0.2, min_messages=6))
+DEFAULT_TIERS: Mapping[str, Tier] = MappingProxyType({tier.name: tier for tier in _TIERS})
+
+
 def _default_db() -> Path:
     return Path(platformdirs.user_data_dir("memcli", appauthor=False)) / "memory.db"
 
@@ -103,7 +131,10 @@ class Config:
 
     `model` is the embedding model of new databases, None the one of `memcli model use`. `extract` None means the tiers
     of the profile, `near_threshold` None the embedding model's own, `embed_batch_size` None what measuring says.
-    `profiles` are the built-in ones with the [profiles.NAME] tables of memcli.toml on top.
+    `profiles` are the built-in ones with the [profiles.NAME] tables of memcli.toml on top, `tiers` the model tiers,
+    always both of them. `max_usd` and the like are the [budget] of the model tiers, of a run and of a month (UTC),
+    None: no limit; `max_tokens` counts those read and those written. At most `concurrency` calls of models are made at
+    a time.
     `embed_price` is what a provider takes for a million tokens of text to embed, in US dollars.
     """
 
@@ -121,8 +152,16 @@ class Config:
     near_threshold: float | None = None
     rate_applies_to: RateScope = "paid"
     starter_rules: bool = True
+    concurrency: int = 4
+    max_usd: float | None = None
+    max_calls: int | None = None
+    max_tokens: int | None = None
+    max_usd_per_month: float | None = None
+    max_calls_per_month: int | None = None
+    max_tokens_per_month: int | None = None
     wait: float = 0.0
     profiles: Mapping[str, Profile] = field(default_factory=lambda: PROFILES)
+    tiers: Mapping[str, Tier] = field(default_factory=lambda: DEFAULT_TIERS)
 
     def active_profile(self) -> tuple[Profile, str | None]:
         """The profile that `profile` names, as `profile()` finds it among `profiles`."""
@@ -197,35 +236,70 @@ def _apply_file(path: Path, values: dict[str, Any], origins: dict[str, str]) -> 
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from error
     for key, value in table.items():
-        if key == "profiles":
-            values["profiles"] = _profile_tables(path, text, value, origins)
-            origins["profiles"] = f"file {path}"
-            continue
-        where = f"{path}{_line_of(text, '', key)}: {key}"
-        if key not in _SETTINGS:
-            raise UsageError(f"{where}: unknown key", _nearest(key, [*_SETTINGS, "profiles"]))
+        if key in _TABLES:
+            values[key] = _TABLES[key](path, text, value, origins)
+            origins[key] = f"file {path}"
+    if "budget" in table:
+        _apply_settings(path, text, "budget", table["budget"], values, origins)
+    rest = {key: value for key, value in table.items() if key not in _TABLES and key != "budget"}
+    _apply_settings(path, text, "", rest, values, origins)
+
+
+def _apply_settings(
+    path: Path, text: str, name: str, table: object, values: dict[str, Any], origins: dict[str, str]
+) -> None:
+    """Take over the settings of the table [name], or of none: those of the budget stand in theirs, and no others."""
+    if not isinstance(table, dict):
+        raise UsageError(f"{path}{_line_of(text, '', name)}: {name} must be a table, as in [{name}]")
+    known = [each for each in _SETTINGS if (each in _BUDGET) == (name == "budget")]
+    for key, value in table.items():
+        where = f"{path}{_line_of(text, name, key)}: {f'{name}.' if name else ''}{key}"
+        if key in _BUDGET and not name:
+            raise UsageError(f"{where}: unknown key", f"put it into the table [budget]: {key} = ...")
+        if key not in known:
+            raise UsageError(f"{where}: unknown key", _nearest(key, known if name else [*known, *_TABLES, "budget"]))
         values[key] = _checked(_SETTINGS[key], value, where, path.parent)
         origins[key] = f"file {path}"
 
 
-def _profile_tables(path: Path, text: str, tables: object, origins: dict[str, str]) -> Mapping[str, Profile]:
-    result = dict(PROFILES)
+def _changes(
+    path: Path, text: str, kind: str, tables: object, settings: Mapping[str, Setting], origins: dict[str, str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every table [kind.NAME] with its checked values."""
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
-        raise UsageError(f"{path}{_line_of(text, '', 'profiles')}: profiles must be tables, as in [profiles.NAME]")
+        raise UsageError(f"{path}{_line_of(text, '', kind)}: {kind} must be tables, as in [{kind}.NAME]")
     for name, table in tables.items():
         changes: dict[str, Any] = {}
         for key, value in table.items():
-            where = f"{path}{_line_of(text, f'profiles.{name}', key)}: profiles.{name}.{key}"
-            if key not in _PROFILE_SETTINGS:
-                raise UsageError(f"{where}: unknown key", _nearest(key, _PROFILE_SETTINGS))
-            changes[key] = _checked(_PROFILE_SETTINGS[key], value, where, path.parent)
-            origins[f"profiles.{name}.{key}"] = f"file {path}"
+            where = f"{path}{_line_of(text, f'{kind}.{name}', key)}: {kind}.{name}.{key}"
+            if key not in settings:
+                raise UsageError(f"{where}: unknown key", _nearest(key, settings))
+            changes[key] = _checked(settings[key], value, where, path.parent)
+            origins[f"{kind}.{name}.{key}"] = f"file {path}"
+        yield name, changes
+
+
+def _profile_tables(path: Path, text: str, tables: object, origins: dict[str, str]) -> Mapping[str, Profile]:
+    result = dict(PROFILES)
+    for name, changes in _changes(path, text, "profiles", tables, _PROFILE_SETTINGS, origins):
         changed = replace(PROFILES.get(name, PROFILES[FALLBACK_PROFILE]), name=name, **changes)
         if changed.min_messages > changed.max_messages:
             raise UsageError(
                 f"{path}: profiles.{name}: min_messages ({changed.min_messages}) must not be above "
                 f"max_messages ({changed.max_messages})"
             )
+        result[name] = changed
+    return MappingProxyType(result)
+
+
+def _tier_tables(path: Path, text: str, tables: object, origins: dict[str, str]) -> Mapping[str, Tier]:
+    result = dict(DEFAULT_TIERS)
+    for name, changes in _changes(path, text, "tiers", tables, _TIER_SETTINGS, origins):
+        if name not in result:
+            raise UsageError(f"{path}: tiers.{name}: no such tier", _nearest(name, MODEL_TIERS))
+        changed = replace(result[name], **changes)
+        if (changed.price_in is None) != (changed.price_out is None):
+            raise UsageError(f"{path}: tiers.{name}: give both price_in and price_out, or neither")
         result[name] = changed
     return MappingProxyType(result)
 
@@ -380,8 +454,17 @@ _SETTINGS: Mapping[str, Setting] = {
     "near_threshold": _number(0, 1),
     "rate_applies_to": _one_of(("paid", "all")),
     "starter_rules": _flag,
+    "concurrency": _number(1, 100, whole=True),
+    "max_usd": _number(0, _FOREVER),
+    "max_calls": _number(0, _FOREVER, whole=True),
+    "max_tokens": _number(0, _FOREVER, whole=True),
+    "max_usd_per_month": _number(0, _FOREVER),
+    "max_calls_per_month": _number(0, _FOREVER, whole=True),
+    "max_tokens_per_month": _number(0, _FOREVER, whole=True),
     "wait": _number(0, _FOREVER),
 }
+# In a file these stand in the table [budget].
+_BUDGET = frozenset(name for name in _SETTINGS if re.match(r"max_(?:usd|calls|tokens)", name))
 _PROFILE_SETTINGS: Mapping[str, Setting] = {
     "max_messages": _COUNT,
     "timeout_minutes": _number(0, _FOREVER),
@@ -391,4 +474,19 @@ _PROFILE_SETTINGS: Mapping[str, Setting] = {
     "tiers": _some_of(TIERS),
     "filters": _one_of(FILTER_LEVELS),
     "focus": _text,
+    "expected_memories": _COUNT,
+    "expected_tokens": _COUNT,
 }
+_TIER_SETTINGS: Mapping[str, Setting] = {
+    "model": _text,
+    "base_url": _text,
+    "api_key_env": _text,
+    "max_tokens": _COUNT,
+    "temperature": _number(0, 2),
+    "min_messages": _COUNT,
+    "price_in": _number(0, 1_000_000),
+    "price_out": _number(0, 1_000_000),
+    "prompt": _path,
+    "tokenizer": _path,
+}
+_TABLES = {"profiles": _profile_tables, "tiers": _tier_tables}

@@ -147,6 +147,32 @@ class Extraction:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """What a model's answer about one window comes to.
+
+    `links` are pairs of places in `candidates`; `rejected` is the number of statements that were not taken, by reason.
+    """
+
+    candidates: tuple[Candidate, ...]
+    links: tuple[tuple[int, int], ...] = ()
+    rejected: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCall:
+    """A call of a model that a dry run leaves out: `messages` in its window, `at` the time of the newest of them."""
+
+    tier: str
+    model: str
+    agent: str
+    messages: int
+    at: str | None
+    system: str
+    user: str
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """The evidence about two texts: names of the gates passed and failed, and what differed, by gate."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from memcli.model import Extraction, Item, Position, Window
+from memcli.model import Extraction, Item, PlannedCall, Position, Reading, Window
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +44,7 @@ class Reader(Protocol):
         """Yield everything from `source.position` on, in file order. Bad lines are yielded, never raised."""
 
 
-class Extractor(Protocol):
+class Tier(Protocol):
     """One extraction tier. State is kept per (window, tier, version)."""
 
     tier: str
@@ -52,8 +52,62 @@ class Extractor(Protocol):
     def version_for(self, agent: str) -> str:
         """Give the version of what the tier does with windows of `agent`."""
 
+
+class Extractor(Tier, Protocol):
+    """A tier that costs nothing but time."""
+
     def extract(self, window: Window) -> Extraction:
         """Take the statements worth remembering from one window."""
+
+
+class Meter(Protocol):
+    """Is told of every request of a call, retries included, in the thread that makes it."""
+
+    def sent(self) -> None:
+        """A request is about to go out; what this raises keeps it back."""
+
+    def refused(self, reason: str) -> None:
+        """The last request costs nothing: it was refused, or never reached the provider."""
+
+    def lost(self, reason: str) -> None:
+        """Whether the last request was answered is not known: it may have been charged."""
+
+
+class Call(Meter, Protocol):
+    """The requests about one window: what they may cost is said before, what they did cost after."""
+
+    def expect(self, tokens_in: int, tokens_out: int) -> None:
+        """Requests from here on may take so many tokens at worst."""
+
+    def answered(self, tokens_in: int | None, tokens_out: int | None, answer: str | None) -> None:
+        """The last request was answered and took so many tokens (None: was not said).
+
+        `answer` is what it said, None where that is no use.
+        """
+
+
+class ModelTier(Tier, Protocol):
+    """A tier that asks a model once per window."""
+
+    model: str
+    min_messages: int
+
+    def key(self, window: Window) -> bytes:
+        """The hash of everything that decides the answer: prompt, model, parameters, content of the window."""
+
+    def plan(self, window: Window) -> PlannedCall:
+        """What `ask` would send."""
+
+    def ask(self, window: Window, call: Call) -> str:
+        """Ask the model, once more where the answer cannot be read; `call` is told of every request.
+
+        Raises:
+            UnusableModelError: no other window would fare better.
+            ProviderError: no readable answer was to be had.
+        """
+
+    def read(self, window: Window, answer: str) -> Reading:
+        """Take the statements from an answer that `ask` has given, at whatever time. Pure."""
 
 
 class Embedder(Protocol):

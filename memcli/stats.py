@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 
 from memcli import __version__
 from memcli.errors import UsageError
-from memcli.store import metrics
+from memcli.store import metrics, monitor
 from memcli.store.db import Store
 from memcli.store.metrics import AgentRow, BatchTimes, Counts, RunRow, Sizes
+from memcli.store.monitor import Asked, Failure, WindowTimes
 
 KEPT_TAGS = 50
 KEPT_RUNS = 10
@@ -25,8 +26,8 @@ class Stats:
     """The figures of one agent, or of the whole database where `agent` is None.
 
     Pairs are (memories made, of these merged into another). `rejected`, `stages`, `runs`, `last_done`, `run_counts`,
-    `batches` and `sizes` are of the whole database in any case: a line that could not be read has no agent, and a
-    batch has several.
+    `batches`, `sizes` and all of models are of the whole database in any case: a line that could not be read has no
+    agent, and a batch has several.
     """
 
     db: str
@@ -48,6 +49,10 @@ class Stats:
     last_done: dict[str, tuple[float, float]]
     sizes: Sizes
     wal_bytes: int
+    asked: list[Asked]
+    embedding: tuple[int, int, float]
+    tier_states: dict[tuple[str, str], int]
+    rejected_statements: dict[tuple[str, str], int]
 
     @property
     def kept(self) -> int:
@@ -124,11 +129,13 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class BatchStats:
-    """The newest batches, oldest first, out of `total`."""
+    """The newest batches, oldest first, out of `total`; their slowest windows; what failed in all of them."""
 
     db: str
     total: int
     recent: list[BatchTimes]
+    slow_windows: list[WindowTimes]
+    failures: list[Failure]
 
     def slowest(self) -> list[BatchTimes]:
         """Those of the recent batches that took longest, longest first."""
@@ -144,10 +151,13 @@ class BatchStats:
                 | {
                     "seconds": round(batch.seconds, 4),
                     "messages_per_second": None if batch.rate is None else round(batch.rate, 1),
+                    "memories_per_message": None if batch.efficiency is None else round(batch.efficiency, 4),
                 }
                 for batch in self.recent
             ],
             "slowest": [batch.id for batch in self.slowest()],
+            "slowest_windows": [asdict(each) | {"seconds": round(each.seconds, 4)} for each in self.slow_windows],
+            "failures": [asdict(each) for each in self.failures],
         }
 
 
@@ -181,13 +191,24 @@ def collect(store: Store, agent: str | None = None) -> Stats:
             last_done=metrics.last_done(store),
             sizes=metrics.sizes(store),
             wal_bytes=wal.stat().st_size if wal.is_file() else 0,
+            asked=monitor.asked(store),
+            embedding=monitor.embedded(store),
+            tier_states=monitor.tier_states(store),
+            rejected_statements=monitor.rejected_statements(store),
         )
 
 
 def collect_batches(store: Store) -> BatchStats:
     """The newest batches, in one state of the database."""
     with metrics.snapshot(store):
-        return BatchStats(str(store.path), metrics.batch_count(store), metrics.recent_batches(store, RECENT_BATCHES))
+        recent = metrics.recent_batches(store, RECENT_BATCHES)
+        return BatchStats(
+            str(store.path),
+            metrics.batch_count(store),
+            recent,
+            monitor.slow_windows(store, recent[0].id, SLOWEST) if recent else [],
+            monitor.failures(store),
+        )
 
 
 def _placeless(reasons: Mapping[str, int]) -> dict[str, int]:

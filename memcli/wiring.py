@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memcli.config import Config, data_dir
+from memcli.config import MODEL_TIERS, Config, data_dir
 from memcli.embed.installed import chosen_model, resolve
 from memcli.embed.models import ModelFiles, find_model, keep_model
 from memcli.errors import MismatchError, UsageError
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from memcli.config import Profile
+    from memcli.cost import Price
     from memcli.embed.api import ApiModel
     from memcli.extract.rules import Rule, RuleExtractor
-    from memcli.model import Cursor, Extraction, Window
-    from memcli.protocols import Embedder, Extractor, Reader, Spending
+    from memcli.ingest.asking import Asking
+    from memcli.model import Cursor, Extraction, PlannedCall, Window
+    from memcli.protocols import Embedder, Extractor, ModelTier, Reader, Spending
     from memcli.store.vectors import Coding
 
-BUILT_TIERS = ("rules", "verbatim")
 _URLS = "provider-urls"
 
 
@@ -185,14 +188,8 @@ def new_provider(
         UsageError: no name, a bad address, no key, or the extra is not installed.
         ProviderError: the provider does not answer with a vector.
     """
-    from memcli.embed.api import (  # noqa: PLC0415 - few databases have a provider
-        OPENAI_URL,
-        PREFIX,
-        ApiModel,
-        ApiOptions,
-        checked_url,
-        probe,
-    )
+    from memcli.embed.api import PREFIX, ApiModel, ApiOptions, probe  # noqa: PLC0415 - few databases have a provider
+    from memcli.provider import OPENAI_URL, checked_url  # noqa: PLC0415 - as above
 
     url = checked_url(config.base_url or OPENAI_URL)
     if not name:
@@ -218,7 +215,8 @@ def provider_of(store: Store) -> ApiModel | None:
     stored = store.meta("provider")
     if stored is None:
         return None
-    from memcli.embed.api import ApiModel, checked_url  # noqa: PLC0415 - few databases have a provider
+    from memcli.embed.api import ApiModel  # noqa: PLC0415 - few databases have a provider
+    from memcli.provider import checked_url  # noqa: PLC0415 - as above
 
     try:
         found = json.loads(stored)
@@ -229,7 +227,7 @@ def provider_of(store: Store) -> ApiModel | None:
 
 
 def _trusted(store: Store, model: ApiModel, base_url: str | None, environ: Mapping[str, str]) -> ApiModel:
-    from memcli.embed.api import OPENAI_URL, checked_url  # noqa: PLC0415 - few databases have a provider
+    from memcli.provider import OPENAI_URL, checked_url  # noqa: PLC0415 - few databases have a provider
 
     if base_url is not None:
         return replace(model, base_url=checked_url(base_url))
@@ -256,7 +254,7 @@ def remember_url(url: str, environ: Mapping[str, str]) -> None:
     Raises:
         UsageError: the data folder cannot be written.
     """
-    from memcli.embed.api import OPENAI_URL  # noqa: PLC0415 - few databases have a provider
+    from memcli.provider import OPENAI_URL  # noqa: PLC0415 - few databases have a provider
 
     named = _named_urls(environ)
     if url == OPENAI_URL or url in named:
@@ -301,6 +299,78 @@ def extractors(
 
         made.append(VerbatimExtractor())
     return made
+
+
+def available_tiers(config: Config) -> list[str]:
+    """The tiers that can run: the free ones, and those with a model."""
+    return ["rules", "verbatim", *(name for name in MODEL_TIERS if config.tiers[name].model is not None)]
+
+
+def price_for(config: Config, tier: str) -> Price | None:
+    """What the tier's model costs: what the user says, else the table of prices, None where neither knows."""
+    from memcli.cost import tier_price  # noqa: PLC0415 - most runs ask no model
+
+    settings = config.tiers[tier]
+    return None if settings.model is None else tier_price(settings)
+
+
+def model_tiers(
+    tiers: Sequence[str], config: Config, profile: Profile, environ: Mapping[str, str], *, dry_run: bool
+) -> list[ModelTier]:
+    """The model tiers among `tiers`, ready to be asked; none of them for anything but a plan in a dry run.
+
+    Raises:
+        UsageError: the client is not installed, a key or a price is missing, or a prompt cannot be read.
+    """
+    made: list[ModelTier] = []
+    for name in MODEL_TIERS:
+        if name not in tiers:
+            continue
+        from memcli.extract.llm import LlmTier  # noqa: PLC0415 - most runs ask no model
+        from memcli.extract.prompt import load_prompt  # noqa: PLC0415 - as above
+
+        settings = config.tiers[name]
+        tier = LlmTier(settings, load_prompt(name, settings.prompt, profile.focus), environ)
+        if not dry_run:
+            tier.check()
+            _check_price(config, name)
+        made.append(tier)
+    return made
+
+
+def _check_price(config: Config, tier: str) -> None:
+    is_limited = config.max_usd is not None or config.max_usd_per_month is not None
+    if is_limited and price_for(config, tier) is None:
+        raise UsageError(
+            f"no price is known for {config.tiers[tier].model}, so its calls cannot be kept within max_usd",
+            f"set price_in and price_out, dollars per million tokens, in [tiers.{tier}] (0 where it is free)",
+        )
+
+
+def asking(
+    tiers: Sequence[ModelTier],
+    store: Store,
+    config: Config,
+    note: Callable[[str], None],
+    plan: Callable[[PlannedCall], None] | None = None,
+) -> Asking | None:
+    """The model tiers with their prices and what is left of the budget, None where there are none.
+
+    With `plan` nobody will be asked.
+    """
+    if not tiers:
+        return None
+    from memcli.ingest.asking import Asking  # noqa: PLC0415 - most runs ask no model
+    from memcli.ingest.budget import Budget, Limits  # noqa: PLC0415 - as above
+    from memcli.store import calls as call_rows  # noqa: PLC0415 - as above
+
+    prices = {each.tier: price for each in tiers if (price := price_for(config, each.tier)) is not None}
+    budget = Budget(
+        Limits(config.max_usd, config.max_calls, config.max_tokens),
+        Limits(config.max_usd_per_month, config.max_calls_per_month, config.max_tokens_per_month),
+        call_rows.spent_since(store, datetime.now(UTC).strftime("%Y-%m")),
+    )
+    return Asking(store, tiers, prices, budget, config.concurrency, note, plan)
 
 
 def stored_rules(store: Store) -> tuple[list[Rule], list[str]]:

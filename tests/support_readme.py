@@ -20,9 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 RULES = [f"rules {each}" for each in "add list show edit test enable disable remove import export coverage".split()]
 MODELS = [f"model {each}" for each in "pull import list info use remove distill".split()]
-MAIN = ("ingest", "search", "dedup", "stats", "reindex", "formats")
+MAIN = ("ingest", "search", "dedup", "stats", "reindex", "formats", "profiles")
+COST = [f"cost {each}" for each in "estimate scenario report".split()]
 _BENCH = [f"bench {each}" for each in "ingest embed quality dedup scan".split()]
-COMMANDS = (*MAIN, "config show", *_BENCH, *RULES, *MODELS)
+COMMANDS = (*MAIN, *COST, "config show", *_BENCH, *RULES, *MODELS)
 TABLES = {
     "runs": "invocation of a command that wrote; every other row leads back to one",
     "batches": "committed batch: messages in, kept, filtered, memories, time per stage",
@@ -43,6 +44,11 @@ TABLES = {
     "review_pairs": "pair of similar memories whose evidence disagrees",
     "dedup_watermarks": "scope, model, threshold and gate version: up to which memory `dedup` has compared",
     "rules": "rule of the user: pattern, what it keeps, for which agent and roles",
+    "model_calls": "request to a model of an extraction tier: tokens, cost, what came of it; for which window",
+    "model_answers": "accepted answer of a model: the same question costs nothing again",
+    "rejected_statements": "reason for which statements of a model about a window were rejected, with their number",
+    "memory_links": "link between two memories that a model saw",
+    "boot_lines": "hash of a sentence that a system prompt or a boot file told an agent",
     "disabled_starter_rules": "built-in rule that is switched off",
     "segments": "block of the vector matrix: memory ids, float32 vectors, int8 codes, merge keys, checksum",
     "memories_fts": "keyword index entry (FTS5)",

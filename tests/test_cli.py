@@ -41,7 +41,18 @@ REPORT = {
     "messages_per_second": None,
 }
 # Of the report itself, and of its files.
-MAY_BE_ADDED = {"redacted", "dry_run", "stopped", "formats", "unknown", "embed_calls", "embed_tokens"}
+MAY_BE_ADDED = {
+    "redacted",
+    "dry_run",
+    "stopped",
+    "formats",
+    "unknown",
+    "embed_calls",
+    "embed_tokens",
+    "models",
+    "waiting",
+    "expectation",
+}
 HIT = {
     "memory_id",
     "content",

@@ -81,7 +81,7 @@ WRONG_VALUES = {
     "a date that is none": (["--since", "yesterdayish"], ["yesterdayish", "2026-03-05"]),
     "an unknown role": (["--roles", "user,robot"], ["--roles", "user,robot", "assistant"]),
     "an unknown tier": (["--extract", "magic"], ["--extract", "magic", "rules", "verbatim"]),
-    "a tier that needs a provider": (["--extract", "rules,premium"], ["premium", "provider", "rules, verbatim"]),
+    "a tier without a model": (["--extract", "rules,premium"], ["premium", "no model", "rules, verbatim"]),
     "an empty profile": (["--profile", ""], ["--profile"]),
     "a batch of nothing": (["--batch-size", "0"], ["--batch-size", "0", "from 1"]),
     "a batch that is no number": (["--batch-size", "many"], ["--batch-size", "integer"]),

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from support_api import DIM, Provider, answer, item, unit
 
-from memcli.embed.api import OPENAI_URL, ApiEmbedder, ApiModel, ApiOptions, checked_url, probe
+from memcli.embed.api import ApiEmbedder, ApiModel, ApiOptions, probe
 from memcli.errors import ProviderError, UsageError
 from memcli.protocols import Spending
+from memcli.provider import OPENAI_URL, checked_url
 
 KEY = "sk-very-secret"
 NOW = {"retry-after-ms": "5"}

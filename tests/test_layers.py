@@ -9,9 +9,9 @@ ROOT = Path(__file__).resolve().parents[1] / "memcli"
 
 LAYERS = [
     {"__init__", "errors", "model", "codes", "text"},
-    {"protocols", "config"},
+    {"protocols", "config", "provider"},
     {"readers", "redact", "filters", "extract", "tags", "embed", "dedup", "store", "cost"},
-    {"ingest", "maintain", "search", "exchange", "stats", "rulebook", "bench", "wiring"},
+    {"ingest", "maintain", "search", "exchange", "stats", "spending", "forecast", "rulebook", "bench", "wiring"},
     {"commands", "render", "cli", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -20,7 +20,9 @@ SIBLINGS = {
     ("text", "__init__"),
     ("model", "text"),
     ("config", "protocols"),
+    ("provider", "protocols"),
     ("wiring", "ingest"),
+    ("forecast", "ingest"),
     ("bench", "ingest"),
     ("cli", "render"),
     ("cli", "commands"),
@@ -56,7 +58,7 @@ ROOMS = {
     "filelock": {"store", "embed/hub"},
     "huggingface_hub": {"embed/hub"},
     "platformdirs": {"config"},
-    "openai": {"embed/api"},
+    "openai": {"provider", "embed/api", "extract/llm"},
 }
 MODULES = sorted(ROOT.rglob("*.py"))
 

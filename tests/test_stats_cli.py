@@ -235,9 +235,10 @@ def test_the_document_has_the_documented_keys(home):
     assert set(document["size"]) == {"bytes", "free_bytes", "wal_bytes", "exact", "tables"}
     assert set(document["runs"][0]) == {"id", "command", "status", "started_at", "seconds", "outcome"}
     batches = home.run("stats", "--batches", "--json").json
-    assert set(batches) == {"db", "total", "batches", "slowest"}
+    assert set(batches) == {"db", "total", "batches", "slowest", "slowest_windows", "failures"}
     assert set(batches["batches"][0]) == {
         "id", "run_id", "started_at", "messages", "memories", "merged", "timings", "seconds", "messages_per_second",
+        "tokens", "cost_usd", "memories_per_message",
     }  # fmt: skip
 
 

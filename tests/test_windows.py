@@ -72,8 +72,8 @@ def test_a_partial_window_waits_for_the_timeout_and_the_minimum():
 
 
 def test_sampling_is_repeatable_and_keeps_about_its_rate():
-    drawn = [is_sampled("a", 1, [part(i)], 0.3) for i in range(4000)]
-    assert drawn == [is_sampled("a", 1, [part(i)], 0.3) for i in range(4000)]
+    drawn = [is_sampled("a", 1, (i, 0), 0.3) for i in range(4000)]
+    assert drawn == [is_sampled("a", 1, (i, 0), 0.3) for i in range(4000)]
     assert 0.27 < sum(drawn) / len(drawn) < 0.33
-    assert all(is_sampled("a", 1, [part(i)], 1.0) for i in range(100))
-    assert not any(is_sampled("a", 1, [part(i)], 0.0) for i in range(100))
+    assert all(is_sampled("a", 1, (i, 0), 1.0) for i in range(100))
+    assert not any(is_sampled("a", 1, (i, 0), 0.0) for i in range(100))

@@ -27,8 +27,8 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 _EPILOG = "\n\n".join(["Exit codes:", *(f"{code}: {meaning}" for code, meaning in EXIT_CODES.items())])
 
 # Each in the module of its name, in the order of the help; a function, or an app of subcommands called NAME_app.
-COMMANDS = ("ingest", "search", "dedup", "stats", "reindex", "formats")
-GROUPS = ("rules", "model", "config", "bench")
+COMMANDS = ("ingest", "search", "dedup", "stats", "reindex", "formats", "profiles")
+GROUPS = ("cost", "rules", "model", "config", "bench")
 
 
 def build(names: Collection[str]) -> typer.Typer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,7 +19,10 @@ from memcli.cli.options import (
     parse_time,
 )
 from memcli.cli.options import settings as load_settings
-from memcli.errors import InputRejectedError
+from memcli.errors import InputRejectedError, ProviderError
+
+if TYPE_CHECKING:
+    from memcli.ingest.report import IngestReport
 
 
 def ingest(
@@ -33,7 +36,17 @@ def ingest(
         str | None, typer.Option("--map", metavar="role=author,...", help="Names of the fields in flat JSONL.")
     ] = None,
     profile: Annotated[str | None, typer.Option(help="Window sizes, filters, tiers and rate [local].")] = None,
-    extract: Annotated[str | None, typer.Option(metavar="TIERS", help="Tiers to run [rules,verbatim].")] = None,
+    extract: Annotated[
+        str | None, typer.Option(metavar="TIERS", help="Of rules, verbatim, small, premium [those of the profile].")
+    ] = None,
+    concurrency: Annotated[int | None, typer.Option(metavar="N", help="Calls of models at a time [4].")] = None,
+    max_usd: Annotated[
+        float | None, typer.Option(metavar="USD", help="The most that calls of small and premium may cost.")
+    ] = None,
+    max_calls: Annotated[int | None, typer.Option(metavar="N", help="The most calls of small and premium.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(metavar="N", help="The most tokens that small and premium may read and write.")
+    ] = None,
     starter_rules: Annotated[
         bool | None, typer.Option("--starter-rules/--no-starter-rules", help="Use the built-in rules.")
     ] = None,
@@ -80,6 +93,10 @@ def ingest(
         "agent": agent,
         "profile": profile,
         "extract": extract,
+        "concurrency": concurrency,
+        "max_usd": max_usd,
+        "max_calls": max_calls,
+        "max_tokens": max_tokens,
         "starter_rules": starter_rules,
         "roles": roles,
         "model": model,
@@ -106,15 +123,38 @@ def ingest(
         dry_run=dry_run,
     )
     progress = render.ConsoleProgress(quiet=quiet, verbose=verbose)
+    estimated = None
     try:
-        report = command.ingest(settings, request, progress, os.environ)
+        if dry_run:
+            from memcli.commands.estimate import rehearse  # noqa: PLC0415 - only a dry run counts what it leaves out
+
+            estimated = rehearse(settings, request, progress, os.environ)
+            report = estimated.report
+        else:
+            report = command.ingest(settings, request, progress, os.environ)
     finally:
         progress.finish()
     if as_json:
-        render.print_json(report.to_json())
+        render.print_json(report.to_json() if estimated is None else estimated.dry_run_json())
     else:
         render.show_ingest(report)
+        if estimated is not None and estimated.estimate.tiers:
+            render.show_planned(estimated.estimate)
     render.explain_rejected(report)
+    render.explain_failures(report)
+    _raise_unfinished(report)
+
+
+def _raise_unfinished(report: IngestReport) -> None:
+    left = report.windows_failed + report.windows_waiting
+    if left and not report.dry_run:
+        given_up = sum(tally.permanent for tally in report.models.values())
+        later = "the next run asks again" + (f", but for {given_up:,} that have failed too often" if given_up else "")
+        raise ProviderError(
+            f"not done by the models: windows {left:,} (failed {report.windows_failed:,}, not asked"
+            f" {report.windows_waiting:,})",
+            f"all else is done; {later if left > given_up else 'they have failed too often to be asked about again'}",
+        )
     if report.rejected or report.files.failed:
         raise InputRejectedError(
             f"not taken: lines {report.rejected:,}, files {len(report.files.failed):,}",

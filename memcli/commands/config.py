@@ -8,6 +8,14 @@ from pathlib import Path
 
 from memcli.config import Config
 
+_UNSET = {
+    "model": "none: the tier is not configured",
+    "base_url": "OpenAI's",
+    "api_key_env": "OPENAI_API_KEY for OpenAI",
+    "prompt": "the package's",
+    "tokenizer": "unknown",
+}
+
 
 def effective(config: Config, origins: Mapping[str, str]) -> dict[str, tuple[object, str]]:
     """Settings in their order as {name: (value, origin)}, the values of the profile in force below them.
@@ -19,7 +27,7 @@ def effective(config: Config, origins: Mapping[str, str]) -> dict[str, tuple[obj
     deferred |= {"embed_batch_size": "auto"}
     values: dict[str, tuple[object, str]] = {}
     for item in fields(config):
-        if item.name == "profiles":
+        if item.name in {"profiles", "tiers"}:
             continue
         value = getattr(config, item.name)
         shown = deferred.get(item.name) if value is None else value
@@ -28,4 +36,11 @@ def effective(config: Config, origins: Mapping[str, str]) -> dict[str, tuple[obj
         if item.name != "name":
             key = f"profiles.{profile.name}.{item.name}"
             values[key] = (getattr(profile, item.name), origins.get(key, "default"))
+    for tier in config.tiers.values():
+        for item in fields(tier):
+            if item.name != "name":
+                key = f"tiers.{tier.name}.{item.name}"
+                value = getattr(tier, item.name)
+                shown = _UNSET.get(item.name) if value is None else value
+                values[key] = (str(shown) if isinstance(shown, Path) else shown, origins.get(key, "default"))
     return values

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from memcli import wiring
 from memcli.commands.database import writable_database
-from memcli.config import Config
+from memcli.config import MODEL_TIERS, Config, Profile
 from memcli.embed.api import ApiModel, SilentEmbedder
 from memcli.embed.models import ModelFiles
 from memcli.errors import UsageError
@@ -16,6 +16,7 @@ from memcli.ingest.identify import Intake
 from memcli.ingest.inputs import CursorIndex, discover
 from memcli.ingest.report import IngestReport
 from memcli.ingest.run import Ingest, Options
+from memcli.model import PlannedCall
 from memcli.protocols import Embedder, Progress, Spending
 from memcli.readers import make_reader, parse_map
 from memcli.store.db import Store
@@ -38,8 +39,17 @@ class Request:
     dry_run: bool = False
 
 
-def ingest(config: Config, request: Request, progress: Progress, environ: Mapping[str, str]) -> IngestReport:
-    """Ingest the transcripts of `request`. What a file is, and what is wrong with the call, is found out first."""
+def ingest(
+    config: Config,
+    request: Request,
+    progress: Progress,
+    environ: Mapping[str, str],
+    plan: Callable[[PlannedCall], None] = lambda _: None,
+) -> IngestReport:
+    """Ingest the transcripts of `request`. What a file is, and what is wrong with the call, is found out first.
+
+    A dry run tells `plan` of every call of a model that it leaves out.
+    """
     if not request.paths and not request.reextract:
         raise UsageError("no transcript is named", "name transcripts, folders of them, or - for stdin")
     mapping = parse_map(request.map) if request.map is not None else None
@@ -50,6 +60,7 @@ def ingest(config: Config, request: Request, progress: Progress, environ: Mappin
         make_reader(format_name, mapping)
     options = _options(config, request, progress)
     tiers = _tiers(config, options, progress)
+    models = wiring.model_tiers(tiers, config, options.profile, environ, dry_run=request.dry_run)
     found, failed = discover(request.paths)
     with writable_database(config, "ingest", dry_run=request.dry_run) as path:
         spending = Spending()
@@ -68,6 +79,7 @@ def ingest(config: Config, request: Request, progress: Progress, environ: Mappin
                 options,
                 progress,
                 spending,
+                wiring.asking(models, store, config, progress.note, plan if request.dry_run else None),
             )
             feed = Feed(
                 found,
@@ -106,7 +118,8 @@ def _options(config: Config, request: Request, progress: Progress) -> Options:
     profile, warning = config.active_profile()
     if warning is not None:
         progress.note(warning)
-    intake = Intake(frozenset(config.roles), profile.min_chars, profile.filters, request.since)
+    asks_models = bool({*MODEL_TIERS} & {*wiring.available_tiers(config)} & {*_wanted(config, profile)})
+    intake = Intake(frozenset(config.roles), profile.min_chars, profile.filters, request.since, told=asks_models)
     return Options(
         profile,
         config.rate_applies_to,
@@ -118,17 +131,19 @@ def _options(config: Config, request: Request, progress: Progress) -> Options:
     )
 
 
+def _wanted(config: Config, profile: Profile) -> Sequence[str]:
+    return config.extract or profile.tiers
+
+
 def _tiers(config: Config, options: Options, progress: Progress) -> Sequence[str]:
-    """The tiers to run: those that were asked for, else the profile's. Model tiers need a provider."""
-    wanted = config.extract or options.profile.tiers
-    absent = [tier for tier in wanted if tier not in wiring.BUILT_TIERS]
+    """The tiers to run: those that were asked for, else the profile's. Model tiers need a model."""
+    wanted, available = _wanted(config, options.profile), wiring.available_tiers(config)
+    absent = [tier for tier in wanted if tier not in available]
     if config.extract and absent:
         raise UsageError(
-            f"the tier {absent[0]} is not available: no model provider is configured",
-            f"available: {', '.join(wiring.BUILT_TIERS)}",
+            f"the tier {absent[0]} is not available: no model is configured for it",
+            f"set model in [tiers.{absent[0]}] of memcli.toml, or choose among: {', '.join(available)}",
         )
     if absent:
-        progress.note(
-            f"profile {options.profile.name}: {' and '.join(absent)} left out, no model provider is configured"
-        )
-    return [tier for tier in wanted if tier in wiring.BUILT_TIERS]
+        progress.note(f"profile {options.profile.name}: {' and '.join(absent)} left out, no model is configured")
+    return [tier for tier in wanted if tier in available]

@@ -1,38 +1,28 @@
-"""Embedding by an OpenAI-compatible provider: as few calls as its limits allow, a few at a time, paced by its headers.
-
-Retries with backoff, jitter and Retry-After are the official client's own. The key is read from the environment, is
-never stored, and is cut out of everything that a provider says.
-"""
+"""Embedding by an OpenAI-compatible provider: few calls, a few of them at a time, paced by its headers."""
 
 from __future__ import annotations
 
 import base64
 import math
-import re
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
-from memcli.errors import ProviderError, UsageError
+from memcli.errors import ProviderError
 from memcli.protocols import Spending
+from memcli.provider import GO_ON, KEY_VARIABLE, OPENAI_URL, Pace, endpoint, in_order, open_client
 from memcli.text import clean, digest
 
 if TYPE_CHECKING:
-    import httpx2
     import openai
     from numpy.typing import NDArray
 
 PREFIX = "openai:"
-OPENAI_URL = "https://api.openai.com/v1"
-KEY_VARIABLE = "OPENAI_API_KEY"
 NEAR_THRESHOLD = 0.9
 
 # OpenAI's limits per call. A token of a byte-level vocabulary is at least one byte, so bytes bound tokens from above.
@@ -43,11 +33,7 @@ _BYTES_PER_TOKEN = 3  # a low guess, for comparing with the tokens that a provid
 _AT_ONCE = 4
 _RETRIES = 5
 _TIMEOUT = 120.0
-_LONGEST_WAIT = 120.0
 _TOO_MUCH = frozenset({400, 413, 422})
-_HINT = "what was committed is kept; run it again to go on"
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,27 +73,6 @@ class ApiOptions:
     timeout: float = _TIMEOUT
 
 
-def checked_url(url: str) -> str:
-    """A base URL without the slash at its end.
-
-    Raises:
-        UsageError: no URL of http or https, or one that carries credentials, which would be stored with it.
-    """
-    try:
-        parts = urlsplit(url)
-        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        sound = False
-    if not sound or not url.isprintable() or " " in url:
-        raise UsageError("the base URL is not one of http or https", "as in: --base-url http://localhost:11434/v1")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise UsageError(
-            "the base URL carries credentials or a query, which would be stored in the database",
-            f"give it without them, and the key in the environment variable {KEY_VARIABLE}",
-        )
-    return url.rstrip("/")
-
-
 def probe(model: str, base_url: str, environ: Mapping[str, str], options: ApiOptions, spending: Spending) -> ApiModel:
     """Ask the provider once, for the length of the model's vectors.
 
@@ -138,8 +103,8 @@ class ApiEmbedder:
         self._model = model
         self._options = options or ApiOptions()
         self._spending = spending or Spending()
-        self._pace = _Pace()
-        self._key = environ.get(KEY_VARIABLE, "").strip()
+        self._pace = Pace()
+        self._endpoint = endpoint(model.base_url, KEY_VARIABLE, environ)
         self._most_items = _MOST_ITEMS
         self._lock = threading.Lock()
         self._client: openai.OpenAI | None = None
@@ -157,8 +122,8 @@ class ApiEmbedder:
         batches = list(_batches(cut, self._most_items))
         rows: dict[int, NDArray[np.float32]] = {}
         if batches:
-            self._client = self._client or _client(self._model.base_url, self._key, self._options, self._pace)
-            answers = _in_order(partial(self._rows, self._client), batches, self._options.at_once)
+            self._client = self._client or self._opened()
+            answers = in_order(partial(self._rows, self._client), batches, self._options.at_once)
             rows = dict(zip(cut, chain.from_iterable(answers), strict=True))
         result = np.zeros((len(texts), self.dim), dtype=np.float32)
         for place, row in rows.items():
@@ -168,6 +133,10 @@ class ApiEmbedder:
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See Embedder: a provider makes no difference between questions and what they search."""
         return self.embed(texts)
+
+    def _opened(self) -> openai.OpenAI:
+        what, options = "an embedding model of a provider", self._options
+        return open_client(self._endpoint, what, options.retries, options.timeout, self._pace)
 
     def _rows(self, client: openai.OpenAI, texts: Sequence[str]) -> list[NDArray[np.float32]]:
         """Unit rows of one batch. What is refused as a whole is asked for by halves, what is missing singly."""
@@ -201,10 +170,11 @@ class ApiEmbedder:
         try:
             response = client.embeddings.create(model=self._model.model, input=list(texts), encoding_format="base64")
         except openai.APIStatusError as error:
-            said = self._said(error)
+            said = self._endpoint.said(error)
             if error.status_code in _TOO_MUCH:
                 return said
-            raise self._failure(f"answers {error.status_code}: {said}", _advice(error.status_code)) from None
+            advice = self._endpoint.advice(error.status_code, "")
+            raise self._failure(f"answers {error.status_code}: {said}", advice) from None
         except openai.APITimeoutError:
             raise self._failure(f"does not answer within {self._options.timeout:g} s") from None
         except openai.APIError as error:
@@ -231,13 +201,7 @@ class ApiEmbedder:
             if self._options.price is not None:
                 self._spending.cost_usd += counted * self._options.price / 1e6
 
-    def _said(self, error: openai.APIStatusError) -> str:
-        body = error.body
-        said = body.get("message") if isinstance(body, dict) else body
-        text = " ".join(str(said or error.response.reason_phrase or "no reason given").split())
-        return (text.replace(self._key, "***") if self._key else text)[:300]
-
-    def _failure(self, what: str, hint: str = _HINT) -> ProviderError:
+    def _failure(self, what: str, hint: str = GO_ON) -> ProviderError:
         return ProviderError(f"the embedding provider {self._model.base_url} ({self._model.model}) {what}", hint)
 
 
@@ -255,84 +219,6 @@ class SilentEmbedder:
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return rows of zeros as well."""
         return self.embed(texts)
-
-
-@dataclass(slots=True)
-class _Pace:
-    """When the next call may start, as the headers of all answers so far tell. Shared by the threads of an embedder."""
-
-    _requests: float = math.inf
-    _tokens: float = math.inf
-    _requests_until: float = 0.0
-    _tokens_until: float = 0.0
-    _blocked_until: float = 0.0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def learn(self, response: httpx2.Response) -> None:
-        """Take up what an answer says of the limits."""
-        headers, now = response.headers, time.monotonic()
-        with self._lock:
-            self._requests = _count(headers.get("x-ratelimit-remaining-requests"))
-            self._tokens = _count(headers.get("x-ratelimit-remaining-tokens"))
-            self._requests_until = now + _duration(headers.get("x-ratelimit-reset-requests"))
-            self._tokens_until = now + _duration(headers.get("x-ratelimit-reset-tokens"))
-            if response.status_code == 429:  # noqa: PLR2004 - too many requests
-                self._blocked_until = max(self._blocked_until, now + _duration(headers.get("retry-after")))
-
-    def wait(self, tokens: int) -> None:
-        """Sleep until a call of about so many tokens is within the limits; never longer than two minutes."""
-        with self._lock:
-            until = self._blocked_until
-            if self._requests < 1:
-                until = max(until, self._requests_until)
-            if self._tokens < tokens:
-                until = max(until, self._tokens_until)
-            self._requests -= 1
-            self._tokens -= tokens
-        pause = min(until - time.monotonic(), _LONGEST_WAIT)
-        if pause > 0:
-            time.sleep(pause)
-
-
-def _count(value: str | None) -> float:
-    return float(value) if value is not None and value.isdecimal() else math.inf
-
-
-def _duration(value: str | None) -> float:
-    """Seconds of "6m0s", "20ms" or "7"; 0 of anything else."""
-    if value is None:
-        return 0.0
-    if value.replace(".", "", 1).isdecimal():
-        return float(value)
-    return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(value))
-
-
-def _client(base_url: str, key: str, options: ApiOptions, pace: _Pace) -> openai.OpenAI:
-    try:
-        import openai  # noqa: PLC0415 - takes half a second, and is an extra
-    except ImportError as error:
-        raise UsageError(
-            "an embedding model of a provider needs the client that comes with an extra",
-            'install it with: pip install "memcli[llm]"',
-        ) from error
-    if not key and base_url == OPENAI_URL:
-        raise UsageError(f"there is no key for {base_url}", f"set the environment variable {KEY_VARIABLE}")
-    return openai.OpenAI(
-        # A server of the user's own may want none, but the client insists on one.
-        api_key=key or "none",
-        base_url=base_url,
-        timeout=options.timeout,
-        max_retries=options.retries,
-        http_client=openai.DefaultHttpxClient(event_hooks={"response": [pace.learn]}),
-    )
-
-
-def _advice(status: int) -> str:
-    if status in {401, 403}:
-        return f"check the key in the environment variable {KEY_VARIABLE}"
-    if status == 404:  # noqa: PLR2004 - not found
-        return "check the name of the model and --base-url"
-    return _HINT
 
 
 def _cut(text: str) -> str:
@@ -377,41 +263,3 @@ def _unit(value: object) -> NDArray[np.float32] | None:
         return None
     length = float(np.linalg.norm(row)) if row.ndim == 1 else math.nan
     return (row / length).astype(np.float32) if math.isfinite(length) and length > 0 else None
-
-
-def _in_order(
-    work: Callable[[Sequence[str]], list[NDArray[np.float32]]], batches: Sequence[Sequence[str]], at_once: int
-) -> list[list[NDArray[np.float32]]]:
-    """`work` of every batch, at most `at_once` at a time, in order; the first failure ends it.
-
-    The threads are daemons: an interrupted run waits neither for an answer nor for a pause before a retry.
-    """
-    waiting: SimpleQueue[int] = SimpleQueue()
-    done: SimpleQueue[tuple[int, list[NDArray[np.float32]] | BaseException]] = SimpleQueue()
-    failed = threading.Event()
-    for place in range(len(batches)):
-        waiting.put(place)
-
-    def serve() -> None:
-        while not failed.is_set():
-            try:
-                place = waiting.get_nowait()
-            except Empty:
-                return
-            try:
-                done.put((place, work(batches[place])))
-            except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits for the rows
-                done.put((place, error))
-
-    for _ in range(min(at_once, len(batches))):
-        threading.Thread(target=serve, name="embedding-call", daemon=True).start()
-    results: dict[int, list[NDArray[np.float32]]] = {}
-    try:
-        while len(results) < len(batches):
-            place, result = done.get()
-            if isinstance(result, BaseException):
-                raise result
-            results[place] = result
-    finally:
-        failed.set()
-    return [results[place] for place in range(len(batches))]

@@ -13,6 +13,7 @@ from memcli.filters import (
     BEFORE_SINCE,
     CONFIRMATION,
     GREETING,
+    INJECTED,
     ROLE,
     SYSTEM_PROMPT,
     TOO_SHORT,
@@ -22,6 +23,7 @@ from memcli.filters import (
     strip_recalled,
 )
 from memcli.ingest.feed import Incoming, ReadBatch
+from memcli.ingest.restated import told_lines
 from memcli.model import Part
 from memcli.redact import redact
 from memcli.store import memories as memory_rows
@@ -38,12 +40,16 @@ _TEXT_IS_KEPT = frozenset({TOO_SHORT, GREETING, CONFIRMATION})
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """What is taken in: roles, the earliest time (ISO 8601 as messages have it), and the profile's noise filter."""
+    """What is taken in: roles, the earliest time (ISO 8601 as messages have it), and the profile's noise filter.
+
+    `told` asks for what system prompts and boot files say, for models that say it again.
+    """
 
     roles: frozenset[str]
     min_chars: int
     filters: FilterLevel
     since: str | None = None
+    told: bool = False
 
 
 @dataclass(slots=True)
@@ -63,6 +69,7 @@ class Identified:
     duplicate: int = 0
     filtered: Counter[str] = field(default_factory=Counter)
     redacted: Counter[str] = field(default_factory=Counter)
+    told: set[tuple[str, bytes]] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -87,6 +94,8 @@ def identify(store: Store, batch: ReadBatch, intake: Intake) -> Identified:
     for each in fresh:
         _screen(each, intake, rules, result)
     _drop_known(store, fresh, intake, result)
+    if intake.told:
+        result.told.update((clean(each.incoming.agent), line) for each in fresh for line in _told(each))
     _place(store, fresh, result)
     return result
 
@@ -261,6 +270,15 @@ def _drop_known(store: Store, fresh: list[_Fresh], intake: Intake, result: Ident
                 known.add((agent, digest(text)))
         if each.reason is not None:
             result.filtered[each.reason] += 1
+
+
+def _told(each: _Fresh) -> set[bytes]:
+    """Hashes of what a message says that nobody typed: a system prompt, a boot file, a block that was injected."""
+    role, text = each.incoming.message.role, clean(each.incoming.message.text)
+    if role == "system" or each.reason == INJECTED:
+        return told_lines(text)
+    is_stripped = role == "user" and each.reason is None and each.text != text
+    return told_lines(text) - told_lines(each.text) if is_stripped else set()
 
 
 def _without_recalled(each: _Fresh, recalled: set[tuple[str, bytes]], min_chars: int) -> tuple[str, str | None]:

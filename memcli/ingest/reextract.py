@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from memcli.ingest.resolve import Extracted
-from memcli.protocols import Extractor
+from memcli.protocols import Tier
 from memcli.store import windows as window_rows
 from memcli.store.db import Store
 from memcli.store.windows import KnownStatement, StoredWindow
@@ -18,26 +18,36 @@ class Undone:
     """A stored window with the tiers that it still lacks."""
 
     window: StoredWindow
-    extractors: tuple[Extractor, ...]
+    tiers: tuple[Tier, ...]
 
 
-def undone(store: Store, extractors: Sequence[Extractor], batch_size: int) -> Iterator[list[Undone]]:
-    """Yield groups of windows that lack one of the tiers in its present version, of about `batch_size` messages each.
+def undone(
+    store: Store, lacking: Callable[[StoredWindow], tuple[Tier, ...]], batch_size: int
+) -> Iterator[list[Undone]]:
+    """Yield groups of windows that lack a tier, as `lacking` tells, of about `batch_size` messages each."""
+    windows = (Undone(window, lacking(window)) for window in window_rows.stored_windows(store))
+    return _grouped((each for each in windows if each.tiers), batch_size)
 
-    A tier that was tried counts as done, whatever came of it: failures are tried again by the runs that read.
+
+def failed(
+    store: Store, tiers: Sequence[Tier], wanted: Mapping[int, Collection[tuple[str, str]]], batch_size: int
+) -> Iterator[list[Undone]]:
+    """Yield the windows that tiers have failed on, `wanted` by id with (tier, version), in groups as above.
+
+    Whatever version has failed, it is the present one that tries again.
     """
+    windows = window_rows.windows_of(store, list(wanted))
+    names = {window_id: {name for name, _ in lacking} for window_id, lacking in wanted.items()}
+    lacking = (Undone(each, tuple(tier for tier in tiers if tier.tier in names[each.id])) for each in windows)
+    return _grouped(lacking, batch_size)
+
+
+def _grouped(lacking: Iterable[Undone], batch_size: int) -> Iterator[list[Undone]]:
     group: list[Undone] = []
     messages = 0
-    for window in window_rows.stored_windows(store):
-        missing = tuple(
-            extractor
-            for extractor in extractors
-            if (extractor.tier, extractor.version_for(window.agent)) not in window.tiers
-        )
-        if not missing:
-            continue
-        group.append(Undone(window, missing))
-        messages += window.messages
+    for each in lacking:
+        group.append(each)
+        messages += each.window.messages
         if messages >= batch_size:
             yield group
             group, messages = [], 0

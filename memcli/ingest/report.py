@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from memcli.config import Profile
+from memcli.cost import CHARACTERS_PER_TOKEN, Outcome, advice
+from memcli.ingest.asking import TierTally
 from memcli.ingest.feed import Files
 
 STAGES = ("read", "filter", "extract", "embed", "dedup", "commit")
@@ -13,7 +16,12 @@ SHOWN_REJECTIONS = 50
 
 @dataclass(slots=True)
 class IngestReport:
-    """Counts of one run. `rejections` holds the first few rejected lines as (path, line, reason)."""
+    """Counts of one run. `rejections` holds the first few rejected lines as (path, line, reason).
+
+    `model_memories` are those that model tiers made and that were no duplicates, `model_characters` their length.
+    `models` is what each model tier did; `failures` are the first few windows that a tier failed on: (window id, tier,
+    reason).
+    """
 
     db: str
     run_id: int | None = None
@@ -30,7 +38,10 @@ class IngestReport:
     pending: int = 0
     windows_processed: int = 0
     windows_skipped_by_rate: int = 0
-    windows_failed: int = 0
+    models: dict[str, TierTally] = field(default_factory=dict)
+    failures: list[tuple[int, str, str]] = field(default_factory=list)
+    model_memories: int = 0
+    model_characters: int = 0
     created: int = 0
     merged_exact: int = 0
     merged_near: int = 0
@@ -42,9 +53,43 @@ class IngestReport:
     redacted: Counter[str] = field(default_factory=Counter)
     batches: int = 0
     timings: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-    cost_usd: float = 0.0
+    embed_cost_usd: float = 0.0
     stopped: str | None = None
     dry_run: bool = False
+    profile: Profile | None = None
+
+    @property
+    def cost_usd(self) -> float:
+        """What the run spent, in US dollars, as far as prices are known."""
+        return self.embed_cost_usd + sum(tally.cost_usd for tally in self.models.values())
+
+    @property
+    def windows_failed(self) -> int:
+        """Windows that a model tier failed on, once for each tier."""
+        return sum(tally.failed for tally in self.models.values())
+
+    @property
+    def windows_waiting(self) -> int:
+        """Windows that a model tier was not asked about, though it should be: the budget is reached, or it is down."""
+        return sum(tally.waiting for tally in self.models.values())
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What the model tiers brought in this run, to be compared with the profile; None where they saw no window."""
+        tallies = self.models.values()
+        windows = max((tally.done for tally in tallies), default=0)
+        if not windows or self.dry_run:
+            return None
+        made = self.model_memories
+        return Outcome(
+            memories=made,
+            windows=windows,
+            messages=0,
+            all_messages=0,
+            tokens=sum(tally.tokens_in + tally.tokens_out for tally in tallies),
+            usd=sum(tally.cost_usd for tally in tallies) if all(tally.priced for tally in tallies) else None,
+            tokens_each=self.model_characters / made / CHARACTERS_PER_TOKEN if made else None,
+        )
 
     def to_json(self) -> dict[str, object]:
         """The report as one JSON document."""
@@ -74,7 +119,10 @@ class IngestReport:
                 "processed": self.windows_processed,
                 "skipped_by_rate": self.windows_skipped_by_rate,
                 "failed": self.windows_failed,
+                "waiting": self.windows_waiting,
             },
+            "expectation": self._expectation(),
+            "models": {tier: tally.to_json() for tier, tally in self.models.items()},
             "memories": {
                 "created": self.created,
                 "merged_exact": self.merged_exact,
@@ -90,4 +138,23 @@ class IngestReport:
             "timings": {stage: round(seconds, 4) for stage, seconds in self.timings.items()},
             "cost_usd": self.cost_usd,
             "messages_per_second": round(self.messages_read / self.seconds, 1) if self.seconds else 0.0,
+        }
+
+    def _expectation(self) -> dict[str, object] | None:
+        profile, outcome = self.profile, self.outcome
+        if profile is None:
+            return None
+        return {
+            "profile": profile.name,
+            "memories_per_window": profile.expected_memories,
+            "tokens_each": profile.expected_tokens,
+            "outcome": None
+            if outcome is None
+            else {
+                "memories_per_window": outcome.per_window,
+                "tokens_each": outcome.tokens_each,
+                "tokens_per_memory": outcome.tokens_per_memory,
+                "usd_per_memory": outcome.usd_per_memory,
+            },
+            "advice": [] if outcome is None else advice(profile, outcome),
         }

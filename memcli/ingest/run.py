@@ -3,34 +3,45 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from memcli import __version__
-from memcli.config import Profile, RateScope
+from memcli.config import MODEL_TIERS, Profile, RateScope
 from memcli.ingest.ahead import Ahead
+from memcli.ingest.asking import Asking
 from memcli.ingest.feed import Feed, ReadBatch
 from memcli.ingest.identify import Identified, Intake, identify
-from memcli.ingest.reextract import Undone, undone, without_known
+from memcli.ingest.reextract import Undone, failed, undone, without_known
 from memcli.ingest.report import SHOWN_REJECTIONS, STAGES, IngestReport
-from memcli.ingest.resolve import Extracted, Resolved, Resolver
-from memcli.ingest.windows import Cut, cut_all, cut_full, is_due, is_sampled
+from memcli.ingest.resolve import Resolved, Resolver
+from memcli.ingest.tiers import SKIPPED, Tiers, Worked
+from memcli.ingest.windows import Cut, cut_all, cut_full, is_due
 from memcli.model import Part, Window
 from memcli.protocols import Embedder, Extractor, Progress, Spending
 from memcli.redact import redact_bytes_head
+from memcli.store import calls as call_rows
 from memcli.store import files as file_rows
 from memcli.store import memories as memory_rows
 from memcli.store import messages as message_rows
 from memcli.store import runs as run_rows
 from memcli.store import windows as window_rows
+from memcli.store.calls import Ledger
 from memcli.store.db import Store, now
 from memcli.store.runs import BatchRow, WindowRow
 from memcli.store.vectors import Vectors, append_segments
 
-FREE_TIERS = frozenset({"rules", "verbatim"})
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+# A model tier that fails on a window is tried again by later runs, five times.
+MOST_ATTEMPTS = 6
+SHOWN_FAILURES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +69,15 @@ class _Batch:
     read: ReadBatch
     identified: Identified
     cut: Cut
-    windows: list[WindowRow] = field(default_factory=list)
-    extracted: list[Extracted] = field(default_factory=list)
+    worked: Worked = field(default_factory=Worked)
     resolved: Resolved = field(default_factory=Resolved)
     timings: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     revisited: bool = False
     spent: Spending = field(default_factory=Spending)
+
+    @property
+    def windows(self) -> list[WindowRow]:
+        return self.worked.rows
 
 
 class Ingest:
@@ -79,11 +93,14 @@ class Ingest:
         options: Options,
         progress: Progress,
         spending: Spending | None = None,
+        asking: Asking | None = None,
     ) -> None:
         self._store = store
         self._spending = spending or Spending()
         self._booked = Spending()
-        self._extractors = extractors
+        self._asking = asking
+        self._tiers = Tiers(store, extractors, asking, options.profile, options.rate_applies_to)
+        self._failed_before: dict[int, dict[tuple[str, str], int]] = {}
         self._vectors = vectors
         self._resolver = Resolver(store, embedder, vectors, near_threshold)
         self._options = options
@@ -91,7 +108,9 @@ class Ingest:
         self._run_id = store.next_id("runs")
         self._started_at = now()
         self._command = "ingest"
-        self.report = IngestReport(db=str(store.path))
+        self.report = IngestReport(
+            db=str(store.path), profile=options.profile, models=asking.tallies if asking is not None else {}
+        )
 
     def run(self, feed: Feed) -> IngestReport:
         """Ingest all that `feed` gives, close the windows that are due, and settle the run."""
@@ -100,6 +119,7 @@ class Ingest:
             self._command = "reextract"
         report.files = feed.files
         self._progress.start(feed.total_bytes())
+        self._begin_asking()
         batches = Ahead(feed.batches())
         try:
             while (read := self._next(batches)) is not None:
@@ -110,15 +130,32 @@ class Ingest:
             batches.close()
         if feed.exhausted and report.stopped is None:
             self._close_due_windows(started)
+            if report.stopped is None:
+                self._retry_windows(started)
             if self._options.reextract and report.stopped is None:
                 self._revisit_windows(started)
         elif report.stopped is None:
             report.stopped = "limit"
         report.pending = message_rows.pending_count(self._store)
         report.seconds = time.perf_counter() - started
+        if self._asking is not None:
+            self._asking.finish()
         self._settle()
         self._progress.finish()
         return report
+
+    def _begin_asking(self) -> None:
+        asking = self._asking
+        if asking is None:
+            return
+        self._failed_before = window_rows.open_tiers(self._store, [tier.tier for tier in asking.tiers], MOST_ATTEMPTS)
+        if asking.plan is None:
+            call_rows.write_off(self._store)
+            asking.start(Ledger(self._store, self._run_id, lambda conn: run_rows.write_run(conn, *self._row)))
+
+    @property
+    def _row(self) -> tuple[int, str, str, str]:
+        return self._run_id, self._command, __version__, self._started_at
 
     def _is_out_of_time(self, started: float) -> bool:
         budget = self._options.time_budget
@@ -187,27 +224,43 @@ class Ingest:
         return group
 
     def _revisit_windows(self, started: float) -> None:
-        groups = undone(self._store, self._extractors, self._options.batch_size)
+        groups = undone(self._store, self._tiers.lacking, self._options.batch_size)
         if lacking := sum(each.window.messages for group in groups for each in group):
             self._progress.phase("bringing new rules", lacking)
-        for group in undone(self._store, self._extractors, self._options.batch_size):
-            batch = _Batch(now(), self._store.generation(), ReadBatch(), Identified(), Cut((), (), ()), revisited=True)
-            with self._stage(batch, "read"):
-                parts = window_rows.window_parts(self._store, [each.window.id for each in group])
-                sessions = list(dict.fromkeys(each.window.session_id for each in group))
-                batch.identified.tags.update(message_rows.session_tags(self._store, sessions))
-            with self._stage(batch, "extract"):
-                self._revisit(batch, group, parts)
-            self._resolve(batch)
+        for group in undone(self._store, self._tiers.lacking, self._options.batch_size):
+            self._revisit(group)
             if self._is_out_of_time(started):
                 return
 
-    def _revisit(self, batch: _Batch, group: Sequence[Undone], parts: dict[int, list[Part]]) -> None:
-        for each in group:
-            stored = each.window
-            window = Window(stored.id, stored.session_id, stored.agent, tuple(parts[stored.id]))
-            self._run_tiers(batch, window, each.extractors)
-        batch.extracted = without_known(self._store, batch.extracted)
+    def _retry_windows(self, started: float) -> None:
+        """Ask again about the windows that model tiers failed on, or did not get to, in earlier runs."""
+        before = self._failed_before
+        if self._asking is None or not before:
+            return
+        groups = list(failed(self._store, self._asking.tiers, before, self._options.batch_size))
+        self._progress.phase("asking again", sum(each.window.messages for group in groups for each in group))
+        for group in groups:
+            if self._asking.has_given_up:
+                waiting = Counter(tier.tier for each in group for tier in each.tiers)
+                for tier, count in waiting.items():
+                    self.report.models[tier].waiting += count
+                continue
+            self._revisit(group)
+            if self._is_out_of_time(started):
+                return
+
+    def _revisit(self, group: Sequence[Undone]) -> None:
+        """Bring to stored windows what they lack."""
+        batch = _Batch(now(), self._store.generation(), ReadBatch(), Identified(), Cut((), (), ()), revisited=True)
+        with self._stage(batch, "read"):
+            parts = window_rows.window_parts(self._store, [each.window.id for each in group])
+            sessions = list(dict.fromkeys(each.window.session_id for each in group))
+            batch.identified.tags.update(message_rows.session_tags(self._store, sessions))
+        with self._stage(batch, "extract"):
+            wanted = [(_stored_window(each, parts[each.window.id]), each.tiers) for each in group]
+            batch.worked = self._tiers.work(wanted)
+            batch.worked.extracted = without_known(self._store, batch.worked.extracted)
+        self._resolve(batch)
 
     def _process(self, batch: _Batch) -> None:
         with self._stage(batch, "extract"):
@@ -216,7 +269,7 @@ class Ingest:
 
     def _resolve(self, batch: _Batch) -> None:
         with self._stage(batch, "embed"):
-            plan = self._resolver.plan(batch.extracted)
+            plan = self._resolver.plan(batch.worked.extracted)
             vectors, embedded = self._resolver.embed(plan)
         with self._stage(batch, "dedup"):
             batch.resolved = self._resolver.decide(plan, vectors)
@@ -247,33 +300,11 @@ class Ingest:
 
     def _extract(self, batch: _Batch) -> None:
         next_id = self._store.next_id("windows")
-        for number, (session_id, parts) in enumerate(batch.cut.closed):
-            agent = batch.identified.sessions[session_id][0]
-            self._run_tiers(batch, Window(next_id + number, session_id, agent, parts), self._extractors)
-
-    def _run_tiers(self, batch: _Batch, window: Window, extractors: Sequence[Extractor]) -> None:
-        row = _window_row(window)
-        agent, parts = window.agent, window.parts
-        sampled = is_sampled(agent, window.session_id, parts, self._options.profile.rate)
-        times = {part.message_id: part.timestamp for part in parts}
-        began = time.perf_counter()
-        for extractor in extractors:
-            version = extractor.version_for(agent)
-            is_rated = self._options.rate_applies_to == "all" or extractor.tier not in FREE_TIERS
-            if is_rated and not sampled:
-                row.tiers.append((extractor.tier, version, "skipped_by_rate"))
-                continue
-            extraction = extractor.extract(window)
-            row.tiers.append((extractor.tier, version, "done"))
-            row.methods.append(extractor.tier)
-            row.tokens += extraction.tokens
-            row.cost_usd += extraction.cost_usd
-            batch.extracted.extend(
-                Extracted(candidate, row.id, row.session_id, agent, times[candidate.sources[0].message_id])
-                for candidate in extraction.candidates
-            )
-        row.seconds = time.perf_counter() - began
-        batch.windows.append(row)
+        windows = [
+            Window(next_id + number, session_id, batch.identified.sessions[session_id][0], parts)
+            for number, (session_id, parts) in enumerate(batch.cut.closed)
+        ]
+        batch.worked = self._tiers.work([(each, self._tiers.all) for each in windows], batch.identified.told)
 
     def _commit(self, batch: _Batch) -> None:
         began = time.perf_counter()
@@ -281,7 +312,7 @@ class Ingest:
         _count_per_window(batch)
         with self._store.transaction(batch.generation) as conn:
             row = _batch_row(batch, self._store.next_id("batches"))
-            run_rows.write_run(conn, self._run_id, self._command, __version__, self._started_at)
+            run_rows.write_run(conn, *self._row)
             file_rows.write_cursors(conn, read.cursors.values())
             file_rows.write_rejected(conn, _rejected_rows(read), self._run_id)
             run_rows.write_batch(conn, row, self._run_id)
@@ -303,6 +334,7 @@ class Ingest:
             memory_rows.write_merges(
                 conn, resolved.links, resolved.relinked, resolved.reviews, self._resolver.evidence, self._run_id
             )
+            self._write_models(conn, batch)
             merged = append_segments(
                 conn,
                 self._resolver.evidence.model_id,
@@ -314,6 +346,15 @@ class Ingest:
             run_rows.write_batch_timings(conn, row.id, batch.timings)
             batch.timings["commit"] = 0.0
         self._vectors.forget(merged)
+
+    def _write_models(self, conn: Connection, batch: _Batch) -> None:
+        if self._asking is None:
+            return
+        call_rows.book(conn, [(window.id, key) for window in batch.windows for key in window.asked])
+        rejected = [(window.id, *counted) for window in batch.windows for counted in window.rejected]
+        call_rows.write_rejected_statements(conn, rejected)
+        call_rows.write_links(conn, _links(batch), self._run_id)
+        call_rows.write_told(conn, batch.identified.told)
 
     def _count(self, batch: _Batch) -> None:
         report, read, identified, resolved = self.report, batch.read, batch.identified, batch.resolved
@@ -331,20 +372,40 @@ class Ingest:
         report.redacted.update(identified.redacted)
         report.windows_processed += sum(bool(window.methods) for window in batch.windows)
         report.windows_skipped_by_rate += sum(
-            any(status == "skipped_by_rate" for _, _, status in window.tiers) for window in batch.windows
+            any(row.status == SKIPPED for row in window.tiers) for window in batch.windows
         )
+        of_models = [
+            memory.candidate.content
+            for memory in resolved.memories
+            if memory.verdict not in {"exact", "near"} and memory.candidate.method.partition(":")[0] in MODEL_TIERS
+        ]
+        report.model_memories += len(of_models)
+        report.model_characters += sum(map(len, of_models))
         lost = resolved.lost()
         report.created += len(resolved.memories) - lost.total()
         report.merged_exact += lost["exact"]
         report.merged_near += lost["near"]
         report.review += sum(memory.verdict == "review" for memory in resolved.memories)
         report.embedded += resolved.embedded
-        report.embed_reused += len(batch.extracted) - resolved.embedded
+        report.embed_reused += len(batch.worked.extracted) - resolved.embedded
         report.embed_calls += batch.spent.calls
         report.embed_tokens += batch.spent.tokens
-        report.cost_usd += sum(window.cost_usd for window in batch.windows) + batch.spent.cost_usd
+        report.embed_cost_usd += batch.spent.cost_usd
+        self._count_failures(batch)
         for stage, seconds in batch.timings.items():
             report.timings[stage] += seconds
+
+    def _count_failures(self, batch: _Batch) -> None:
+        report = self.report
+        for window in batch.windows:
+            before = self._failed_before.get(window.id, {})
+            for row in window.tiers:
+                if row.status != "failed":
+                    continue
+                if before.get((row.tier, row.version), 0) + 1 >= MOST_ATTEMPTS:
+                    report.models[row.tier].permanent += 1
+                if len(report.failures) < SHOWN_FAILURES:
+                    report.failures.append((window.id, row.tier, row.error or ""))
 
     def _settle(self) -> None:
         """Close the run, unless it found nothing to do: then nothing is written at all."""
@@ -358,19 +419,20 @@ class Ingest:
         # Of the transcripts that an interrupted run left unread, a run that reads none knows nothing.
         settles = complete and (self._command == "ingest" or not run_rows.unfinished(self._store, "ingest"))
         with self._store.transaction(self._store.generation()) as conn:
-            run_rows.write_run(conn, self._run_id, self._command, __version__, self._started_at)
+            run_rows.write_run(conn, *self._row)
             run_rows.finish_run(conn, self._run_id, report.to_json(), complete=complete, settles=settles)
 
 
-def _window_row(window: Window) -> WindowRow:
-    times = [part.timestamp for part in window.parts if part.timestamp is not None]
-    return WindowRow(
-        window.id,
-        window.session_id,
-        [(part.message_id, part.start, part.start + len(part.text)) for part in window.parts],
-        min(times, default=None),
-        max(times, default=None),
-    )
+def _stored_window(undone: Undone, parts: Sequence[Part]) -> Window:
+    stored = undone.window
+    return Window(stored.id, stored.session_id, stored.agent, tuple(parts))
+
+
+def _links(batch: _Batch) -> list[tuple[int, int]]:
+    """Links between what was extracted as (memory id, related id)."""
+    pairs = zip(batch.worked.extracted, batch.resolved.memories, strict=True)
+    ids = {id(extracted): memory.id for extracted, memory in pairs}
+    return [(ids[id(one)], ids[id(other)]) for one, other in batch.worked.links if {id(one), id(other)} <= ids.keys()]
 
 
 def _count_per_window(batch: _Batch) -> None:
@@ -402,6 +464,9 @@ def _batch_row(batch: _Batch, batch_id: int) -> BatchRow:
         timings=batch.timings,
         tokens=sum(window.tokens for window in batch.windows) + batch.spent.tokens,
         cost_usd=sum(window.cost_usd for window in batch.windows) + batch.spent.cost_usd,
+        embed_calls=batch.spent.calls,
+        embed_tokens=batch.spent.tokens,
+        embed_usd=batch.spent.cost_usd,
     )
 
 

@@ -65,8 +65,10 @@ def is_due(parts: int, newest: str | None, profile: Profile, now: datetime) -> b
     return now - datetime.fromisoformat(newest).astimezone(UTC) >= timedelta(minutes=profile.timeout_minutes)
 
 
-def is_sampled(agent: str, session_id: int, parts: Sequence[Part], rate: float) -> bool:
-    """Whether the extraction rate lets a window through: always the same answer for the same window."""
-    first = parts[0]
-    drawn = digest("rate", agent, str(session_id), str(first.message_id), str(first.start))
+def is_sampled(agent: str, session_id: int, first: tuple[int, int], rate: float) -> bool:
+    """Whether the extraction rate lets a window through: always the same answer for the same window.
+
+    `first` is where it begins: message id and character.
+    """
+    drawn = digest("rate", agent, str(session_id), str(first[0]), str(first[1]))
     return int.from_bytes(drawn[:8], "big") < rate * 2**64

@@ -7,10 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from memcli.render.batches import show_batches
     from memcli.render.bench import announce, show_embed_benchmark, show_ingest_benchmark, show_quality
     from memcli.render.bench_dedup import show_dedup_benchmark
     from memcli.render.bench_scan import show_scan_benchmark, show_templated_benchmark
     from memcli.render.config import show_config
+    from memcli.render.cost import show_accounts, show_estimate, show_planned, show_plans
     from memcli.render.dedup import (
         show_calibration,
         show_decision,
@@ -21,24 +23,27 @@ if TYPE_CHECKING:
         show_undo,
     )
     from memcli.render.formats import show_formats
-    from memcli.render.ingest import explain_rejected, show_ingest
+    from memcli.render.ingest import explain_failures, explain_rejected, show_ingest
     from memcli.render.metrics import metrics_text
     from memcli.render.model import show_card, show_model, show_model_changed, show_models, show_taken
+    from memcli.render.profiles import show_profiles
     from memcli.render.progress import ConsoleProgress
     from memcli.render.reindex import show_reindex
     from memcli.render.rules import show_change, show_coverage, show_exported, show_rule, show_rules, show_trial, warn
     from memcli.render.search import show_answers
-    from memcli.render.stats import show_batches, show_stats
+    from memcli.render.stats import show_stats
     from memcli.render.terminal import print_error, print_json, safe, write
 
 __all__ = [
     "ConsoleProgress",
     "announce",
+    "explain_failures",
     "explain_rejected",
     "metrics_text",
     "print_error",
     "print_json",
     "safe",
+    "show_accounts",
     "show_answers",
     "show_batches",
     "show_calibration",
@@ -50,6 +55,7 @@ __all__ = [
     "show_dedup",
     "show_dedup_benchmark",
     "show_embed_benchmark",
+    "show_estimate",
     "show_explanation",
     "show_exported",
     "show_formats",
@@ -59,6 +65,9 @@ __all__ = [
     "show_model_changed",
     "show_models",
     "show_pairs",
+    "show_planned",
+    "show_plans",
+    "show_profiles",
     "show_quality",
     "show_question",
     "show_reindex",
@@ -75,10 +84,12 @@ __all__ = [
 ]
 
 _MODULES = {
+    "batches": ("show_batches",),
     "bench": ("announce", "show_embed_benchmark", "show_ingest_benchmark", "show_quality"),
     "bench_dedup": ("show_dedup_benchmark",),
     "bench_scan": ("show_scan_benchmark", "show_templated_benchmark"),
     "config": ("show_config",),
+    "cost": ("show_accounts", "show_estimate", "show_planned", "show_plans"),
     "dedup": (
         "show_calibration",
         "show_decision",
@@ -89,14 +100,15 @@ _MODULES = {
         "show_undo",
     ),
     "formats": ("show_formats",),
-    "ingest": ("explain_rejected", "show_ingest"),
+    "ingest": ("explain_failures", "explain_rejected", "show_ingest"),
     "metrics": ("metrics_text",),
     "model": ("show_card", "show_model", "show_model_changed", "show_models", "show_taken"),
+    "profiles": ("show_profiles",),
     "progress": ("ConsoleProgress",),
     "reindex": ("show_reindex",),
     "rules": ("show_change", "show_coverage", "show_exported", "show_rule", "show_rules", "show_trial", "warn"),
     "search": ("show_answers",),
-    "stats": ("show_batches", "show_stats"),
+    "stats": ("show_stats",),
     "terminal": ("print_error", "print_json", "safe", "write"),
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}

@@ -12,6 +12,9 @@ from rich.text import Text
 from memcli.render.terminal import safe, show
 
 if TYPE_CHECKING:
+    from memcli.config import Profile
+    from memcli.cost import Outcome
+    from memcli.ingest.asking import TierTally
     from memcli.ingest.report import IngestReport
 
 
@@ -43,6 +46,10 @@ def _add_work(table: Table, report: IngestReport) -> None:
         table.add_row("  redacted", f"{sum(report.redacted.values()):,}", counted(report.redacted))
     skipped = report.windows_skipped_by_rate
     table.add_row("windows", f"{report.windows_processed:,}", f"{skipped:,} skipped by rate" if skipped else "")
+    for tier, tally in report.models.items():
+        table.add_row(f"  {tier}", f"{tally.done:,}", _asked(tally, dry_run=report.dry_run))
+    if report.profile is not None and report.outcome is not None:
+        table.add_row("  expected", "", _compared(report.profile, report.outcome))
     table.add_row(
         "memories",
         f"{report.created:,}",
@@ -58,7 +65,39 @@ def _embedded(report: IngestReport) -> str:
     text = f"{report.embed_reused:,} embeddings reused"
     if report.embed_calls:
         text += f", {report.embed_calls:,} calls, {report.embed_tokens:,} tokens"
-    return text + (f", ${report.cost_usd:.4f}" if report.cost_usd else "")
+    return text + (f", ${report.embed_cost_usd:.4f}" if report.embed_cost_usd else "")
+
+
+def _asked(tally: TierTally, *, dry_run: bool) -> str:
+    """What a model tier did, in words; only what there is to tell."""
+    rejected = sum(tally.rejected.values())
+    cost = f", ${tally.cost_usd:.4f}" if tally.priced else ", price unknown"
+    said = [
+        f"{tally.calls:,} calls, {tally.tokens_in + tally.tokens_out:,} tokens{cost}" if tally.calls else "no calls",
+        f"{tally.reused:,} answers reused" if tally.reused else "",
+        f"{tally.statements:,} statements",
+        f"{rejected:,} rejected ({counted(tally.rejected)})" if rejected else "",
+        f"{tally.failed:,} failed" if tally.failed else "",
+        f"{tally.permanent:,} given up" if tally.permanent else "",
+        f"{tally.waiting:,} {'left out' if dry_run else 'not asked'}" if tally.waiting else "",
+        f"{tally.too_short:,} too short" if tally.too_short else "",
+    ]
+    return ", ".join(filter(None, said))
+
+
+def _compared(profile: Profile, outcome: Outcome) -> str:
+    """What came out of a window beside what the profile expects."""
+    name = safe(profile.name)
+    window, each = (
+        "" if number is None else f" ({name} expects {number:,})"
+        for number in (profile.expected_memories, profile.expected_tokens)
+    )
+    said = [
+        f"{outcome.per_window or 0:.1f} new memories a window{window}",
+        "" if outcome.tokens_each is None else f"{outcome.tokens_each:,.0f} tokens each{each}",
+        "" if outcome.tokens_per_memory is None else f"{outcome.tokens_per_memory:,.0f} tokens paid for one",
+    ]
+    return ", ".join(filter(None, said))
 
 
 def _closing(report: IngestReport) -> str:
@@ -91,6 +130,15 @@ def counted(counts: Mapping[str, int], most: int = 6) -> str:
     shown = [f"{safe(name)} {count:,}" for name, count in ranked[:most]]
     rest = sum(count for _, count in ranked[most:])
     return ", ".join([*shown, f"others {rest:,}"] if rest else shown)
+
+
+def explain_failures(report: IngestReport) -> None:
+    """Write to stderr which windows a model tier failed on, and why."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    for window_id, tier, reason in report.failures:
+        console.print(Text(f"window {window_id}, {tier}: {safe(reason)}"))
+    if (more := report.windows_failed - len(report.failures)) > 0:
+        console.print(Text(f"... and {more:,} more windows: see the table window_tiers"))
 
 
 def explain_rejected(report: IngestReport) -> None:

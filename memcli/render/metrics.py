@@ -45,6 +45,7 @@ def _metrics(stats: Stats) -> Iterable[tuple[str, str, str, list[Sample]]]:
     yield from _content(stats)
     yield from _dedup(stats)
     yield from _work(stats)
+    yield from _models(stats)
     sizes = stats.sizes
     yield "database_bytes", "gauge", "Size of the database file.", [({}, sizes.total)]
     yield "database_free_bytes", "gauge", "Unused part of the database file.", [({}, sizes.free)]
@@ -149,3 +150,56 @@ def _work(stats: Stats) -> Iterable[tuple[str, str, str, list[Sample]]]:
         "How long that run took.",
         [({"command": command}, seconds) for command, (_, seconds) in stats.last_done.items()],
     )
+
+
+def _models(stats: Stats) -> Iterable[tuple[str, str, str, list[Sample]]]:
+    calls, tokens, usd = stats.embedding
+    # What is only reserved is given back in part: a counter must not fall.
+    ended = [each for each in stats.asked if each.status != "reserved"]
+    spent = [each for each in ended if each.status != "failed"]
+    yield (
+        "model_calls_total",
+        "counter",
+        "Calls of model tiers by how they ended.",
+        [({"tier": each.tier, "model": each.model, "status": each.status}, each.calls) for each in ended],
+    )
+    yield (
+        "model_tokens_total",
+        "counter",
+        "Tokens that model tiers read and wrote.",
+        _summed(
+            ({"tier": each.tier, "model": each.model, "direction": direction}, number)
+            for each in spent
+            for direction, number in (("in", each.tokens_in), ("out", each.tokens_out))
+        ),
+    )
+    yield (
+        "model_cost_usd_total",
+        "counter",
+        "US dollars that model tiers took, where the price is known.",
+        _summed(({"tier": each.tier, "model": each.model}, each.usd) for each in spent),
+    )
+    yield "embedding_calls_total", "counter", "Calls of the provider of embeddings.", [({}, calls)]
+    yield "embedding_tokens_total", "counter", "Tokens that the provider of embeddings read.", [({}, tokens)]
+    yield "embedding_cost_usd_total", "counter", "US dollars that it took, where its price is known.", [({}, usd)]
+    yield (
+        "window_tiers",
+        "gauge",
+        "Windows by tier and what became of them there.",
+        [({"tier": tier, "status": status}, count) for (tier, status), count in stats.tier_states.items()],
+    )
+    yield (
+        "rejected_statements",
+        "gauge",
+        "Statements of models that were not taken, by reason.",
+        [({"tier": tier, "reason": reason}, count) for (tier, reason), count in stats.rejected_statements.items()],
+    )
+
+
+def _summed(samples: Iterable[Sample]) -> list[Sample]:
+    """One sample per set of labels."""
+    found: dict[tuple[tuple[str, str], ...], float] = {}
+    for labels, value in samples:
+        key = tuple(labels.items())
+        found[key] = found.get(key, 0) + value
+    return [(dict(key), value) for key, value in found.items()]

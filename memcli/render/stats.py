@@ -1,24 +1,30 @@
-"""The dashboard of `memcli stats`, laid out for 80 columns, and the recent batches over time."""
+"""The dashboard of `memcli stats`, laid out for 80 columns."""
 
 from __future__ import annotations
 
-import statistics
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
 from rich.text import Text
 
+from memcli.render.layout import (
+    WIDTH,
+    bar,
+    bytes_of,
+    cut,
+    duration,
+    fitted,
+    number_of,
+    when,
+    width_of_output,
+)
 from memcli.render.terminal import one_line, safe, show
 
 if TYPE_CHECKING:
-    from memcli.stats import BatchStats, Stats
-    from memcli.store.metrics import BatchTimes
+    from memcli.stats import Stats
 
-_WIDTH = 80
 _GAP = 2
 # As many of each as let the dashboard fit into 40 lines.
 _DAYS = 6
@@ -26,18 +32,14 @@ _RULES = 5
 _REASONS = 6
 _TABLES = 4
 _SHOWN_RUNS = 3
-_SHOWN_BATCHES = 12
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
-_LEVELS = "▁▂▃▄▅▆▇█"
-_KILO = 1000
 
 Panel = list[Text]
 
 
 def show_stats(stats: Stats) -> None:
     """Print the dashboard: two columns where the terminal has 80, one where it has fewer."""
-    width = _width()
-    column = (width - _GAP) // 2 if width == _WIDTH else width
+    width = width_of_output()
+    column = (width - _GAP) // 2 if width == WIDTH else width
     panels = [
         _bars(*_growth(stats), column),
         _bars(*_tags(stats), column),
@@ -50,25 +52,20 @@ def show_stats(stats: Stats) -> None:
     ]
     lines = [*_head(stats, width), Text("")]
     lines += (
-        _two_columns(panels, column) if width == _WIDTH else [line for panel in panels for line in [*panel, Text("")]]
+        _two_columns(panels, column) if width == WIDTH else [line for panel in panels for line in [*panel, Text("")]]
     )
     show([*lines, *_runs(stats, width)])
 
 
-def _width() -> int:
-    # Read by programs and by people in a pager: the same layout as on the terminal of the design.
-    return min(_WIDTH, Console().width) if sys.stdout.isatty() else _WIDTH
-
-
 def _head(stats: Stats, width: int) -> list[Text]:
     counts = stats.counts
-    size = f"  {_bytes(stats.sizes.total)}"
-    who = f"  agent {_fitted(one_line(stats.agent), width // 3)}" if stats.agent is not None else ""
-    name = _fitted(safe(stats.db), width - cell_len(size) - cell_len(who), keep_end=True)
+    size = f"  {bytes_of(stats.sizes.total)}"
+    who = f"  agent {fitted(one_line(stats.agent), width // 3)}" if stats.agent is not None else ""
+    name = fitted(safe(stats.db), width - cell_len(size) - cell_len(who), keep_end=True)
     dropped, rejected = sum(stats.filtered.values()), sum(stats.rejected.values())
-    windows = _number_of(counts.windows, "window")
-    batches = _number_of(stats.batches, "batch", "batches") + _whole(stats)
-    pairs = _number_of(counts.review_pairs, "pair")
+    windows = number_of(counts.windows, "window")
+    batches = number_of(stats.batches, "batch", "batches") + _whole(stats)
+    pairs = number_of(counts.review_pairs, "pair")
     facts = [
         (
             "messages",
@@ -76,12 +73,12 @@ def _head(stats: Stats, width: int) -> list[Text]:
             f"{stats.kept:,} kept, {dropped:,} dropped, {counts.pending:,} pending",
         ),
         ("memories", stats.memories - stats.merged, f"active, {stats.merged:,} merged into them, {pairs} to review"),
-        ("sessions", counts.sessions, f"of {_number_of(counts.agents, 'agent')}, {windows}, {batches}"),
-        ("files", counts.files, _number_of(rejected, "rejected line") + _whole(stats)),
+        ("sessions", counts.sessions, f"of {number_of(counts.agents, 'agent')}, {windows}, {batches}"),
+        ("files", counts.files, number_of(rejected, "rejected line") + _whole(stats)),
     ]
     lines = [Text.assemble((name, "bold"), (size, "dim"), (who, "cyan"))]
     for label, number, rest in facts:
-        lines.append(_cut(Text.assemble((f"{label:<9}", "bold"), f"{number:>11,} ", (rest, "dim")), width))
+        lines.append(cut(Text.assemble((f"{label:<9}", "bold"), f"{number:>11,} ", (rest, "dim")), width))
     return lines
 
 
@@ -112,7 +109,7 @@ def _dropped(stats: Stats) -> tuple[str, dict[str, tuple[float, str]]]:
 def _tables(stats: Stats) -> tuple[str, dict[str, tuple[float, str]]]:
     how = "" if stats.sizes.exact else " (values, no indexes)"
     most = _most(stats.sizes.tables, _TABLES, "other tables")
-    return f"size by table{how}{_whole(stats)}", {name: (size, _bytes(size)) for name, size in most.items()}
+    return f"size by table{how}{_whole(stats)}", {name: (size, bytes_of(size)) for name, size in most.items()}
 
 
 def _rejected_or_agents(stats: Stats) -> tuple[str, dict[str, tuple[float, str]]]:
@@ -133,65 +130,17 @@ def _duplicates(stats: Stats, width: int) -> Panel:
 def _runs(stats: Stats, width: int) -> list[Text]:
     lines = [Text(f"last runs{_whole(stats)}", style="bold")]
     for run in stats.runs[:_SHOWN_RUNS]:
-        took = "" if run.seconds is None else _duration(run.seconds)
+        took = "" if run.seconds is None else duration(run.seconds)
         outcome = ", ".join(f"{count:,} {one_line(name)}" for name, count in run.outcome.items())
-        facts = f"{run.id:>3} {_when(run.started_at)} {one_line(run.command)} {took:>7} "
+        facts = f"{run.id:>3} {when(run.started_at)} {one_line(run.command)} {took:>7} "
         status = "" if run.status == "done" else f"{run.status} "
-        lines.append(_cut(Text.assemble(facts, (status, "yellow"), (outcome, "dim")), width))
+        lines.append(cut(Text.assemble(facts, (status, "yellow"), (outcome, "dim")), width))
     return lines if stats.runs else [*lines, Text("none", style="dim")]
-
-
-def show_batches(stats: BatchStats) -> None:
-    """Print the recent batches: their course as sparklines, the slowest, and the newest one by one."""
-    if not stats.recent:
-        show([Text("no batches yet")])
-        return
-    width = _width()
-    rates = [batch.rate for batch in stats.recent]
-    lines = [
-        Text(
-            f"last {len(stats.recent):,} of {_number_of(stats.total, 'batch', 'batches')}, oldest first", style="bold"
-        ),
-        _sparkline("messages/s", rates, width),
-        _sparkline("memories", [batch.memories for batch in stats.recent], width),
-        _sparkline("merged", [batch.merged for batch in stats.recent], width),
-        _sparkline("seconds", [batch.seconds for batch in stats.recent], width),
-        Text(""),
-        Text("slowest", style="bold"),
-        *_batch_rows(stats.slowest(), stats.recent, width),
-        Text(""),
-        Text("newest", style="bold"),
-        *_batch_rows(stats.recent[: -_SHOWN_BATCHES - 1 : -1], stats.recent, width),
-    ]
-    show(lines)
-
-
-def _sparkline(label: str, values: Sequence[float | None], width: int) -> Text:
-    known = [value for value in values if value is not None]
-    top = max(known, default=0)
-    marks = "".join(" " if value is None else _LEVELS[round(value / top * 7) if top else 0] for value in values)
-    median = statistics.median(known) if known else 0
-    figures = f"median {_short(median)}, most {_short(top)}"
-    return _cut(Text.assemble(f"{label:<11}", (marks, "cyan"), "  ", (figures, "dim")), width)
-
-
-def _batch_rows(batches: Iterable[BatchTimes], recent: Sequence[BatchTimes], width: int) -> list[Text]:
-    top = max(batch.seconds for batch in recent)
-    lines = [Text("batch  started              messages  memories  merged  seconds", style="dim")]
-    for batch in batches:
-        stage = max(batch.timings, key=lambda name: batch.timings[name], default="")
-        facts = (
-            f"{batch.id:>5}  {_when(batch.started_at, seconds=True)}  {batch.messages:>8,}  {batch.memories:>8,}"
-            f"  {batch.merged:>6,}  {batch.seconds:>7.2f} "
-        )
-        bar = _bar(batch.seconds, top, width - len(facts) - 8)
-        lines.append(_cut(Text.assemble(facts, (bar, "cyan"), (f" {one_line(stage)}", "dim")), width))
-    return lines
 
 
 def _bars(title: str, rows: Mapping[str, tuple[float, str]], width: int, whole: float | None = None) -> Panel:
     """A panel: a line per row with its name, its figure and a bar; `whole` is what a full bar stands for."""
-    lines = [Text(_fitted(title, width), style="bold")]
+    lines = [Text(fitted(title, width), style="bold")]
     if not rows:
         return [*lines, Text("none", style="dim")]
     figures = max(len(figure) for _, figure in rows.values())
@@ -199,16 +148,9 @@ def _bars(title: str, rows: Mapping[str, tuple[float, str]], width: int, whole: 
     room = width - names - figures - 2
     top = max(value for value, _ in rows.values()) if whole is None else whole
     for name, (value, figure) in rows.items():
-        shown = set_cell_size(_fitted(one_line(name), names), names)
-        lines.append(Text.assemble(f"{shown} {figure:>{figures}} ", (_bar(value, top, room), "cyan")))
+        shown = set_cell_size(fitted(one_line(name), names), names)
+        lines.append(Text.assemble(f"{shown} {figure:>{figures}} ", (bar(value, top, room), "cyan")))
     return lines
-
-
-def _bar(value: float, top: float, room: int) -> str:
-    """A bar of `room` cells for `top`, in steps of an eighth; whatever is not nothing shows."""
-    eighths = round(value / top * room * 8) if top > 0 else 0
-    eighths = max(eighths, 1) if value > 0 else 0
-    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 
 def _two_columns(panels: Sequence[Panel], width: int) -> list[Text]:
@@ -221,7 +163,7 @@ def _two_columns(panels: Sequence[Panel], width: int) -> list[Text]:
 
 
 def _durations(times: Mapping[str, float]) -> dict[str, tuple[float, str]]:
-    return {name: (seconds, _duration(seconds)) for name, seconds in times.items()}
+    return {name: (seconds, duration(seconds)) for name, seconds in times.items()}
 
 
 def _counted(counts: Mapping[str, int]) -> dict[str, tuple[float, str]]:
@@ -234,44 +176,3 @@ def _most(counts: Mapping[str, int], rows: int, rest: str) -> dict[str, int]:
         return dict(counts)
     shown = dict(list(counts.items())[: rows - 1])
     return shown | {f"{len(counts) - len(shown):,} {rest}": sum(counts.values()) - sum(shown.values())}
-
-
-def _cut(text: Text, width: int) -> Text:
-    text.truncate(width, overflow="ellipsis")
-    return text
-
-
-def _fitted(text: str, width: int, *, keep_end: bool = False) -> str:
-    """`text` in at most `width` cells, what is missing shown by an ellipsis."""
-    if cell_len(text) <= width:
-        return text
-    if keep_end:
-        return f"…{set_cell_size(text[::-1], width - 1)[::-1]}"
-    return f"{set_cell_size(text, width - 1)}…"
-
-
-def _number_of(count: int, one: str, many: str | None = None) -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
-def _when(time: str, *, seconds: bool = False) -> str:
-    return safe(time[: 19 if seconds else 16].replace("T", " "))
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:  # noqa: PLR2004 - as clocks do
-        return f"{seconds:.2f} s"
-    minutes = seconds / 60
-    return f"{minutes:.1f} min" if minutes < 60 else f"{minutes / 60:.1f} h"  # noqa: PLR2004 - as above
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.2f}"  # noqa: PLR2004 - two digits at least
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if size < _KILO:
-            return f"{size:,.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"  # noqa: PLR2004 - as above
-        size /= _KILO
-    return f"{size:,.1f} GB"

@@ -123,6 +123,12 @@ class Store:
         if isinstance(error, sqlite3.Error):
             raise _named(self.path, error) from error
 
+    def durable_connection(self) -> sqlite3.Connection:
+        """Another connection to the file, whose every commit has reached the disk when it returns."""
+        conn = _connect(self.path, "rw")
+        conn.execute("PRAGMA synchronous = FULL")
+        return conn
+
     def close(self) -> None:
         """Close the connection."""
         self.conn.close()

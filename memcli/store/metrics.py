@@ -65,6 +65,13 @@ class BatchTimes:
     memories: int
     merged: int
     timings: dict[str, float]
+    tokens: int
+    cost_usd: float
+
+    @property
+    def efficiency(self) -> float | None:
+        """Memories of a message; None where there were none."""
+        return self.memories / self.messages if self.messages else None
 
     @property
     def seconds(self) -> float:
@@ -258,13 +265,13 @@ def recent_batches(store: Store, limit: int) -> list[BatchTimes]:
     """The newest batches, oldest first."""
     rows = store.conn.execute(
         "SELECT id, run_id, started_at, iif(messages_in, messages_in, json_array_length(source_message_ids)),"
-        " memories_created, memories_merged, timings FROM batches"
+        " memories_created, memories_merged, timings, tokens, cost_usd FROM batches"
         " ORDER BY id DESC LIMIT ?",
         (limit,),
     ).fetchall()
     return [
-        BatchTimes(batch_id, run_id, started_at, messages, memories, merged, json.loads(timings))
-        for batch_id, run_id, started_at, messages, memories, merged, timings in reversed(rows)
+        BatchTimes(batch_id, run_id, started_at, messages, memories, merged, json.loads(timings), tokens, cost)
+        for batch_id, run_id, started_at, messages, memories, merged, timings, tokens, cost in reversed(rows)
     ]
 
 

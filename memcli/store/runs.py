@@ -10,9 +10,24 @@ from dataclasses import dataclass, field
 from memcli.store.db import Store, now
 
 
+@dataclass(frozen=True, slots=True)
+class TierRow:
+    """What one tier made of a window; `attempts` are those of this run."""
+
+    tier: str
+    version: str
+    status: str
+    attempts: int = 1
+    error: str | None = None
+
+
 @dataclass(slots=True)
 class WindowRow:
-    """A window that was processed: source parts (message id, start, end), tiers and what came of them."""
+    """A window that was processed: source parts (message id, start, end), tiers and what came of them.
+
+    `asked` are the hashes of the questions that models were asked about it; `rejected` are statements that were not
+    taken: (tier, version, reason, number).
+    """
 
     id: int
     session_id: int
@@ -20,7 +35,9 @@ class WindowRow:
     started_at: str | None
     ended_at: str | None
     methods: list[str] = field(default_factory=list)
-    tiers: list[tuple[str, str, str]] = field(default_factory=list)
+    tiers: list[TierRow] = field(default_factory=list)
+    asked: list[bytes] = field(default_factory=list)
+    rejected: list[tuple[str, str, str, int]] = field(default_factory=list)
     memories_created: int = 0
     memories_merged: int = 0
     tokens: int = 0
@@ -30,7 +47,7 @@ class WindowRow:
 
 @dataclass(slots=True)
 class BatchRow:
-    """A committed batch."""
+    """A committed batch. Of its `tokens` and `cost_usd`, the provider of embeddings took those of `embed_...`."""
 
     id: int
     started_at: str
@@ -47,6 +64,9 @@ class BatchRow:
     timings: Mapping[str, float]
     tokens: int = 0
     cost_usd: float = 0.0
+    embed_calls: int = 0
+    embed_tokens: int = 0
+    embed_usd: float = 0.0
 
 
 def write_run(conn: sqlite3.Connection, run_id: int, command: str, version: str, started_at: str) -> None:
@@ -96,7 +116,7 @@ def finish_run(
 def write_batch(conn: sqlite3.Connection, batch: BatchRow, run_id: int) -> None:
     """Insert a batch; its commit time is filled in by `write_batch_timings` once it is known."""
     conn.execute(
-        "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)",
+        "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?)",
         (
             batch.id,
             run_id,
@@ -115,6 +135,9 @@ def write_batch(conn: sqlite3.Connection, batch: BatchRow, run_id: int) -> None:
             batch.tokens,
             batch.cost_usd,
             json.dumps(batch.timings),
+            batch.embed_calls,
+            batch.embed_tokens,
+            batch.embed_usd,
         ),
     )
 
@@ -163,13 +186,24 @@ def write_revisited(conn: sqlite3.Connection, windows: Sequence[WindowRow]) -> N
             for window in windows
         ],
     )
+    # Another version of a tier that has failed will not be tried again.
+    conn.executemany(
+        "DELETE FROM window_tiers WHERE window_id = ? AND tier = ? AND version <> ?"
+        " AND status IN ('failed', 'waiting')",
+        [(window.id, row.tier, row.version) for window in windows for row in window.tiers],
+    )
     _write_tiers(conn, windows)
 
 
 def _write_tiers(conn: sqlite3.Connection, windows: Sequence[WindowRow]) -> None:
     conn.executemany(
-        "INSERT INTO window_tiers VALUES (?, ?, ?, ?, 1, NULL)",
-        [(window.id, *tier) for window in windows for tier in window.tiers],
+        "INSERT INTO window_tiers VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (window_id, tier, version) DO UPDATE"
+        " SET status = excluded.status, attempts = attempts + excluded.attempts, error = excluded.error",
+        [
+            (window.id, row.tier, row.version, row.status, row.attempts, row.error)
+            for window in windows
+            for row in window.tiers
+        ],
     )
 
 

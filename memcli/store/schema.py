@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
+from memcli.store.schema_models import MODEL_TABLES
+
 APPLICATION_ID = 0x6D656D63  # "memc": tells our files from any other SQLite file before anything in them is run
 
 _SET = "memcli"
@@ -460,5 +462,13 @@ JOIN runs AS r ON r.id = g.run_id;
 def m005_dedup(db: Database) -> None:
     """What `dedup` remembers: how far it has compared, what the user decided, and by which run a merge ended."""
     for statement in _DEDUP_TABLES.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)
+
+
+@migrations()
+def m006_models(db: Database) -> None:
+    """What model tiers asked, what that cost, what they answered; links between memories; tiers that are not done."""
+    for statement in MODEL_TABLES.split(";\n"):
         if statement.strip():
             db.conn.execute(statement)

@@ -16,13 +16,18 @@ Span = tuple[int, int, int]
 
 @dataclass(slots=True)
 class StoredWindow:
-    """A window and which (tier, version) have seen it; `messages` is how many it holds."""
+    """A window and what became of each (tier, version) that has seen it; `messages` is how many it holds.
+
+    It begins at character `start` of the message `first`.
+    """
 
     id: int
     session_id: int
     agent: str
     messages: int
-    tiers: set[tuple[str, str]] = field(default_factory=set)
+    first: int
+    start: int
+    tiers: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +40,60 @@ class KnownStatement:
     spans: tuple[Span, ...]
 
 
+_COLUMNS = (
+    "w.id, w.session_id, s.agent_id, w.messages_kept, json_extract(w.source_message_ids, '$[0]'),"
+    " json_extract(w.source_spans, '$[0][0]')"
+)
+
+
 def stored_windows(store: Store) -> Iterator[StoredWindow]:
     """Yield all windows in order. What is written meanwhile may be missed, and does no harm."""
     last = 0
     while True:
         rows = store.conn.execute(
-            "SELECT w.id, w.session_id, s.agent_id, w.messages_kept, t.tier, t.version"
+            f"SELECT {_COLUMNS}, t.tier, t.version, t.status"
             " FROM (SELECT * FROM windows WHERE id > ? ORDER BY id LIMIT ?) AS w"
             " JOIN sessions AS s ON s.id = w.session_id LEFT JOIN window_tiers AS t ON t.window_id = w.id"
             " ORDER BY w.id",
             (last, _PAGE),
         ).fetchall()
         page: dict[int, StoredWindow] = {}
-        for window_id, session_id, agent, messages, tier, version in rows:
-            window = page.setdefault(window_id, StoredWindow(window_id, session_id, agent, messages))
+        for *row, tier, version, status in rows:
+            window = page.setdefault(row[0], StoredWindow(*row))
             if tier is not None:
-                window.tiers.add((tier, version))
+                window.tiers[tier, version] = status
         if not page:
             return
         yield from page.values()
         last = max(page)
+
+
+def open_tiers(store: Store, tiers: Sequence[str], most_attempts: int) -> dict[int, dict[tuple[str, str], int]]:
+    """By window, the (tier, version) of `tiers` that have not done it yet, with the number of attempts so far.
+
+    Those that have failed `most_attempts` times are given up.
+    """
+    found: dict[int, dict[tuple[str, str], int]] = defaultdict(dict)
+    for tier in tiers:
+        for window_id, version, attempts in store.conn.execute(
+            "SELECT window_id, version, attempts FROM window_tiers WHERE tier = ? AND status IN ('failed', 'waiting')"
+            " AND attempts < ?",
+            (tier, most_attempts),
+        ):
+            found[window_id][tier, version] = attempts
+    return dict(sorted(found.items()))
+
+
+def windows_of(store: Store, ids: Sequence[int]) -> list[StoredWindow]:
+    """The windows `ids`, in order, without what has seen them."""
+    return [
+        StoredWindow(*row)
+        for row in store.by_ids(
+            f"SELECT {_COLUMNS} FROM json_each(:ids) AS wanted"
+            " JOIN windows AS w ON w.id = wanted.value JOIN sessions AS s ON s.id = w.session_id ORDER BY w.id",
+            ids,
+        )
+    ]
 
 
 def window_parts(store: Store, ids: Sequence[int]) -> dict[int, list[Part]]:
