@@ -106,6 +106,8 @@ class Config:
     of the profile, `near_threshold` None the embedding model's own, `embed_batch_size` None what measuring says.
     `profiles` are the built-in ones with the [profiles.NAME] tables of memcli.toml on top.
     `embed_price` is what a provider takes for a million tokens of text to embed, in US dollars.
+    `search_cache_size` is the number of answers, and of embedded queries, that are kept (0: none); answers hold for
+    `search_cache_ttl` seconds.
     """
 
     db: Path = field(default_factory=_default_db)
@@ -122,6 +124,8 @@ class Config:
     near_threshold: float | None = None
     rate_applies_to: RateScope = "paid"
     starter_rules: bool = True
+    search_cache_size: int = 1000
+    search_cache_ttl: float = 3600.0
     wait: float = 0.0
     profiles: Mapping[str, Profile] = field(default_factory=lambda: PROFILES)
 
@@ -375,6 +379,8 @@ _SETTINGS: Mapping[str, Setting] = {
     "near_threshold": _number(0, 1),
     "rate_applies_to": _one_of(("paid", "all")),
     "starter_rules": _flag,
+    "search_cache_size": _number(0, 1_000_000, whole=True),
+    "search_cache_ttl": _number(0, _FOREVER),
     "wait": _number(0, _FOREVER),
 }
 _PROFILE_SETTINGS: Mapping[str, Setting] = {

@@ -157,7 +157,7 @@ def collect(store: Store, agent: str | None = None) -> Stats:
     Raises:
         UsageError: there is no such agent.
     """
-    with metrics.snapshot(store):
+    with store.snapshot():
         if agent is not None:
             check_agent(agent, metrics.agent_names(store))
         wal = store.path.with_name(store.path.name + "-wal")
@@ -186,7 +186,7 @@ def collect(store: Store, agent: str | None = None) -> Stats:
 
 def collect_batches(store: Store) -> BatchStats:
     """The newest batches, in one state of the database."""
-    with metrics.snapshot(store):
+    with store.snapshot():
         return BatchStats(str(store.path), metrics.batch_count(store), metrics.recent_batches(store, RECENT_BATCHES))
 
 

@@ -43,6 +43,7 @@ ROOMS = {
         "bench/vectors",
         "dedup/codes",
         "dedup/flood",
+        "dedup/nearest",
         "dedup/make_lexicon",
         "dedup/scan",
         "store/vectors",

@@ -13,6 +13,7 @@ from memcli.commands.search import read_queries
 from memcli.commands.search import search as find
 from memcli.config import Config
 from memcli.errors import NoDatabaseError, UsageError
+from memcli.search import Request
 from memcli.store.search import Filters
 
 DEPLOY = "The deploy window is on Tuesday morning."
@@ -30,8 +31,11 @@ SAID = [
 
 def search(db, *queries, k=10, **filters):
     """Answers as the JSON document has them."""
+    names = ("mode", "environment", "context", "explain")
+    request = Request(k=k, **{name: filters.pop(name) for name in names if name in filters}, filters=Filters(**filters))
     with quick_model():
-        return [answer.to_json() for answer in find(Config(db=db), queries, Filters(**filters), k, environ())]
+        found = find(Config(db=db), queries, request, environ(), use_cache=False)
+    return [answer.to_json() for answer, _ in found]
 
 
 def contents(db, asked, **options):
@@ -222,7 +226,7 @@ def test_the_wording_of_a_loser_finds_its_star_once(starred):
 
 def test_a_hit_has_the_shape_of_the_document(starred):
     (answer,) = search(starred, "deploy windows", k=1)
-    assert answer.keys() == {"query", "seconds", "cached", "hits"}
+    assert answer.keys() == {"query", "mode", "seconds", "cached", "hits"}
     assert answer["cached"] is False
     (hit,) = answer["hits"]
     path = str(starred.with_name("a.jsonl"))

@@ -124,6 +124,16 @@ class Store:
         if isinstance(error, sqlite3.Error):
             raise _named(self.path, error) from error
 
+    def writer(self, busy_ms: int) -> sqlite3.Connection:
+        """Another connection to the file, which may write; it waits `busy_ms` for others that do.
+
+        Raises:
+            sqlite3.Error: the file cannot be written.
+        """
+        conn = _connect(self.path, "rw")
+        conn.execute(f"PRAGMA busy_timeout = {busy_ms:d}")
+        return conn
+
     def close(self) -> None:
         """Close the connection."""
         self.conn.close()
@@ -151,6 +161,15 @@ class Store:
             if self.conn.in_transaction:
                 self.conn.execute("ROLLBACK")
             raise
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """One state of the database for several queries, whatever a writer commits meanwhile."""
+        self.conn.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.conn.execute("ROLLBACK")
 
     def generation(self) -> int:
         """The number of transactions that have changed the corpus."""
