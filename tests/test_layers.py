@@ -22,6 +22,7 @@ SIBLINGS = {
     ("config", "protocols"),
     ("wiring", "ingest"),
     ("bench", "ingest"),
+    ("bench", "search"),
     ("cli", "render"),
     ("cli", "commands"),
     ("__main__", "cli"),

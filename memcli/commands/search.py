@@ -10,7 +10,6 @@ from pathlib import Path
 from memcli import wiring
 from memcli.config import Config
 from memcli.errors import UsageError
-from memcli.protocols import Embedder
 from memcli.search import Answer, Request, Searcher
 from memcli.store.cache import Limits
 from memcli.store.db import Store
@@ -46,11 +45,7 @@ def open_searcher(store: Store, config: Config, environ: Mapping[str, str], *, u
     """
     model = wiring.model_of(store, config, environ)
     limits = Limits(config.search_cache_size, config.search_cache_ttl) if use_cache else None
-
-    def embedder() -> Embedder:
-        return wiring.embedder_of(model, config, environ)
-
-    return Searcher(store, model.model_id, embedder, config.max_memory, limits)
+    return Searcher(store, wiring.embedder_of(model, config, environ), config.max_memory, limits)
 
 
 def read_queries(words: Sequence[str], file: str | None) -> list[str]:

@@ -26,8 +26,8 @@ class Weights:
     meaning: float = 0.7
     next_to: float = 0.4
     beyond: float = 0.2
-    speaker: float = 0.4
-    date: float = 0.6
+    speaker: float = 0.6
+    date: float = 0.8
     question: float = -0.2
     importance: float = 0.1
     recency: float = 0.05

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memcli.dedup.codes import encode
-from memcli.dedup.nearest import Approximate, approximate, coded, exact
+from memcli.dedup.nearest import Approximate, approximate, coded, exact, floor_of_best
 from memcli.model import Codes
 from memcli.store.db import Store
 from memcli.store.vectors import Coding, Segment, StoredRows, Vectors
@@ -91,10 +91,11 @@ class Scan:
     def best(self, query: int, k: int, passing: NDArray[np.bool_] | None) -> _Ids:
         """The ids of `k` rows with the largest cosines from the codes."""
         scores = self.found.scores[query]
-        rows = np.arange(len(scores)) if passing is None else np.flatnonzero(passing)
-        if k < len(rows):
-            rows = rows[np.argpartition(-scores[rows], k)[:k]]
-        return self.ids[rows]
+        if passing is not None:
+            scores = np.where(passing, scores, np.float32(-np.inf))
+        rows = np.flatnonzero(scores >= floor_of_best(scores, k))
+        rows = rows[np.argsort(-scores[rows], kind="stable")[:k]]
+        return self.ids[rows if passing is None else rows[passing[rows]]]
 
     def nearest(
         self, query: int, k: int, passing: NDArray[np.bool_] | None, floats: FloatRows, held: int

@@ -25,7 +25,7 @@ SEEDS = 100
 # Of these so many are looked at more closely, beginning with the best by words, meaning and context.
 CONTENDERS = 200
 # Common words are looked up only among what the rarer ones have found, once these have found so many.
-ENOUGH = 1000
+ENOUGH = 300
 # The rarest words of a query that count: somebody may ask with a page of text.
 _MOST_WORDS = 32
 _REACH = 2
@@ -154,7 +154,10 @@ def _with_rows(store: Store, scan: Scan, ids: NDArray[np.int64]) -> NDArray[np.i
     if not len(without):
         return ids
     links = search_rows.winners(store, np.unique(without).tolist())
-    return np.array([[links.get(each, each) for each in row] for row in ids.tolist()], dtype=np.int64)
+    replaced = ids.copy()
+    for copy, original in links.items():
+        replaced[ids == copy] = original
+    return replaced
 
 
 def _facts(

@@ -88,4 +88,3 @@ class Answer:
         if self.request.context:
             found["context"] = list(hit.context)
         return found
-

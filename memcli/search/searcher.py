@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from memcli.protocols import Embedder
 from memcli.search.engine import Engine
 from memcli.search.matrix import open_vectors
-from memcli.search.pool import names_in
+from memcli.search.pool import Pool, names_in
 from memcli.search.report import MARKS, Answer, Hit, Ranked, Request
 from memcli.search.words import any_of
 from memcli.store import cache as cache_rows
@@ -32,12 +32,10 @@ class Searcher:
     With `limits` the answers, and the vectors of queries, are looked up in the database's cache and added to it.
     """
 
-    def __init__(
-        self, store: Store, model_id: str, embedder: Callable[[], Embedder], max_memory: int, limits: Limits | None
-    ) -> None:
-        """Wrap an open store. `embedder` is called at the first query that needs one."""
-        self._store = store
-        self._model_id = model_id
+    def __init__(self, store: Store, embedder: Embedder, max_memory: int, limits: Limits | None) -> None:
+        """Wrap an open store; `embedder` is of the database's model."""
+        self.store = store
+        self._model_id = model_id = embedder.model_id
         self._embedder = embedder
         self._limits = limits
         self._engine = Engine(store, open_vectors(store, model_id, max_memory), max_memory)
@@ -46,8 +44,8 @@ class Searcher:
         """Find the `request.k` best memories for each query, in one state of the database."""
         began = time.perf_counter()
         uses: dict[Kind, Uses] = {"answer": Uses(), "embedding": Uses()}
-        with self._store.snapshot():
-            generation = self._store.generation()
+        with self.store.snapshot():
+            generation = self.store.generation()
             keys = [_answer_key(query, request, self._model_id, generation) for query in queries]
             known = self._known("answer", keys, uses)
             ranked = {key: _loaded(value) for key, value in known.items()}
@@ -60,14 +58,14 @@ class Searcher:
                 for key, query in zip(keys, queries, strict=True)
             ]
         if self._limits is not None:
-            cache_rows.remember(self._store, uses, self._limits)
+            cache_rows.remember(self.store, uses, self._limits)
         return answers
 
     def _known(self, kind: Kind, keys: Sequence[bytes], uses: Mapping[Kind, Uses]) -> dict[bytes, bytes]:
         """What the cache has of `keys`; each is counted as a hit or a miss."""
         if self._limits is None:
             return {}
-        found = cache_rows.look_up(self._store, kind, keys, self._limits)
+        found = cache_rows.look_up(self.store, kind, keys, self._limits)
         use = uses[kind]
         use.hits.update(dict.fromkeys(found))
         use.hit_count += sum(key in found for key in keys)
@@ -90,14 +88,14 @@ class Searcher:
         missing = {key: query for key, query in zip(keys, queries, strict=True) if key not in known}
         rows = {key: np.frombuffer(value, dtype="<f4") for key, value in known.items()}
         if missing:
-            made = self._embedder().embed_queries(list(missing.values()))
+            made = self._embedder.embed_queries(list(missing.values()))
             rows |= dict(zip(missing, made, strict=True))
             uses["embedding"].new.update({key: rows[key].astype("<f4").tobytes() for key in missing})
         return np.stack([rows[key] for key in keys]).astype(np.float32)
 
     def _answer(self, query: str, request: Request, ranked: list[Ranked], shared: float, *, cached: bool) -> Answer:
         began = time.perf_counter()
-        stars = search_rows.details(self._store, [each.star for each in ranked])
+        stars = search_rows.details(self.store, [each.star for each in ranked])
         hits = [
             Hit(each, stars[each.star], context=self._around(stars[each.star].sources, request.context))
             for each in ranked
@@ -107,12 +105,17 @@ class Searcher:
     def _around(self, sources: Sequence[Mapping[str, object]], reach: int) -> tuple[Mapping[str, object], ...]:
         if not reach or not sources:
             return ()
-        return tuple(search_rows.messages_around(self._store, int(str(sources[0]["message_id"])), reach))
+        return tuple(search_rows.messages_around(self.store, int(str(sources[0]["message_id"])), reach))
+
+    def pools(self, queries: Sequence[str], request: Request) -> list[Pool]:
+        """The contenders of each query in hybrid search, for whoever wants to weigh them in other ways."""
+        with self.store.snapshot():
+            return list(self._engine.pools(queries, self._embedder.embed_queries(queries), request))
 
     def marked(self, answer: Answer) -> list[str]:
         """The texts of an answer's hits with MARKS around the words of the query."""
-        _, words = names_in(self._store, answer.query)
-        found = search_rows.marked(self._store, any_of(words), [hit.ranked.star for hit in answer.hits], MARKS)
+        _, words = names_in(self.store, answer.query)
+        found = search_rows.marked(self.store, any_of(words), [hit.ranked.star for hit in answer.hits], MARKS)
         return [found.get(hit.ranked.star, hit.details.content) for hit in answer.hits]
 
 
