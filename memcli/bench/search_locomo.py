@@ -19,7 +19,7 @@ from typing import Any
 from memcli.bench.child import run_python
 from memcli.bench.machine import machine, versions
 from memcli.errors import UsageError
-from memcli.search import Request, Searcher
+from memcli.search import Mode, Request, Searcher
 from memcli.search.engine import fused
 from memcli.search.fusion import WEIGHTS, Weights
 from memcli.search.pool import Pool
@@ -50,6 +50,7 @@ _GRID: Mapping[str, Sequence[float]] = {
     "question": (-0.1, -0.2, -0.3),
 }
 _ROUNDS = 2
+_PLAIN: tuple[Mode, ...] = ("keyword", "vector")
 
 Open = Callable[[Path], AbstractContextManager[Searcher]]
 
@@ -105,7 +106,7 @@ def bench_locomo(files: Sequence[Path], open_searcher: Open, announce: Callable[
         announce(f"ingesting {sum(len(each.turns) for each in conversations):,} turns")
         _ingest(conversations, folder)
         with open_searcher(folder / "memory.db") as searcher:
-            plain = {mode: _plain(searcher, conversations, mode, announce) for mode in ("keyword", "vector")}
+            plain = {mode: _plain(searcher, conversations, mode, announce) for mode in _PLAIN}
             asked = [_ask(searcher, each, announce) for each in conversations]
     shipped = [each.recall(WEIGHTS) for each in asked]
     chosen = [_without(asked, number, announce) for number in range(len(asked))] if len(asked) > 1 else []
@@ -205,7 +206,7 @@ def _ingest(conversations: Sequence[Conversation], folder: Path) -> None:
 
 
 def _plain(
-    searcher: Searcher, conversations: Sequence[Conversation], mode: Any, announce: Callable[[str], None]
+    searcher: Searcher, conversations: Sequence[Conversation], mode: Mode, announce: Callable[[str], None]
 ) -> list[list[tuple[float, ...]]]:
     """The recalls of one mode alone, as `memcli search` gives it."""
     announce(f"asking, mode {mode}")

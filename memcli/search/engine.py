@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memcli.search.fusion import WEIGHTS, Weights, parts_of
-from memcli.search.matrix import FloatRows, Scan, scan
+from memcli.search.matrix import Matrix, Scan
 from memcli.search.pool import ENOUGH, Ids, Mask, Pool, keywords, pool
 from memcli.search.report import Ranked, Request
 from memcli.search.words import telling, words_of
 from memcli.store import search as search_rows
 from memcli.store.db import Store
-from memcli.store.vectors import Vectors
 
 Vectors32 = NDArray[np.float32]
 
@@ -26,10 +25,9 @@ _QUERIES_AT_ONCE = 32
 class Engine:
     """Ranks the memories of one database. The vectors that it has read stay in memory for the next query."""
 
-    def __init__(self, store: Store, vectors: Vectors, max_memory: int) -> None:
+    def __init__(self, store: Store, model_id: str, max_memory: int) -> None:
         self._store = store
-        self._vectors = vectors
-        self._floats = FloatRows(max_memory)
+        self._matrix = Matrix(store, model_id, max_memory)
         search_rows.prepare(store)
 
     def rank(self, queries: Sequence[str], embedded: Vectors32 | None, request: Request) -> list[list[Ranked]]:
@@ -43,7 +41,7 @@ class Engine:
             return [self._by_words(query, request, allowed) for query in queries]
         found = []
         for at, scanned, passing in self._scans(embedded, request):
-            for number in range(len(scanned.found.scores)):
+            for number in range(scanned.queries):
                 if request.mode == "vector":
                     found.append(self._by_meaning(scanned, number, request.k, passing))
                 else:
@@ -55,7 +53,7 @@ class Engine:
     def pools(self, queries: Sequence[str], embedded: Vectors32, request: Request) -> Iterator[Pool]:
         """The contenders of each query, for whoever wants to weigh them in other ways."""
         for at, scanned, passing in self._scans(embedded, request):
-            for number in range(len(scanned.found.scores)):
+            for number in range(scanned.queries):
                 yield pool(self._store, queries[at + number], scanned, number, passing, request.k)[0]
 
     def _scans(self, embedded: Vectors32, request: Request) -> Iterator[tuple[int, Scan, Mask | None]]:
@@ -65,10 +63,10 @@ class Engine:
         rows = self._store.next_id("memories")
         size = min(_QUERIES_AT_ONCE, max(_SCORES_AT_ONCE // rows, 1))
         for at in range(0, len(embedded), size):
-            scanned = scan(self._vectors, embedded[at : at + size], filters.agent)
+            scanned = self._matrix.scan(embedded[at : at + size], filters.agent)
             passing = None
             if listed is not None:
-                passing = np.zeros(len(scanned.ids), dtype=np.bool_)
+                passing = np.zeros(len(scanned), dtype=np.bool_)
                 places = scanned.place(np.array(listed, dtype=np.int64))
                 passing[places[places >= 0]] = True
             yield at, scanned, passing
@@ -77,7 +75,7 @@ class Engine:
         """The nearest stars. A star is as near as its nearest member, so more rows than stars may be needed."""
         rows = k
         while True:
-            near = scanned.nearest(number, rows, passing, self._floats, self._vectors.cached_bytes)
+            near = scanned.nearest(number, rows, passing)
             links = search_rows.winners(self._store, [memory_id for memory_id, _ in near])
             stars: dict[int, float] = {}
             for memory_id, cosine in near:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from memcli.protocols import Embedder
 from memcli.search.engine import Engine
-from memcli.search.matrix import open_vectors
 from memcli.search.pool import Pool, names_in
 from memcli.search.report import MARKS, Answer, Hit, Ranked, Request
 from memcli.search.words import any_of
@@ -38,7 +37,7 @@ class Searcher:
         self._model_id = model_id = embedder.model_id
         self._embedder = embedder
         self._limits = limits
-        self._engine = Engine(store, open_vectors(store, model_id, max_memory), max_memory)
+        self._engine = Engine(store, model_id, max_memory)
 
     def answer(self, queries: Sequence[str], request: Request) -> list[Answer]:
         """Find the `request.k` best memories for each query, in one state of the database."""

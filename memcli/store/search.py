@@ -217,6 +217,16 @@ def said_by(store: Store, memory_ids: Sequence[int], names: Sequence[str]) -> se
     }
 
 
+def matrix_shape(store: Store, model_id: str, agent: str | None) -> tuple[int, int]:
+    """How many vectors of a model there are, of one agent (None: of all), and their dimensions."""
+    count, dim = store.conn.execute(
+        "SELECT coalesce(sum(count), 0), coalesce(max(dim), 1) FROM segments"
+        " WHERE model_id = ?1 AND (?2 IS NULL OR agent_id = ?2)",
+        (model_id, agent),
+    ).fetchone()
+    return count, dim
+
+
 _STARS = """
 WITH stars (winner_id, member_id) AS (
     SELECT value, value FROM json_each(:ids)
