@@ -40,6 +40,9 @@ ROOMS = {
     "numpy": {
         "embed",
         "bench/scan",
+        "bench/search_peers",
+        "bench/search_vectors",
+        "store/rival",
         "bench/peers",
         "bench/vectors",
         "dedup/codes",

@@ -10,7 +10,6 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 from memcli.bench.child import run_python
 from memcli.bench.machine import machine, versions
+from memcli.bench.search_memories import Open
 from memcli.errors import UsageError
 from memcli.search import Mode, Request, Searcher
 from memcli.search.engine import fused
@@ -51,8 +51,6 @@ _GRID: Mapping[str, Sequence[float]] = {
 }
 _ROUNDS = 2
 _PLAIN: tuple[Mode, ...] = ("keyword", "vector")
-
-Open = Callable[[Path], AbstractContextManager[Searcher]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +103,7 @@ def bench_locomo(files: Sequence[Path], open_searcher: Open, announce: Callable[
         folder = Path(name)
         announce(f"ingesting {sum(len(each.turns) for each in conversations):,} turns")
         _ingest(conversations, folder)
-        with open_searcher(folder / "memory.db") as searcher:
+        with open_searcher(folder / "memory.db", False) as searcher:
             plain = {mode: _plain(searcher, conversations, mode, announce) for mode in _PLAIN}
             asked = [_ask(searcher, each, announce) for each in conversations]
     shipped = [each.recall(WEIGHTS) for each in asked]
