@@ -103,7 +103,7 @@ def bench_locomo(files: Sequence[Path], open_searcher: Open, announce: Callable[
         folder = Path(name)
         announce(f"ingesting {sum(len(each.turns) for each in conversations):,} turns")
         _ingest(conversations, folder)
-        with open_searcher(folder / "memory.db", False) as searcher:
+        with open_searcher(folder / "memory.db", use_cache=False) as searcher:
             plain = {mode: _plain(searcher, conversations, mode, announce) for mode in _PLAIN}
             asked = [_ask(searcher, each, announce) for each in conversations]
     shipped = [each.recall(WEIGHTS) for each in asked]

@@ -1,4 +1,4 @@
-"""How long a search takes: from the shell, warm in one process, many queries at once; and what the query cache saves."""
+"""How long a search takes: from the shell, warm in one process, many at once; and what the query cache saves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from memcli.bench.child import run_python
 from memcli.bench.corpus import generate
@@ -19,8 +19,13 @@ from memcli.search import MODES, Request, Searcher
 from memcli.store.db import Store
 from memcli.store.metrics import memories_by_type
 
-# Opens a database, with the query cache or without.
-Open = Callable[[Path, bool], AbstractContextManager[Searcher]]
+
+class Open(Protocol):
+    """Opens a benchmark's database, with the query cache or without."""
+
+    def __call__(self, path: Path, *, use_cache: bool) -> AbstractContextManager[Searcher]:
+        """See the class."""
+
 
 TIMED = (
     "cold: a process from its start to its end, with the file in the system's cache; warm: a query in a process that"
@@ -62,7 +67,7 @@ def _size(
         _cold(asked[0], folder)
         cached = [_cold(asked[0], folder) for _ in range(_COLD_RUNS)]
         modes = {}
-        with open_searcher(folder / "memory.db", False) as searcher:
+        with open_searcher(folder / "memory.db", use_cache=False) as searcher:
             memories = _memories(searcher.store)
             for mode in MODES:
                 announce(f"searching warm, mode {mode}")
@@ -107,7 +112,7 @@ def bench_zipf(
     distinct = list(dict.fromkeys(_questions(messages, ZIPF_DISTINCT, seed)))
     log = draw.choices(distinct, weights=[1 / rank for rank in range(1, len(distinct) + 1)], k=queries)
     took: dict[bool, list[float]] = {True: [], False: []}
-    with _database(messages, seed, announce) as folder, open_searcher(folder / "memory.db", True) as searcher:
+    with _database(messages, seed, announce) as folder, open_searcher(folder / "memory.db", use_cache=True) as searcher:
         memories = _memories(searcher.store)
         announce(f"asking {queries:,} queries")
         for query in log:

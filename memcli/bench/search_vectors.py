@@ -18,12 +18,14 @@ from memcli.bench.machine import machine, versions
 from memcli.bench.search_peers import MODULES, WAYS
 from memcli.bench.vectors import GENERATED, generate
 from memcli.errors import MemcliError
+from memcli.store.rival import can_load_extensions
 
 SIZES = (10_000, 100_000)
 TIMED = (
     "one process each, turns; build: index or database from an array; first: the first query; warm: each of the"
     " others; together: all in one call"
 )
+SQLITE_VEC = "sqlite-vec"
 _K = 10
 _DIM = 256
 _MORE = 50
@@ -41,9 +43,12 @@ def bench_vectors(
     Raises:
         MemcliError: the measured process of memcli failed.
     """
-    ways = [way for way in WAYS if way not in MODULES or find_spec(MODULES[way])]
-    absent = [way for way in WAYS if way not in ways]
+    absent = [way for way in WAYS if way in MODULES and not find_spec(MODULES[way])]
     notes = [f"not installed: {', '.join(absent)} (pip install 'memcli[bench]')"] if absent else []
+    if SQLITE_VEC not in absent and not can_load_extensions():
+        absent.append(SQLITE_VEC)
+        notes.append("sqlite-vec is left out: the sqlite3 of this Python cannot load extensions")
+    ways = [way for way in WAYS if way not in absent]
     return {
         "benchmark": "search --vectors",
         "versions": versions() | _peer_versions(),

@@ -38,7 +38,7 @@ def _opener(environ: Mapping[str, str]) -> Open:
     """Opens a benchmark's database with the default settings; its data folder is beside it."""
 
     @contextmanager
-    def opened(path: Path, use_cache: bool) -> Iterator[Searcher]:
+    def opened(path: Path, *, use_cache: bool) -> Iterator[Searcher]:
         own = {**environ, "MEMCLI_DATA_DIR": str(path.with_name("data"))}
         with Store.open(path) as store:
             yield open_searcher(store, Config(db=path), own, use_cache=use_cache)

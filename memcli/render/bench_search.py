@@ -67,8 +67,8 @@ def show_locomo_benchmark(document: Mapping[str, Any]) -> None:
         counts = (f"{document['turns']:,}", f"{document['questions']:,}") if mode == "hybrid" else ("", "")
         table.add_row(f"all, {mode}", *counts, *_recalls(found), *left_out)
     about = "each turn a memory; recall is the share of a question's evidence turns among the first 5 and 10 hits"
-    left_out = 'under "left out" the weights were chosen on all other conversations'
-    lines = [about, left_out] if document["leave_one_out"] else [about]
+    note = 'under "left out" the weights were chosen on all other conversations'
+    lines = [about, note] if document["leave_one_out"] else [about]
     show([*_head(document, *lines), table])
 
 

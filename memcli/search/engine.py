@@ -41,7 +41,7 @@ class Engine:
             return [self._by_words(query, request, allowed) for query in queries]
         found = []
         for at, scanned, passing in self._scans(embedded, request):
-            for number in range(scanned.queries):
+            for number in range(len(scanned.found.scores)):
                 if request.mode == "vector":
                     found.append(self._by_meaning(scanned, number, request.k, passing))
                 else:
@@ -53,7 +53,7 @@ class Engine:
     def pools(self, queries: Sequence[str], embedded: Vectors32, request: Request) -> Iterator[Pool]:
         """The contenders of each query, for whoever wants to weigh them in other ways."""
         for at, scanned, passing in self._scans(embedded, request):
-            for number in range(scanned.queries):
+            for number in range(len(scanned.found.scores)):
                 yield pool(self._store, queries[at + number], scanned, number, passing, request.k)[0]
 
     def _scans(self, embedded: Vectors32, request: Request) -> Iterator[tuple[int, Scan, Mask | None]]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,9 +95,7 @@ class Matrix:
             if count * (dim + _ROW_BYTES) > self._max_memory:
                 return self._streamed(queries, agent, count)
             self._held = self._read(key, count, dim)
-        # Keywords are looked up meanwhile.
-        pending = _background().submit(approximate, self._held.parts(), coded(queries))
-        return Scan(self, self._held.rest, pending, len(queries))
+        return Scan(self, self._held.rest, approximate(self._held.parts(), coded(queries)))
 
     def float_rows(self, floats: _Floats, rows: _Ids) -> _Rows:
         """Rows of a segment, float32 (len(rows), dim), from memory where there is room for its vectors.
@@ -138,9 +134,8 @@ class Matrix:
                 ids[place] = own_ids
                 yield part
 
-        done: Future[Approximate] = Future()
-        done.set_result(approximate(parts(), coded(queries)))
-        return Scan(self, _Rest.of(ids, floats), done, len(queries))
+        found = approximate(parts(), coded(queries))
+        return Scan(self, _Rest.of(ids, floats), found)
 
     def _parts(self, agent: str | None, floats: list[_Floats]) -> Iterator[tuple[slice, _Ids, Codes]]:
         """Yield the place, ids and codes of each segment, and note where its float rows are."""
@@ -156,24 +151,13 @@ class Matrix:
         self._kept_bytes = 0
 
 
-@lru_cache(maxsize=1)
-def _background() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, thread_name_prefix="matrix")
-
-
 @dataclass(frozen=True, slots=True)
 class Scan:
     """All rows of a matrix with their products with the queries."""
 
     matrix: Matrix
     rest: _Rest
-    pending: Future[Approximate]
-    queries: int
-
-    @property
-    def found(self) -> Approximate:
-        """The products, once they are there."""
-        return self.pending.result()
+    found: Approximate
 
     def __len__(self) -> int:
         return len(self.rest.ids)

@@ -10,6 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def can_load_extensions() -> bool:
+    """Whether this Python's SQLite can: some are built without."""
+    return hasattr(sqlite3.Connection, "enable_load_extension")
+
+
 class SqliteVec:
     """A vec0 table in a database of its own. sqlite-vec must be installed, and SQLite able to load extensions."""
 
