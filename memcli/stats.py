@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from memcli import __version__
 from memcli.errors import UsageError
 from memcli.store import metrics
+from memcli.store.cache import CacheUse, cache_use
 from memcli.store.db import Store
 from memcli.store.metrics import AgentRow, BatchTimes, Counts, RunRow, Sizes
 
@@ -25,8 +26,8 @@ class Stats:
     """The figures of one agent, or of the whole database where `agent` is None.
 
     Pairs are (memories made, of these merged into another). `rejected`, `stages`, `runs`, `last_done`, `run_counts`,
-    `batches` and `sizes` are of the whole database in any case: a line that could not be read has no agent, and a
-    batch has several.
+    `batches`, `sizes` and `search_cache` are of the whole database in any case: a line that could not be read has no
+    agent, and a batch has several.
     """
 
     db: str
@@ -48,6 +49,7 @@ class Stats:
     last_done: dict[str, tuple[float, float]]
     sizes: Sizes
     wal_bytes: int
+    search_cache: dict[str, CacheUse]
 
     @property
     def kept(self) -> int:
@@ -118,6 +120,7 @@ class Stats:
                 "exact": self.sizes.exact,
                 "tables": self.sizes.tables,
             },
+            "search_cache": {kind: asdict(use) for kind, use in self.search_cache.items()},
             "runs": [asdict(run) for run in self.runs],
         }
 
@@ -181,6 +184,7 @@ def collect(store: Store, agent: str | None = None) -> Stats:
             last_done=metrics.last_done(store),
             sizes=metrics.sizes(store),
             wal_bytes=wal.stat().st_size if wal.is_file() else 0,
+            search_cache=cache_use(store),
         )
 
 
