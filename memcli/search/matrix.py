@@ -198,6 +198,6 @@ class Scan:
     def _by_segment(self, rows: _Ids) -> Iterator[tuple[_Floats, int, int]]:
         starts = np.array([each.start for each in self.rest.floats], dtype=np.int64)
         edges = np.searchsorted(rows, starts).tolist()
-        for floats, at, end in zip(self.rest.floats, edges, [*edges[1:], len(rows)], strict=True):
+        for floats, at, end in zip(self.rest.floats, edges, [*edges, len(rows)][1:], strict=True):
             if end > at:
                 yield floats, at, end
