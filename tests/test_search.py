@@ -209,7 +209,7 @@ def test_the_wording_of_a_loser_finds_its_star_once(starred):
 
 def test_a_hit_has_the_shape_of_the_document(starred):
     (answer,) = search(starred, "deploy windows", k=1)
-    assert answer.keys() == {"query", "mode", "seconds", "cached", "hits"}
+    assert answer.keys() == {"query", "seconds", "cached", "hits"}
     assert answer["cached"] is False
     (hit,) = answer["hits"]
     path = str(starred.with_name("a.jsonl"))

@@ -62,7 +62,6 @@ class Answer:
         """The answer as part of the JSON document."""
         return {
             "query": self.query,
-            "mode": self.request.mode,
             "seconds": round(self.seconds, 4),
             "cached": self.cached,
             "hits": [self._hit(hit) for hit in self.hits],

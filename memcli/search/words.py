@@ -13,9 +13,11 @@ STOP_WORDS = frozenset(
         "a about am an and any are as at be been but by can could did do does for from had has have he her "
         "him his how i if in into is it its just me my no not of on or our out she should so some than that "
         "the their them then there these they this those to us was we were what when where which while who "
-        "whom whose why will with would you your"
+        "whom whose why will with would you your ain aren couldn didn doesn don hadn hasn haven isn shouldn wasn weren "
+        "won wouldn"
     )
 )
+_CONTRACTED = re.compile(r"(?<=\w)['’](?:s|t|re|ve|ll|d|m)\b", re.IGNORECASE)
 _NAME_WORDS = 3
 _NAMES_FROM = 64
 _MONTHS = "january february march april may june july august september october november december".split()
@@ -41,8 +43,8 @@ class Day:
 
 
 def words_of(query: str) -> list[str]:
-    """All words of a query, as they are written."""
-    return _WORD.findall(query)
+    """All words of a query, as they are written; without what an apostrophe ties to them."""
+    return _WORD.findall(_CONTRACTED.sub("", query))
 
 
 def telling(words: Iterable[str], without: Collection[str] = ()) -> list[str]:
