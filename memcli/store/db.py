@@ -17,7 +17,8 @@ from sqlite_utils import Database
 from memcli.errors import DamagedError, LockedError, MismatchError, NoDatabaseError, UsageError
 from memcli.store.schema import APPLICATION_ID, migrations
 
-_WAL_PAGES = 8000
+_PAGE_BYTES = 8192
+_WAL_PAGES = 4000
 _READ = "ro"
 
 # Rows 0.. of a blob of concatenated 16-byte hashes. One statement looks up any number of them: no limit on the number
@@ -95,6 +96,8 @@ class Store:
         if self.conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             self._check_ours()
         else:
+            # A vector within a segment is found by going through all pages of the segment before it.
+            self.conn.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
             self.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self.conn.execute("PRAGMA journal_mode = WAL")
         if migrations.pending(self.db):
