@@ -28,7 +28,6 @@ class Engine:
     def __init__(self, store: Store, model_id: str, max_memory: int) -> None:
         self._store = store
         self._matrix = Matrix(store, model_id, max_memory)
-        search_rows.prepare(store)
 
     def rank(self, queries: Sequence[str], embedded: Vectors32 | None, request: Request) -> list[list[Ranked]]:
         """The best stars for each query, in the order of the queries.

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from memcli.search.fusion import HALF_LIFE_DAYS, Facts, Own, with_context
 from memcli.search.matrix import Scan
-from memcli.search.words import Day, any_of, closeness, dates_of, possible_names, telling, words_of
+from memcli.search.names import names_in
+from memcli.search.words import Day, any_of, closeness, dates_of
 from memcli.store import search as search_rows
 from memcli.store.db import Store
 from memcli.store.search import Fact
@@ -85,17 +86,6 @@ def keywords(
     return Keywords(ids[order], scores[order], any_of(rarest))
 
 
-def names_in(store: Store, query: str) -> tuple[list[str], list[str]]:
-    """The speakers that a query names, and its words to look up.
-
-    A name that is written with a capital says whose turns are meant: they do not hold it, those of others do.
-    """
-    words = words_of(query)
-    names = sorted(search_rows.speakers(store, possible_names(words)))
-    meant = {word.casefold() for name in names for word in name.split() if word[:1].isupper()}
-    return names, telling(words, meant)
-
-
 def pool(
     store: Store,
     query: str,
@@ -119,7 +109,7 @@ def pool(
     mine = words.those(passes(words.ids))
     seeds = max(SEEDS, k)
     top = mine.ids[np.argsort(-mine.scores, kind="stable")[:seeds]]
-    chosen = np.union1d(top, scan.best(number, seeds, passing))
+    chosen = np.unique(np.concatenate([top, scan.best(number, seeds, passing)]))
     ids, around = _turns(store, chosen)
     kept = passes(ids)
     ids, around = ids[kept], around[kept]

@@ -7,13 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from memcli.protocols import Embedder
-from memcli.search.engine import Engine
-from memcli.search.pool import Pool, names_in
+from memcli import __version__
+from memcli.search.names import names_in
 from memcli.search.report import MARKS, Answer, Hit, Ranked, Request
 from memcli.search.words import any_of
 from memcli.store import cache as cache_rows
@@ -22,7 +20,13 @@ from memcli.store.cache import Kind, Limits, Uses
 from memcli.store.db import Store
 from memcli.text import digest
 
-_Vector = NDArray[np.float32]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from memcli.protocols import Embedder
+    from memcli.search.engine import Engine
+    from memcli.search.pool import Pool
 
 
 class Searcher:
@@ -34,10 +38,17 @@ class Searcher:
     def __init__(self, store: Store, embedder: Embedder, max_memory: int, limits: Limits | None) -> None:
         """Wrap an open store; `embedder` is of the database's model."""
         self.store = store
-        self._model_id = model_id = embedder.model_id
+        self._model_id = embedder.model_id
         self._embedder = embedder
         self._limits = limits
-        self._engine = Engine(store, model_id, max_memory)
+        self._max_memory = max_memory
+        search_rows.prepare(store)
+
+    @cached_property
+    def _engine(self) -> Engine:
+        from memcli.search.engine import Engine  # noqa: PLC0415 - numpy and onnxruntime: a cached answer needs neither
+
+        return Engine(self.store, self._model_id, self._max_memory)
 
     def answer(self, queries: Sequence[str], request: Request) -> list[Answer]:
         """Find the `request.k` best memories for each query, in one state of the database."""
@@ -80,8 +91,10 @@ class Searcher:
         uses["answer"].new.update({key: _dumped(hits) for key, hits in ranked.items()})
         return ranked
 
-    def _embedded(self, queries: Sequence[str], uses: Mapping[Kind, Uses]) -> _Vector:
+    def _embedded(self, queries: Sequence[str], uses: Mapping[Kind, Uses]) -> NDArray[np.float32]:
         """The vectors of queries, float32 (n, dim); one that was embedded before is taken from the cache."""
+        import numpy as np  # noqa: PLC0415 - a cached answer needs none
+
         keys = [digest(self._model_id, query) for query in queries]
         known = self._known("embedding", keys, uses)
         missing = {key: query for key, query in zip(keys, queries, strict=True) if key not in known}
@@ -120,7 +133,7 @@ class Searcher:
 
 def _answer_key(query: str, request: Request, model_id: str, generation: int) -> bytes:
     """What an answer depends on; recency enters scores by day."""
-    asked = [request.mode, asdict(request.filters), request.k, request.environment]
+    asked = [request.mode, asdict(request.filters), request.k, request.environment, __version__]
     day = datetime.now(UTC).date().isoformat()
     return digest(query, json.dumps(asked), model_id, str(generation), day)
 

@@ -73,7 +73,7 @@ class Fact:
 
 
 def prepare(store: Store) -> None:
-    """Make the temporary tables of this connection that `stems` and `document_counts` ask."""
+    """Make the temporary tables of this connection that `document_counts` asks; outside of any transaction."""
     if store.conn.execute("SELECT 1 FROM temp.sqlite_master WHERE name = 'query_words'").fetchone():
         return
     store.conn.execute("PRAGMA temp_store = MEMORY")
