@@ -441,13 +441,14 @@ CREATE TABLE search_cache_use (
 ) WITHOUT ROWID;
 INSERT INTO search_cache_use (kind) VALUES ('answer'), ('embedding');
 
+CREATE INDEX messages_kept ON messages (session_id) WHERE filter_reason IS NULL;
 CREATE INDEX messages_speaker ON messages (speaker COLLATE NOCASE) WHERE speaker IS NOT NULL;
 """
 
 
 @migrations()
 def m007_search_cache(db: Database) -> None:
-    """What searches have found and embedded, and an index of the names that questions may hold."""
+    """What searches have found and embedded, and indexes for the turns around a memory and for names in questions."""
     for statement in _CACHE_TABLES.split(";\n"):
         if statement.strip():
             db.conn.execute(statement)

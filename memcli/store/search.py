@@ -163,18 +163,33 @@ def winners(store: Store, memory_ids: Sequence[int]) -> dict[int, int]:
     )
 
 
+# The kept messages of a session before or behind one, and of each the memory that is nearest to it. Messages without
+# any are passed over, but not without end.
+_NEAR = """
+SELECT group_concat(id) FROM (
+    SELECT (SELECT {nearest}(p.memory_id) FROM provenance AS p WHERE p.message_id = kept.id) AS id FROM (
+        SELECT x.id FROM messages AS x WHERE x.session_id = a.session_id AND x.filter_reason IS NULL
+        AND x.id {side} a.message_id ORDER BY x.id {order} LIMIT 4 * :reach
+    ) AS kept WHERE id IS NOT NULL LIMIT :reach
+)
+"""
+
+
 def surroundings(store: Store, memory_ids: Sequence[int], reach: int) -> dict[int, tuple[list[int], list[int]]]:
-    """For each memory those of its session before it and behind it, the nearest first, at most `reach` each."""
-    near = (
-        "(SELECT group_concat(id) FROM (SELECT id FROM memories AS n WHERE n.session_id = m.session_id"
-        " AND n.id {0} m.id ORDER BY n.id {1} LIMIT {2}))"
+    """For each memory one of each turn of its session before it and behind it, the nearest first, at most `reach` each.
+
+    A turn is a message that something is remembered of; a memory's own is the first one that it comes from.
+    """
+    before = _NEAR.format(nearest="max", side="<", order="DESC")
+    behind = _NEAR.format(nearest="min", side=">", order="ASC")
+    rows = store.conn.execute(
+        "WITH anchors (id, session_id, message_id) AS MATERIALIZED (SELECT m.id, m.session_id,"
+        " (SELECT min(message_id) FROM provenance AS p WHERE p.memory_id = m.id)"
+        " FROM json_each(:ids) AS wanted CROSS JOIN memories AS m ON m.id = wanted.value)"
+        f" SELECT a.id, ({before}), ({behind}) FROM anchors AS a",
+        {"ids": json.dumps(memory_ids), "reach": reach},
     )
-    rows = store.by_ids(
-        f"SELECT m.id, {near.format('<', 'DESC', reach)}, {near.format('>', 'ASC', reach)}"
-        " FROM json_each(:ids) AS wanted JOIN memories AS m ON m.id = wanted.value",
-        memory_ids,
-    )
-    return {memory_id: (_ids(before), _ids(behind)) for memory_id, before, behind in rows}
+    return {memory_id: (_ids(earlier), _ids(later)) for memory_id, earlier, later in rows}
 
 
 def _ids(listed: str | None) -> list[int]:
