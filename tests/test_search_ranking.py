@@ -62,6 +62,21 @@ def test_context_ends_with_the_session(tmp_path):
     assert all(hit["parts"]["context"] == 0 for hit in answer["hits"])
 
 
+def test_turns_that_nothing_is_remembered_of_do_not_stand_between(tmp_path):
+    said = ["Is the apartment in Ghent still free?", "ok", "thanks!", "hm", "Somebody signed the contract on Monday."]
+    other = ["Our choir rehearses a requiem.", "ok", "thanks!", "hm", "Somebody repaired the bicycle on Monday."]
+    lines = [
+        flat(text, session_id=name, id=f"{name}{n}")
+        for n in range(len(said))
+        for name, text in (("s1", said[n]), ("s2", other[n]))
+    ]
+    run(tmp_path / "memory.db", write(tmp_path / "a.jsonl", *lines))
+    hits = search(tmp_path / "memory.db", "apartment in Ghent", explain=True)[0]["hits"]
+    context = {hit["content"]: hit["parts"]["context"] for hit in hits}
+    assert context[said[4]] > 0.4
+    assert context[other[4]] < 0.1
+
+
 def test_whom_a_query_names_said_it(db):
     assert parts(db, "what did Ben repair", OTHER[1][1])["speaker"] > 0
     assert parts(db, "what did Ben repair", OTHER[0][1])["speaker"] == 0
