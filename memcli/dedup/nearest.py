@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from memcli.codes import Codes
 from memcli.dedup.codes import ERROR, LENGTH, QUERY_RANGE, STEP, largest, norms, quantise
 from memcli.dedup.scan import product_of_codes
-from memcli.model import Codes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memcli.codes import Codes
 from memcli.dedup.codes import encode
 from memcli.dedup.nearest import Approximate, approximate, coded, exact, floor_of_best
-from memcli.model import Codes
 from memcli.store.db import Store
 from memcli.store.search import matrix_shape
 from memcli.store.vectors import Coding, StoredRows, Vectors
