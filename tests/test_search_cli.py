@@ -50,7 +50,7 @@ def test_many_questions_from_words_a_file_and_standard_input(home, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--mode", "fuzzy"], "hybrid"),
+        (["--mode", "fuzzy"], "it is one of hybrid, vector, keyword"),
         (["--role", "boss"], "no such role: boss"),
         (["--until", "soon"], "not a date"),
         (["--env", "project:x", "--mode", "keyword"], "--tag"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -21,9 +21,12 @@ from memcli.cli.options import (
 from memcli.cli.options import settings as load_settings
 from memcli.errors import UsageError
 
-_Mode = Literal["hybrid", "vector", "keyword"]
+if TYPE_CHECKING:
+    from memcli.search import Mode
+
 _ONE_DAY = 10
 _TYPES = ("semantic", "episodic", "procedural")
+_MODES = ("hybrid", "vector", "keyword")
 _ROLES = ("user", "assistant", "system", "tool")
 
 
@@ -33,7 +36,7 @@ def search(
         str | None, typer.Option("--queries", metavar="FILE", help="A file with a query per line.")
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Hits per query.")] = 10,
-    mode: Annotated[_Mode, typer.Option(help="Words and meaning, or one of them.")] = "hybrid",
+    mode: Annotated[str, typer.Option(metavar="MODE", help="hybrid, vector or keyword.")] = "hybrid",
     agent: AgentOption = None,
     session: Annotated[str | None, typer.Option(metavar="ID", help="Only this session.")] = None,
     type_name: Annotated[
@@ -70,6 +73,7 @@ def search(
     """
     _check("memory type", type_name, _TYPES)
     _check("role", role, _ROLES)
+    _check("mode", mode, _MODES)
     if environment and mode != "hybrid":
         raise UsageError(f"--env does not go with --mode {mode}", "a tag can be demanded in every mode: --tag")
     settings, _ = load_settings(config, {"db": db, "max_memory": max_memory})
@@ -81,7 +85,7 @@ def search(
 
     asked = command.read_queries(queries or [], query_file)
     filters = Filters(agent, type_name, tag, passed_since, passed_until, session, role, source, importance)
-    request = Request(mode, filters, k, tuple(dict.fromkeys(environment or ())), context, explain)
+    request = Request(cast("Mode", mode), filters, k, tuple(dict.fromkeys(environment or ())), context, explain)
     answers = command.search(settings, asked, request, os.environ, use_cache=use_cache, mark=not as_json)
     if as_json:
         render.print_json([answer.to_json() for answer, _ in answers])
