@@ -136,6 +136,8 @@ class Config:
     None: no limit; `max_tokens` counts those read and those written. At most `concurrency` calls of models are made at
     a time.
     `embed_price` is what a provider takes for a million tokens of text to embed, in US dollars.
+    `search_cache_size` is the number of answers, and of embedded queries, that are kept (0: none); answers hold for
+    `search_cache_ttl` seconds.
     """
 
     db: Path = field(default_factory=_default_db)
@@ -159,6 +161,8 @@ class Config:
     max_usd_per_month: float | None = None
     max_calls_per_month: int | None = None
     max_tokens_per_month: int | None = None
+    search_cache_size: int = 1000
+    search_cache_ttl: float = 3600.0
     wait: float = 0.0
     profiles: Mapping[str, Profile] = field(default_factory=lambda: PROFILES)
     tiers: Mapping[str, Tier] = field(default_factory=lambda: DEFAULT_TIERS)
@@ -461,6 +465,8 @@ _SETTINGS: Mapping[str, Setting] = {
     "max_usd_per_month": _number(0, _FOREVER),
     "max_calls_per_month": _number(0, _FOREVER, whole=True),
     "max_tokens_per_month": _number(0, _FOREVER, whole=True),
+    "search_cache_size": _number(0, 1_000_000, whole=True),
+    "search_cache_ttl": _number(0, _FOREVER),
     "wait": _number(0, _FOREVER),
 }
 # In a file these stand in the table [budget].

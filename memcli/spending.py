@@ -7,7 +7,7 @@ from datetime import datetime
 
 from memcli.config import Config, Profile
 from memcli.cost import CHARACTERS_PER_TOKEN, Outcome, advice, creation_rate
-from memcli.store import calls, metrics, spending
+from memcli.store import calls, spending
 from memcli.store.db import Store
 from memcli.store.spending import Spent, Yield
 
@@ -106,7 +106,7 @@ def _rounded(number: float | None) -> float | None:
 
 def collect(store: Store, config: Config, profile: Profile, at: datetime) -> Accounts:
     """Add up what was spent, in one state of the database; `at` says which month is this one."""
-    with metrics.snapshot(store):
+    with store.snapshot():
         tiers = spending.spent_by(store, "tier")
         yields = spending.yields(store)
         paid = [each for each in tiers if each.name != spending.EMBEDDING]

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from memcli import __version__
 from memcli.errors import UsageError
 from memcli.store import metrics, monitor
+from memcli.store.cache import CacheUse, cache_use
 from memcli.store.db import Store
 from memcli.store.metrics import AgentRow, BatchTimes, Counts, RunRow, Sizes
 from memcli.store.monitor import Asked, Failure, WindowTimes
@@ -26,8 +27,8 @@ class Stats:
     """The figures of one agent, or of the whole database where `agent` is None.
 
     Pairs are (memories made, of these merged into another). `rejected`, `stages`, `runs`, `last_done`, `run_counts`,
-    `batches`, `sizes` and all of models are of the whole database in any case: a line that could not be read has no
-    agent, and a batch has several.
+    `batches`, `sizes`, `search_cache` and all of models are of the whole database in any case: a line that could not be
+    read has no agent, and a batch has several.
     """
 
     db: str
@@ -53,6 +54,7 @@ class Stats:
     embedding: tuple[int, int, float]
     tier_states: dict[tuple[str, str], int]
     rejected_statements: dict[tuple[str, str], int]
+    search_cache: dict[str, CacheUse]
 
     @property
     def kept(self) -> int:
@@ -123,6 +125,7 @@ class Stats:
                 "exact": self.sizes.exact,
                 "tables": self.sizes.tables,
             },
+            "search_cache": {kind: asdict(use) for kind, use in self.search_cache.items()},
             "runs": [asdict(run) for run in self.runs],
         }
 
@@ -167,7 +170,7 @@ def collect(store: Store, agent: str | None = None) -> Stats:
     Raises:
         UsageError: there is no such agent.
     """
-    with metrics.snapshot(store):
+    with store.snapshot():
         if agent is not None:
             check_agent(agent, metrics.agent_names(store))
         wal = store.path.with_name(store.path.name + "-wal")
@@ -195,12 +198,13 @@ def collect(store: Store, agent: str | None = None) -> Stats:
             embedding=monitor.embedded(store),
             tier_states=monitor.tier_states(store),
             rejected_statements=monitor.rejected_statements(store),
+            search_cache=cache_use(store),
         )
 
 
 def collect_batches(store: Store) -> BatchStats:
     """The newest batches, in one state of the database."""
-    with metrics.snapshot(store):
+    with store.snapshot():
         recent = metrics.recent_batches(store, RECENT_BATCHES)
         return BatchStats(
             str(store.path),

@@ -22,7 +22,7 @@ RULES = [f"rules {each}" for each in "add list show edit test enable disable rem
 MODELS = [f"model {each}" for each in "pull import list info use remove distill".split()]
 MAIN = ("ingest", "search", "dedup", "stats", "reindex", "formats", "profiles")
 COST = [f"cost {each}" for each in "estimate scenario report".split()]
-_BENCH = [f"bench {each}" for each in "ingest embed quality dedup scan".split()]
+_BENCH = [f"bench {each}" for each in "ingest embed quality dedup scan search".split()]
 COMMANDS = (*MAIN, *COST, "config show", *_BENCH, *RULES, *MODELS)
 TABLES = {
     "runs": "invocation of a command that wrote; every other row leads back to one",
@@ -51,6 +51,8 @@ TABLES = {
     "boot_lines": "hash of a sentence that a system prompt or a boot file told an agent",
     "disabled_starter_rules": "built-in rule that is switched off",
     "segments": "block of the vector matrix: memory ids, float32 vectors, int8 codes, merge keys, checksum",
+    "search_cache": "answer of a search, or vector of a query, for the next one who asks the same",
+    "search_cache_use": "kind of cached thing: how many there are, how often they helped",
     "memories_fts": "keyword index entry (FTS5)",
     "meta": "setting of the database: embedding model, corpus generation",
 }

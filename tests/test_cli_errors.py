@@ -256,9 +256,10 @@ def test_a_file_that_is_no_database(home, tea, raw):
 @pytest.mark.parametrize("table", ["memories", "segments", "messages", "files"])
 def test_a_damaged_page(filled, tea, table):
     ((page,),) = filled.rows("SELECT rootpage FROM sqlite_master WHERE name = ?", table)
+    ((size,),) = filled.rows("PRAGMA page_size")
     with filled.db.open("r+b") as file:
-        file.seek((page - 1) * 4096)
-        file.write(b"\xff" * 4096)
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
     _refused(filled.run("ingest", tea), 8, str(filled.db), "damaged", "restore a backup")
     if table != "files":
         _refused(filled.run("search", "retries"), 8, str(filled.db), "damaged", "restore a backup")

@@ -7,13 +7,11 @@ from io import StringIO
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from support_ingest import append, assistant, environ, flat, query, quick_model, run, user, write
+from support_ingest import append, assistant, flat, query, run, user, write
+from support_search import contents, search
 
 from memcli.commands.search import read_queries
-from memcli.commands.search import search as find
-from memcli.config import Config
 from memcli.errors import NoDatabaseError, UsageError
-from memcli.store.search import Filters
 
 DEPLOY = "The deploy window is on Tuesday morning."
 DEPLOYS = "The deploy windows are on Tuesday morning."
@@ -26,17 +24,6 @@ SAID = [
     "The quarterly invoice goes to the accountant in Utrecht.",
     "Redis keeps the session tokens for two weeks.",
 ]
-
-
-def search(db, *queries, k=10, **filters):
-    """Answers as the JSON document has them."""
-    with quick_model():
-        return [answer.to_json() for answer in find(Config(db=db), queries, Filters(**filters), k, environ())]
-
-
-def contents(db, asked, **options):
-    (answer,) = search(db, asked, **options)
-    return [hit["content"] for hit in answer["hits"]]
 
 
 @pytest.fixture(scope="module")

@@ -42,6 +42,7 @@ KEYS = {
     "dedup",
     "stages",
     "size",
+    "search_cache",
     "runs",
 }
 COUNTS = {"messages", "kept", "dropped", "pending", "rejected", "sessions", "agents", "files", "windows", "memories",

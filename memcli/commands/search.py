@@ -4,30 +4,48 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from memcli import wiring
 from memcli.config import Config
 from memcli.errors import UsageError
-from memcli.search import Answer
-from memcli.search import search as find
+from memcli.search import Answer, Request, Searcher
+from memcli.store.cache import Limits
 from memcli.store.db import Store
-from memcli.store.search import Filters
-from memcli.store.vectors import Vectors
 from memcli.text import clean
 
 STDIN = "-"
 
 
 def search(
-    config: Config, queries: Sequence[str], filters: Filters, k: int, environ: Mapping[str, str]
-) -> list[Answer]:
-    """Answer all queries, in their order."""
+    config: Config,
+    queries: Sequence[str],
+    request: Request,
+    environ: Mapping[str, str],
+    *,
+    use_cache: bool = True,
+    mark: bool = False,
+) -> list[tuple[Answer, list[str]]]:
+    """Answer all queries, in their order; with `mark` each comes with the marked texts of its hits."""
+    filters = request.filters
+    if filters.source is not None and Path(filters.source).exists():
+        request = replace(request, filters=replace(filters, source=str(Path(filters.source).resolve())))
     with Store.open(config.db) as store:
-        model = wiring.model_of(store, config, environ)
-        vectors = Vectors(store, model.model_id, config.max_memory)
-        embedder = wiring.embedder_of(model, config, environ)
-        return find(store, embedder, vectors, [clean(query) for query in queries], filters, k)
+        searcher = open_searcher(store, config, environ, use_cache=use_cache)
+        answers = searcher.answer([clean(query) for query in queries], request)
+        return [(answer, searcher.marked(answer) if mark else []) for answer in answers]
+
+
+def open_searcher(store: Store, config: Config, environ: Mapping[str, str], *, use_cache: bool) -> Searcher:
+    """The searcher of a database, with the model that it was made with.
+
+    Raises:
+        MismatchError: the database's model is not here.
+    """
+    model = wiring.model_of(store, config, environ)
+    limits = Limits(config.search_cache_size, config.search_cache_ttl) if use_cache else None
+    return Searcher(store, wiring.embedder_of(model, config, environ), config.max_memory, limits)
 
 
 def read_queries(words: Sequence[str], file: str | None) -> list[str]:

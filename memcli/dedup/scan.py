@@ -496,3 +496,11 @@ def _sorted(found: list[Found]) -> Pairs:
     query, ids, score = _joined(found)
     order = np.lexsort((ids, query))
     return Pairs(query[order], ids[order], score[order])
+
+
+def product_of_codes(left: NDArray[np.uint8], right: NDArray[np.int8]) -> NDArray[np.int32]:
+    """The product of stored codes (n, dim) and of query codes (dim, b), int32 (n, b); right's within +-QUERY_RANGE.
+
+    It is valid until this thread asks for the next one.
+    """
+    return _product(left, right)

@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from memcli.render.bench import announce, show_embed_benchmark, show_ingest_benchmark, show_quality
     from memcli.render.bench_dedup import show_dedup_benchmark
     from memcli.render.bench_scan import show_scan_benchmark, show_templated_benchmark
+    from memcli.render.bench_search import (
+        show_locomo_benchmark,
+        show_search_benchmark,
+        show_vectors_benchmark,
+        show_zipf_benchmark,
+    )
     from memcli.render.config import show_config
     from memcli.render.cost import show_accounts, show_estimate, show_planned, show_plans
     from memcli.render.dedup import (
@@ -61,6 +67,7 @@ __all__ = [
     "show_formats",
     "show_ingest",
     "show_ingest_benchmark",
+    "show_locomo_benchmark",
     "show_model",
     "show_model_changed",
     "show_models",
@@ -74,11 +81,14 @@ __all__ = [
     "show_rule",
     "show_rules",
     "show_scan_benchmark",
+    "show_search_benchmark",
     "show_stats",
     "show_taken",
     "show_templated_benchmark",
     "show_trial",
     "show_undo",
+    "show_vectors_benchmark",
+    "show_zipf_benchmark",
     "warn",
     "write",
 ]
@@ -88,6 +98,12 @@ _MODULES = {
     "bench": ("announce", "show_embed_benchmark", "show_ingest_benchmark", "show_quality"),
     "bench_dedup": ("show_dedup_benchmark",),
     "bench_scan": ("show_scan_benchmark", "show_templated_benchmark"),
+    "bench_search": (
+        "show_locomo_benchmark",
+        "show_search_benchmark",
+        "show_vectors_benchmark",
+        "show_zipf_benchmark",
+    ),
     "config": ("show_config",),
     "cost": ("show_accounts", "show_estimate", "show_planned", "show_plans"),
     "dedup": (

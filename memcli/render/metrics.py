@@ -46,6 +46,11 @@ def _metrics(stats: Stats) -> Iterable[tuple[str, str, str, list[Sample]]]:
     yield from _dedup(stats)
     yield from _work(stats)
     yield from _models(stats)
+    for name, about, counts in (
+        ("hits", "Found in the query cache.", {kind: use.hits for kind, use in stats.search_cache.items()}),
+        ("misses", "Not found in the query cache.", {kind: use.misses for kind, use in stats.search_cache.items()}),
+    ):
+        yield f"search_cache_{name}_total", "counter", about, [({"kind": kind}, n) for kind, n in counts.items()]
     sizes = stats.sizes
     yield "database_bytes", "gauge", "Size of the database file.", [({}, sizes.total)]
     yield "database_free_bytes", "gauge", "Unused part of the database file.", [({}, sizes.free)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.padding import Padding
@@ -12,30 +12,71 @@ from memcli.render.terminal import one_line, safe, show
 
 if TYPE_CHECKING:
     from memcli.search import Answer
+    from memcli.search.report import Hit
 
 _SHOWN_SOURCES = 2
 _SHOWN_TAGS = 4
+_LEAST_SHOWN = 0.005
 
 
-def show_answers(answers: Sequence[Answer]) -> None:
-    """Print hits, best first, each with where it comes from."""
+def show_answers(answers: Sequence[tuple[Answer, Sequence[str]]]) -> None:
+    """Print hits, best first, each with where it comes from; the words that were found stand out on a terminal."""
     blocks: list[object] = []
-    for answer in answers:
+    for answer, marked in answers:
         if len(answers) > 1:
             blocks.append(Text(f"? {one_line(answer.query)}", style="bold"))
         if not answer.hits:
             blocks.append(Text("no memories found"))
-        for place, (score, star) in enumerate(answer.hits, 1):
-            blocks.append(Text.assemble((f"{place}. ", "bold"), one_line(star.content)))
-            day = star.timestamp[:10] if star.timestamp else "no date"
-            facts = [f"{score:.2f}", star.type, f"importance {star.importance:.1f}", star.agent_id, day]
-            tags = sorted(star.tags, key=lambda tag: (-len(star.tags[tag]), tag))
-            facts += tags[:_SHOWN_TAGS] + ([f"+{len(tags) - _SHOWN_TAGS} tags"] if len(tags) > _SHOWN_TAGS else [])
-            blocks.append(Padding(Text(safe(" · ".join(facts)), style="dim"), (0, 0, 0, 3)))
-            for source in star.sources[:_SHOWN_SOURCES]:
-                where = f"{source['path']} message {source['external_id'] or source['message_id']}"
-                blocks.append(Padding(Text(safe(where), style="dim"), (0, 0, 0, 3)))
-            if len(star.sources) > _SHOWN_SOURCES:
-                more = Text(f"and {len(star.sources) - _SHOWN_SOURCES} more mentions", style="dim")
-                blocks.append(Padding(more, (0, 0, 0, 3)))
+        for place, (hit, text) in enumerate(zip(answer.hits, marked, strict=True), 1):
+            blocks.append(Text.assemble((f"{place}. ", "bold"), _highlighted(text)))
+            blocks += [_below(line) for line in _facts(hit, explain=answer.request.explain)]
+            blocks += [_below(each) for each in _around(hit.context)]
     show(blocks)
+
+
+def _highlighted(marked: str) -> Text:
+    from memcli.search.report import MARKS  # noqa: PLC0415 - numpy comes with it, which other commands do not need
+
+    begin, end = MARKS
+    text = Text()
+    for number, part in enumerate(marked.split(begin)):
+        found, closed, rest = part.partition(end) if number else ("", "", part)
+        if number and not closed:
+            found, rest = "", part
+        text.append(_inline(found), style="bold yellow")
+        text.append(_inline(rest))
+    return text
+
+
+def _inline(text: str) -> str:
+    """As one line, with the spaces at its ends: it is a piece of a text."""
+    if not text.strip():
+        return " " if text else ""
+    return " " * text[0].isspace() + one_line(text.strip()) + " " * text[-1].isspace()
+
+
+def _below(line: Text | str) -> Padding:
+    return Padding(line if isinstance(line, Text) else Text(line, style="dim"), (0, 0, 0, 3))
+
+
+def _facts(hit: Hit, *, explain: bool) -> Iterable[str]:
+    star = hit.details
+    day = star.timestamp[:10] if star.timestamp else "no date"
+    facts = [f"{hit.ranked.score:.2f}", star.type, f"importance {star.importance:.1f}", star.agent_id, day]
+    tags = sorted(star.tags, key=lambda tag: (-len(star.tags[tag]), tag))
+    facts += tags[:_SHOWN_TAGS] + ([f"+{len(tags) - _SHOWN_TAGS} tags"] if len(tags) > _SHOWN_TAGS else [])
+    yield safe(" · ".join(facts))
+    if explain:
+        parts = [f"{name} {part:+.2f}" for name, part in hit.ranked.parts.items() if abs(part) >= _LEAST_SHOWN]
+        yield "= " + ", ".join(parts)
+    for source in star.sources[:_SHOWN_SOURCES]:
+        yield safe(f"{source['path']} message {source['external_id'] or source['message_id']}")
+    if len(star.sources) > _SHOWN_SOURCES:
+        yield f"and {len(star.sources) - _SHOWN_SOURCES} more mentions"
+
+
+def _around(messages: Iterable[Mapping[str, object]]) -> Iterable[Text]:
+    for message in messages:
+        who = one_line(str(message["speaker"] or message["role"]))
+        mark = "> " if message["source"] else "| "
+        yield Text.assemble((f"{mark}{who}: ", "cyan"), one_line(str(message["text"])))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -75,11 +75,19 @@ def _head(stats: Stats, width: int) -> list[Text]:
         ("memories", stats.memories - stats.merged, f"active, {stats.merged:,} merged into them, {pairs} to review"),
         ("sessions", counts.sessions, f"of {number_of(counts.agents, 'agent')}, {windows}, {batches}"),
         ("files", counts.files, number_of(rejected, "rejected line") + _whole(stats)),
+        *_queries(stats),
     ]
     lines = [Text.assemble((name, "bold"), (size, "dim"), (who, "cyan"))]
     for label, number, rest in facts:
         lines.append(cut(Text.assemble((f"{label:<9}", "bold"), f"{number:>11,} ", (rest, "dim")), width))
     return lines
+
+
+def _queries(stats: Stats) -> Iterable[tuple[str, int, str]]:
+    answers = stats.search_cache.get("answer")
+    if answers is not None and (asked := answers.hits + answers.misses):
+        rate = f"{answers.hits / asked:.0%}"
+        yield "queries", asked, f"{answers.hits:,} ({rate}) answered from the query cache{_whole(stats)}"
 
 
 def _whole(stats: Stats) -> str:

@@ -16,6 +16,7 @@ from memcli.store.schema import APPLICATION_ID, applied, migrate, released
 
 _PAGE_BYTES = 8192
 _WAL_PAGES = 4000
+_READ = "ro"
 
 # Rows 0.. of a blob of concatenated 16-byte hashes. One statement looks up any number of them: no limit on the number
 # of parameters to chunk for, no temporary table to fill.
@@ -68,7 +69,7 @@ class Store:
         # A run that was killed at its very start leaves an empty file, or one without any table.
         if not path.is_file() or not path.stat().st_size:
             raise _no_database(path)
-        return cls._opened(path, "ro", cls._check_current)
+        return cls._opened(path, _READ, cls._check_current)
 
     @classmethod
     def _opened(cls, path: Path, mode: str, prepare: Callable[[Store], None]) -> Store:
@@ -80,6 +81,9 @@ class Store:
         try:
             prepare(store)
         except BaseException as error:
+            if mode == _READ and _needs_no_log(path, error):
+                conn.close()
+                return cls._opened(path, f"{_READ}&immutable=1", prepare)
             store.__exit__(type(error), error, None)
             raise
         return store
@@ -129,6 +133,16 @@ class Store:
         conn.execute("PRAGMA synchronous = FULL")
         return conn
 
+    def writer(self, busy_ms: int) -> sqlite3.Connection:
+        """Another connection to the file, which may write; it waits `busy_ms` for others that do.
+
+        Raises:
+            sqlite3.Error: the file cannot be written.
+        """
+        conn = _connect(self.path, "rw")
+        conn.execute(f"PRAGMA busy_timeout = {busy_ms:d}")
+        return conn
+
     def close(self) -> None:
         """Close the connection."""
         self.conn.close()
@@ -156,6 +170,15 @@ class Store:
             if self.conn.in_transaction:
                 self.conn.execute("ROLLBACK")
             raise
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """One state of the database for several queries, whatever a writer commits meanwhile."""
+        self.conn.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.conn.execute("ROLLBACK")
 
     def generation(self) -> int:
         """The number of transactions that have changed the corpus."""
@@ -201,6 +224,18 @@ def _named(path: Path, error: sqlite3.Error) -> BaseException:
     return DamagedError(f"{path} is damaged: {error}", "restore a backup") if damaged else error
 
 
+def _needs_no_log(path: Path, error: BaseException) -> bool:
+    """Whether a file cannot be read only because its folder does not let SQLite put the index of the log there.
+
+    Where there is no log, nobody is writing, and the file can be read as one that does not change.
+    """
+    if not isinstance(error, sqlite3.OperationalError):
+        return False
+    log = path.with_name(path.name + "-wal")
+    refused = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+    return error.sqlite_errorcode & 0xFF in refused and not (log.exists() and log.stat().st_size)
+
+
 def _no_database(path: Path) -> NoDatabaseError:
     return NoDatabaseError(f"no database at {path}", "make one with: memcli ingest PATH")
 
@@ -212,7 +247,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     )
     conn.execute("PRAGMA trusted_schema = OFF")
     conn.execute("PRAGMA busy_timeout = 5000")
-    if mode != "ro":
+    if not mode.startswith(_READ):
         conn.execute("PRAGMA synchronous = NORMAL")
         conn.execute("PRAGMA foreign_keys = ON")
         # A batch writes a few MB: checkpointing after each would write every page twice.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from memcli.store.db import Store
@@ -95,16 +93,6 @@ class Sizes:
     total: int
     free: int
     exact: bool
-
-
-@contextmanager
-def snapshot(store: Store) -> Iterator[None]:
-    """One state of the database for several queries, whatever a writer commits meanwhile."""
-    store.conn.execute("BEGIN")
-    try:
-        yield
-    finally:
-        store.conn.execute("ROLLBACK")
 
 
 def agent_names(store: Store) -> list[str]:

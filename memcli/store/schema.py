@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 from memcli.store.schema_models import MODEL_TABLES
+from memcli.store.schema_search import SEARCH_TABLES
 
 APPLICATION_ID = 0x6D656D63  # "memc": tells our files from any other SQLite file before anything in them is run
 
@@ -470,5 +471,13 @@ def m005_dedup(db: Database) -> None:
 def m006_models(db: Database) -> None:
     """What model tiers asked, what that cost, what they answered; links between memories; tiers that are not done."""
     for statement in MODEL_TABLES.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)
+
+
+@migrations()
+def m007_search_cache(db: Database) -> None:
+    """What searches have found and embedded, and indexes for the turns around a memory and for names in questions."""
+    for statement in SEARCH_TABLES.split(";\n"):
         if statement.strip():
             db.conn.execute(statement)

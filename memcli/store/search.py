@@ -1,28 +1,43 @@
-"""What search asks of the database: keyword scores, filters, and the details of hits."""
+"""What search asks of the database: keyword scores, filters, neighbours, and the facts and details of hits."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 
 from memcli.store.db import Store
+
+TOKENIZER = "porter unicode61 remove_diacritics 2"
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which memories may be found; None lets all pass. `since` is a time as messages have it."""
+    """Which memories may be found; None lets all pass. Times are as messages have them; `until` itself does not pass.
+
+    `source` is the path of a transcript, the end of one, or a GLOB pattern.
+    """
 
     agent: str | None = None
     type: str | None = None
     tag: str | None = None
     since: str | None = None
+    until: str | None = None
+    session: str | None = None
+    role: str | None = None
+    source: str | None = None
+    importance: float | None = None
 
     @property
     def any(self) -> bool:
         """Whether any filter is set."""
-        return any((self.agent, self.type, self.tag, self.since))
+        return any(getattr(self, item.name) is not None for item in fields(self))
+
+    @property
+    def beyond_agent(self) -> bool:
+        """Whether any filter but the agent is set."""
+        return any(getattr(self, item.name) is not None for item in fields(self) if item.name != "agent")
 
 
 @dataclass(slots=True)
@@ -46,30 +61,95 @@ class Details:
     sources: list[dict[str, object]] = field(default_factory=list)
 
 
-def keyword_scores(store: Store, match: str, limit: int) -> list[tuple[int, float]]:
-    """The best `limit` memories for an FTS5 query as (memory id, BM25 score, higher is better)."""
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What a score looks at beside words and meaning; `importance` is that of this member of a star alone."""
+
+    memory_id: int
+    star: int
+    timestamp: str | None
+    importance: float
+    is_question: bool
+
+
+def prepare(store: Store) -> None:
+    """Make the temporary tables of this connection that `document_counts` asks; outside of any transaction."""
+    if store.conn.execute("SELECT 1 FROM temp.sqlite_master WHERE name = 'query_words'").fetchone():
+        return
+    store.conn.execute("PRAGMA temp_store = MEMORY")
+    store.conn.execute(f"CREATE VIRTUAL TABLE temp.query_words USING fts5 (word, content='', tokenize='{TOKENIZER}')")
+    store.conn.execute("CREATE VIRTUAL TABLE temp.query_stems USING fts5vocab (temp, query_words, instance)")
+    store.conn.execute("CREATE VIRTUAL TABLE temp.corpus_stems USING fts5vocab (main, memories_fts, row)")
+
+
+def document_counts(store: Store, words: Sequence[str]) -> dict[str, int]:
+    """In how many memories each of `words` (or another form of it) occurs; words that occur in none are left out."""
+    if not words:
+        return {}
+    conn = store.conn
+    conn.executemany("INSERT INTO temp.query_words (rowid, word) VALUES (?, ?)", list(enumerate(words)))
+    counts: dict[str, int] = {}
+    for place, count in conn.execute(
+        "SELECT s.doc, min(coalesce((SELECT v.doc FROM temp.corpus_stems AS v WHERE v.term = s.term), 0))"
+        " FROM temp.query_stems AS s GROUP BY s.doc ORDER BY s.doc"
+    ):
+        if count:
+            counts[words[place]] = count
+    conn.execute("INSERT INTO temp.query_words (query_words) VALUES ('delete-all')")
+    return counts
+
+
+def keyword_scores(store: Store, match: str) -> list[tuple[int, float]]:
+    """All memories that an FTS5 query finds, as (memory id, BM25 score, higher is better)."""
     return store.conn.execute(
-        "SELECT rowid, -bm25(memories_fts) AS score FROM memories_fts WHERE memories_fts MATCH ?"
-        " ORDER BY bm25(memories_fts), rowid LIMIT ?",
-        (match, limit),
+        "SELECT rowid, -bm25(memories_fts) FROM memories_fts WHERE memories_fts MATCH ?", (match,)
     ).fetchall()
 
 
-def filtered_ids(store: Store, filters: Filters) -> set[int]:
-    """Ids of all members of the stars that pass: agent and type are the winner's, tag and date those of any member."""
+def marked(store: Store, match: str, memory_ids: Sequence[int], marks: tuple[str, str]) -> dict[int, str]:
+    """The texts of those of `memory_ids` that an FTS5 query finds, with every found word between `marks`."""
+    found = {}
+    for memory_id in memory_ids:
+        row = store.conn.execute(
+            "SELECT highlight(memories_fts, 0, ?, ?) FROM memories_fts WHERE memories_fts MATCH ? AND rowid = ?",
+            (*marks, match, memory_id),
+        ).fetchone()
+        if row:
+            found[memory_id] = row[0]
+    return found
+
+
+_MEMBER_CLAUSES = {
+    "since": "m.timestamp >= :since",
+    "until": "m.timestamp < :until",
+    "importance": "m.importance >= :importance",
+    "tag": "EXISTS (SELECT 1 FROM memory_tags AS t WHERE t.memory_id = m.id AND t.tag = :tag)",
+    "session": "m.session_id IN (SELECT id FROM sessions WHERE key = :session)",
+    "role": "EXISTS (SELECT 1 FROM provenance AS p JOIN messages AS x ON x.id = p.message_id"
+    " WHERE p.memory_id = m.id AND x.role = :role)",
+    "source": "EXISTS (SELECT 1 FROM provenance AS p JOIN messages AS x ON x.id = p.message_id"
+    " JOIN files AS f ON f.id = x.file_id WHERE p.memory_id = m.id"
+    " AND (f.path = :source OR f.path GLOB :source OR substr(f.path, -length(:source) - 1) = '/' || :source))",
+}
+_WINNER_CLAUSES = {"agent": "w.agent_id = :agent", "type": "w.type = :type"}
+
+
+def filtered_ids(store: Store, filters: Filters) -> list[int]:
+    """Ids of all members of the stars that pass: agent and type are the winner's, the rest is that of one member."""
+    set_ = {item.name: getattr(filters, item.name) for item in fields(filters)}
+    asked = {name: value for name, value in set_.items() if value is not None}
+    members = " AND ".join(clause for name, clause in _MEMBER_CLAUSES.items() if name in asked) or "1"
+    winners_ = " AND ".join(clause for name, clause in _WINNER_CLAUSES.items() if name in asked) or "1"
     rows = store.conn.execute(
-        "WITH members (winner_id, member_id) AS (SELECT m.id, m.id FROM memories AS m WHERE NOT EXISTS"
-        " (SELECT 1 FROM merges AS g WHERE g.loser_id = m.id AND g.ended_at IS NULL)"
-        " UNION ALL SELECT winner_id, loser_id FROM merges WHERE ended_at IS NULL)"
-        " SELECT member_id FROM members WHERE winner_id IN ("
-        " SELECT w.id FROM members AS s"
-        " JOIN memories AS w ON w.id = s.winner_id JOIN memories AS m ON m.id = s.member_id"
-        " WHERE (:agent IS NULL OR w.agent_id = :agent) AND (:type IS NULL OR w.type = :type)"
-        " AND (:since IS NULL OR m.timestamp >= :since)"
-        " AND (:tag IS NULL OR EXISTS (SELECT 1 FROM memory_tags AS t WHERE t.memory_id = m.id AND t.tag = :tag)))",
-        {"agent": filters.agent, "type": filters.type, "since": filters.since, "tag": filters.tag},
+        "WITH stars (id) AS MATERIALIZED (SELECT DISTINCT w.id FROM memories AS m"
+        " LEFT JOIN merges AS g ON g.loser_id = m.id AND g.ended_at IS NULL"
+        " JOIN memories AS w ON w.id = coalesce(g.winner_id, m.id)"
+        f" WHERE {members} AND {winners_})"
+        " SELECT id FROM stars UNION ALL"
+        " SELECT g.loser_id FROM stars JOIN merges AS g ON g.winner_id = stars.id AND g.ended_at IS NULL",
+        asked,
     )
-    return {row[0] for row in rows}
+    return [row[0] for row in rows]
 
 
 def winners(store: Store, memory_ids: Sequence[int]) -> dict[int, int]:
@@ -83,6 +163,85 @@ def winners(store: Store, memory_ids: Sequence[int]) -> dict[int, int]:
     )
 
 
+# The kept messages of a session before or behind one, and of each the memory that is nearest to it. Messages without
+# any are passed over, but not without end.
+_NEAR = """
+SELECT group_concat(id) FROM (
+    SELECT (SELECT {nearest}(p.memory_id) FROM provenance AS p WHERE p.message_id = kept.id) AS id FROM (
+        SELECT x.id FROM messages AS x WHERE x.session_id = a.session_id AND x.filter_reason IS NULL
+        AND x.id {side} a.message_id ORDER BY x.id {order} LIMIT 4 * :reach
+    ) AS kept WHERE id IS NOT NULL LIMIT :reach
+)
+"""
+
+
+def surroundings(store: Store, memory_ids: Sequence[int], reach: int) -> dict[int, tuple[list[int], list[int]]]:
+    """For each memory one of each turn of its session before it and behind it, the nearest first, at most `reach` each.
+
+    A turn is a message that something is remembered of; a memory's own is the first one that it comes from.
+    """
+    before = _NEAR.format(nearest="max", side="<", order="DESC")
+    behind = _NEAR.format(nearest="min", side=">", order="ASC")
+    rows = store.conn.execute(
+        "WITH anchors (id, session_id, message_id) AS MATERIALIZED (SELECT m.id, m.session_id,"
+        " (SELECT min(message_id) FROM provenance AS p WHERE p.memory_id = m.id)"
+        " FROM json_each(:ids) AS wanted CROSS JOIN memories AS m ON m.id = wanted.value)"
+        f" SELECT a.id, ({before}), ({behind}) FROM anchors AS a",
+        {"ids": json.dumps(memory_ids), "reach": reach},
+    )
+    return {memory_id: (_ids(earlier), _ids(later)) for memory_id, earlier, later in rows}
+
+
+def _ids(listed: str | None) -> list[int]:
+    return [int(each) for each in listed.split(",")] if listed else []
+
+
+def facts(store: Store, memory_ids: Sequence[int]) -> list[Fact]:
+    """What scores look at, for each of the memories, in their order."""
+    rows = store.by_ids(
+        "SELECT m.id, coalesce(g.winner_id, m.id), m.timestamp, m.importance, rtrim(m.content) LIKE '%?'"
+        " FROM json_each(:ids) AS wanted CROSS JOIN memories AS m ON m.id = wanted.value"
+        " LEFT JOIN merges AS g ON g.loser_id = m.id AND g.ended_at IS NULL",
+        memory_ids,
+    )
+    return [Fact(number, star, time, importance, bool(asks)) for number, star, time, importance, asks in rows]
+
+
+def speakers(store: Store, names: Sequence[str]) -> set[str]:
+    """Those of `names` that somebody who speaks in a transcript has, whatever the case."""
+    return {
+        row[0]
+        for row in store.conn.execute(
+            "SELECT wanted.value FROM json_each(?) AS wanted WHERE EXISTS"
+            " (SELECT 1 FROM messages AS x WHERE x.speaker IS NOT NULL AND x.speaker = wanted.value COLLATE NOCASE)",
+            (json.dumps(names),),
+        )
+    }
+
+
+def said_by(store: Store, memory_ids: Sequence[int], names: Sequence[str]) -> set[int]:
+    """Those of the memories that come from a message of one of the speakers `names`."""
+    return {
+        row[0]
+        for row in store.conn.execute(
+            "SELECT DISTINCT p.memory_id FROM json_each(:ids) AS wanted"
+            " JOIN provenance AS p ON p.memory_id = wanted.value JOIN messages AS x ON x.id = p.message_id"
+            " JOIN json_each(:names) AS name ON x.speaker = name.value COLLATE NOCASE",
+            {"ids": json.dumps(memory_ids), "names": json.dumps(names)},
+        )
+    }
+
+
+def matrix_shape(store: Store, model_id: str, agent: str | None) -> tuple[int, int]:
+    """How many vectors of a model there are, of one agent (None: of all), and their dimensions."""
+    count, dim = store.conn.execute(
+        "SELECT coalesce(sum(count), 0), coalesce(max(dim), 1) FROM segments"
+        " WHERE model_id = ?1 AND (?2 IS NULL OR agent_id = ?2)",
+        (model_id, agent),
+    ).fetchone()
+    return count, dim
+
+
 _STARS = """
 WITH stars (winner_id, member_id) AS (
     SELECT value, value FROM json_each(:ids)
@@ -91,6 +250,24 @@ WITH stars (winner_id, member_id) AS (
     JOIN merges AS g ON g.winner_id = wanted.value AND g.ended_at IS NULL
 )
 """
+
+
+def sessions_by_tag(
+    store: Store, stars: Sequence[int], tags: Sequence[str]
+) -> Mapping[int, tuple[set[int], dict[str, set[int]]]]:
+    """For each star its members' sessions, and of these the ones that carry each of `tags`."""
+    found: dict[int, tuple[set[int], dict[str, set[int]]]] = defaultdict(lambda: (set(), {tag: set() for tag in tags}))
+    for winner, session_id, tag in store.conn.execute(
+        _STARS + "SELECT winner_id, m.session_id, t.tag FROM stars JOIN memories AS m ON m.id = member_id"
+        " LEFT JOIN memory_tags AS t ON t.memory_id = member_id"
+        " AND t.tag IN (SELECT value FROM json_each(:tags))",
+        {"ids": json.dumps(stars), "tags": json.dumps(tags)},
+    ):
+        sessions, by_tag = found[winner]
+        sessions.add(session_id)
+        if tag is not None:
+            by_tag[tag].add(session_id)
+    return found
 
 
 def details(store: Store, memory_ids: Sequence[int]) -> dict[int, Details]:
@@ -126,3 +303,20 @@ def details(store: Store, memory_ids: Sequence[int]) -> dict[int, Details]:
             {"message_id": message_id, "external_id": external_id, "path": path, "start": start, "end": end}
         )
     return stars
+
+
+def messages_around(store: Store, message_id: int, reach: int) -> list[dict[str, object]]:
+    """A message and at most `reach` kept ones of its session on either side, in their order."""
+    columns = (
+        "SELECT x.id, x.external_id, x.role, x.speaker, x.timestamp, x.text FROM messages AS o"
+        " JOIN messages AS x ON x.session_id = o.session_id WHERE o.id = :id"
+    )
+    kept = "AND x.filter_reason IS NULL"
+    rows = store.conn.execute(
+        f"SELECT * FROM (SELECT * FROM ({columns} {kept} AND x.id < :id ORDER BY x.id DESC LIMIT :reach)"
+        f" UNION ALL SELECT * FROM ({columns} AND x.id = :id)"
+        f" UNION ALL SELECT * FROM ({columns} {kept} AND x.id > :id ORDER BY x.id LIMIT :reach)) ORDER BY id",
+        {"id": message_id, "reach": reach},
+    )
+    names = ("message_id", "external_id", "role", "speaker", "timestamp", "text")
+    return [dict(zip(names, row, strict=True)) | {"source": row[0] == message_id} for row in rows]

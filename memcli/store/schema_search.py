@@ -1,0 +1,25 @@
+"""The tables of the query cache, and the indexes that searches need."""
+
+SEARCH_TABLES = """
+CREATE TABLE search_cache (
+    kind TEXT NOT NULL CHECK (kind IN ('answer', 'embedding')),
+    key BLOB NOT NULL,
+    value BLOB NOT NULL,
+    created_at REAL NOT NULL,
+    used INTEGER NOT NULL,
+    PRIMARY KEY (kind, key)
+) WITHOUT ROWID;
+CREATE INDEX search_cache_used ON search_cache (kind, used);
+
+CREATE TABLE search_cache_use (
+    kind TEXT PRIMARY KEY,
+    entries INTEGER NOT NULL DEFAULT 0,
+    clock INTEGER NOT NULL DEFAULT 0,
+    hits INTEGER NOT NULL DEFAULT 0,
+    misses INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+INSERT INTO search_cache_use (kind) VALUES ('answer'), ('embedding');
+
+CREATE INDEX messages_kept ON messages (session_id) WHERE filter_reason IS NULL;
+CREATE INDEX messages_speaker ON messages (speaker COLLATE NOCASE) WHERE speaker IS NOT NULL;
+"""

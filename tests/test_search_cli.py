@@ -1,0 +1,73 @@
+"""`memcli search` as a user meets it: on a terminal, in a pipe, with many questions and with wrong ones."""
+
+import pytest
+from support_cli import Home
+from support_ingest import flat, write
+
+SAID = [
+    "The \ufdd0heron\ufdd1 [bold]stands[/bold] in the \x1b[31mpond\x1b[0m all day.",
+    "Our invoices go to the accountant in Utrecht.",
+    "Herons   were\nseen near the \ufdd1 mill, the Heron-like ones too.",
+]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = Home(tmp_path_factory.mktemp("home"))
+    file = write(home.folder / "a.jsonl", *(flat(text, id=n, session_id="s") for n, text in enumerate(SAID)))
+    assert home.run("ingest", file, "--quiet").code == 0
+    return home
+
+
+def test_words_that_were_found_stand_out_on_a_terminal_and_nowhere_else(home):
+    shown = home.on_terminal("search", "heron", "-k", "3").out
+    assert "\x1b[1;33mHerons\x1b[0m were seen near the" in shown
+    assert "\x1b[1;33mHeron\x1b[0m-like" in shown
+    assert "\x1b[31m" not in shown, "escapes of the text are written out"
+    piped = home.run("search", "heron", "-k", "3").out
+    assert "\x1b" not in piped
+    assert "[bold]stands[/bold]" in piped
+    assert "Herons were seen near the" in piped
+
+
+def test_explain_and_context_are_shown(home):
+    shown = home.run("search", "invoices", "-k", "1", "--explain", "--context", "1").out
+    assert "= words +1.00, meaning +" in shown
+    assert "> user: Our invoices go to the accountant in Utrecht." in shown
+    assert "| user: Herons were seen" in shown
+
+
+def test_many_questions_from_words_a_file_and_standard_input(home, tmp_path):
+    (tmp_path / "questions.txt").write_text("heron\n\nmill\n")
+    from_file = home.run("search", "accountant", "--queries", tmp_path / "questions.txt", "--json")
+    assert [answer["query"] for answer in from_file.json] == ["accountant", "heron", "mill"]
+    piped = home.run("search", "-", "-k", "1", stdin="heron\ninvoices\n")
+    assert piped.out.count("? ") == 2
+    assert SAID[1] in piped.out
+    assert home.run("search", "--queries", "-", "--json", stdin="heron\n").json[0]["query"] == "heron"
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--mode", "fuzzy"], "it is one of hybrid, vector, keyword"),
+        (["--role", "boss"], "no such role: boss"),
+        (["--until", "soon"], "not a date"),
+        (["--env", "project:x", "--mode", "keyword"], "--tag"),
+        (["--min-importance", "7"], "--min-importance"),
+    ],
+)
+def test_wrong_usage(home, flags, says):
+    done = home.run("search", "heron", *flags)
+    assert (done.code, done.out) == (2, "")
+    assert says in done.err
+
+
+def test_a_date_includes_its_day(tmp_path):
+    other = Home(tmp_path)
+    days = [flat(f"Herons on day {n} of the trip.", id=n, timestamp=f"2026-03-0{n}T23:59:59Z") for n in (1, 2, 3)]
+    other.run("ingest", write(tmp_path / "a.jsonl", *days), "--quiet")
+    found = other.run("search", "herons", "--since", "2026-03-02", "--until", "2026-03-02", "--json").json
+    assert [hit["content"] for hit in found[0]["hits"]] == ["Herons on day 2 of the trip."]
+    found = other.run("search", "herons", "--until", "2026-03-02T10:00:00Z", "--json").json
+    assert [hit["content"] for hit in found[0]["hits"]] == ["Herons on day 1 of the trip."]
