@@ -75,3 +75,16 @@ def test_only_the_command_that_is_asked_for_is_built(name):
 @pytest.mark.parametrize("words", [[], ["--help"], ["--version"], ["nonsense"], ["--install-completion"]])
 def test_where_no_command_is_named_all_are_there(words):
     assert list(_asked_for(words)) == [*COMMANDS, *GROUPS]
+
+
+def test_onnxruntime_keeps_no_record_of_what_it_does_and_has_nobody_to_tell(tmp_path):
+    home = Home(tmp_path / "home")
+    # Where these are set it is silent by itself.
+    for name in ("CI", "GITHUB_ACTIONS", "TF_BUILD", "ORT_RUNNING_UNIT_TESTS", "ORT_DISABLE_TELEMETRY"):
+        home.env.pop(name, None)
+    home.env.pop("XDG_CACHE_HOME", None)
+    chat = write_jsonl(home.folder / "chat.jsonl", some_chat(20))
+    assert home.run("ingest", chat, "--flush").code == 0
+    assert home.run("search", "anything").code == 0
+    found = {path.relative_to(home.folder).parts[0] for path in home.folder.rglob("*") if path.is_file()}
+    assert found <= {"chat.jsonl", "data", "memory.db", "memory.db-wal", "memory.db-shm", "memory.db.lock"}
