@@ -10,15 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memcli.config import MODEL_TIERS, Config, Profile, data_dir
-from memcli.cost import Price, tier_price
-from memcli.embed.api import PREFIX, ApiEmbedder, ApiModel, ApiOptions, probe
 from memcli.embed.installed import chosen_model, resolve
 from memcli.embed.models import ModelFiles, find_model, keep_model
 from memcli.errors import MismatchError, UsageError
-from memcli.model import Cursor, Extraction, PlannedCall, Window
-from memcli.protocols import Embedder, Extractor, ModelTier, Reader, Spending
-from memcli.provider import OPENAI_URL, checked_url
-from memcli.store import calls as call_rows
 from memcli.store import rules as rule_rows
 from memcli.store.db import Store
 
@@ -26,8 +20,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from memcli.cost import Price
+    from memcli.embed.api import ApiModel
     from memcli.extract.rules import Rule, RuleExtractor
     from memcli.ingest.asking import Asking
+    from memcli.model import Cursor, Extraction, PlannedCall, Window
+    from memcli.protocols import Embedder, Extractor, ModelTier, Reader, Spending
     from memcli.store.vectors import Coding
 
 _URLS = "provider-urls"
@@ -154,6 +152,8 @@ def new_model(
     wanted = config.model
     if wanted is None:
         return chosen_model(models_dir(environ))
+    from memcli.embed.api import PREFIX  # noqa: PLC0415 - few databases have a provider
+
     if wanted.startswith(PREFIX):
         return new_provider(wanted.removeprefix(PREFIX), config, environ, spending, dry_run=dry_run)
     if config.base_url is not None:
@@ -162,6 +162,8 @@ def new_model(
 
 
 def _check_same(store: Store, wanted: str, environ: Mapping[str, str]) -> None:
+    from memcli.embed.api import PREFIX  # noqa: PLC0415 - few databases have a provider
+
     model_id, is_api = store.meta("model_id"), wanted.startswith(PREFIX)
     provider = provider_of(store)
     if is_api:
@@ -185,6 +187,9 @@ def new_provider(
         UsageError: no name, a bad address, no key, or the extra is not installed.
         ProviderError: the provider does not answer with a vector.
     """
+    from memcli.embed.api import PREFIX, ApiModel, ApiOptions, probe  # noqa: PLC0415 - few databases have a provider
+    from memcli.provider import OPENAI_URL, checked_url  # noqa: PLC0415 - as above
+
     url = checked_url(config.base_url or OPENAI_URL)
     if not name:
         raise UsageError(f"{PREFIX} lacks the name of a model", f"as in: {PREFIX}text-embedding-3-small")
@@ -199,13 +204,21 @@ def embedder_of(
     """The embedder of a model, which loads nothing before the first text."""
     if isinstance(model, ModelFiles):
         return LazyEmbedder(model, config.embed_batch_size)
+    from memcli.embed.api import ApiEmbedder, ApiOptions  # noqa: PLC0415 - few databases have a provider
+
     return ApiEmbedder(model, environ, ApiOptions(price=config.embed_price), spending)
 
 
 def provider_of(store: Store) -> ApiModel | None:
     """The provider's model that the database's vectors are of; None where it has none, or has moved on from it."""
+    stored = store.meta("provider")
+    if stored is None:
+        return None
+    from memcli.embed.api import ApiModel  # noqa: PLC0415 - few databases have a provider
+    from memcli.provider import checked_url  # noqa: PLC0415 - as above
+
     try:
-        found = json.loads(store.meta("provider") or "null")
+        found = json.loads(stored)
         model = ApiModel(str(found["model"]), int(found["dim"]), checked_url(found["base_url"]))
     except (ValueError, TypeError, KeyError, AttributeError, UsageError):
         return None
@@ -213,6 +226,8 @@ def provider_of(store: Store) -> ApiModel | None:
 
 
 def _trusted(store: Store, model: ApiModel, base_url: str | None, environ: Mapping[str, str]) -> ApiModel:
+    from memcli.provider import OPENAI_URL, checked_url  # noqa: PLC0415 - few databases have a provider
+
     if base_url is not None:
         return replace(model, base_url=checked_url(base_url))
     # Whoever gives a database away must not learn the key and the questions of those who open it.
@@ -238,6 +253,8 @@ def remember_url(url: str, environ: Mapping[str, str]) -> None:
     Raises:
         UsageError: the data folder cannot be written.
     """
+    from memcli.provider import OPENAI_URL  # noqa: PLC0415 - few databases have a provider
+
     named = _named_urls(environ)
     if url == OPENAI_URL or url in named:
         return
@@ -290,6 +307,8 @@ def available_tiers(config: Config) -> list[str]:
 
 def price_for(config: Config, tier: str) -> Price | None:
     """What the tier's model costs: what the user says, else the table of prices, None where neither knows."""
+    from memcli.cost import tier_price  # noqa: PLC0415 - most runs ask no model
+
     settings = config.tiers[tier]
     return None if settings.model is None else tier_price(settings)
 
@@ -342,6 +361,7 @@ def asking(
         return None
     from memcli.ingest.asking import Asking  # noqa: PLC0415 - most runs ask no model
     from memcli.ingest.budget import Budget, Limits  # noqa: PLC0415 - as above
+    from memcli.store import calls as call_rows  # noqa: PLC0415 - as above
 
     prices = {each.tier: price for each in tiers if (price := price_for(config, each.tier)) is not None}
     budget = Budget(
