@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memcli.config import MODEL_TIERS, Config, data_dir
+from memcli.config import MODEL_TIERS, Config, Profile, data_dir
 from memcli.embed.installed import chosen_model, resolve
 from memcli.embed.models import ModelFiles, find_model, keep_model
 from memcli.errors import MismatchError, UsageError
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from memcli.config import Profile
     from memcli.cost import Price
     from memcli.embed.api import ApiModel
     from memcli.extract.rules import Rule, RuleExtractor

@@ -53,6 +53,7 @@ class Provider:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else the body waits 40 ms for the headers to be acknowledged
 
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
