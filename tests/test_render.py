@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from memcli import render
 from memcli.errors import MemcliError
 from memcli.ingest.report import IngestReport
-from memcli.search import Answer
+from memcli.search import Answer, Request
+from memcli.search.report import MARKS as FOUND
+from memcli.search.report import Hit, Ranked
 from memcli.store.search import Details
 
 # Every character a terminal might act on, a renderer might turn text around with, or a stream might fail on.
@@ -84,6 +86,11 @@ def _star(content, **changes):
     return Details(**(values | changes))
 
 
+def _answered(query, *stars, context=()):
+    hits = tuple(Hit(Ranked(star.memory_id, 1.0, {"words": 1.0}), star, context) for star in stars)
+    return Answer(query, Request(explain=True), 0.1, hits), [star.content for star in stars]
+
+
 # --- safe ------------------------------------------------------------------------------------------------------------
 
 
@@ -113,8 +120,15 @@ def test_what_is_dangerous_is_written_out():
 
 
 def test_a_hit_of_several_lines_is_shown_on_one(printed):
-    shown = printed(render.show_answers, [Answer("q", 0.1, ((1.0, _star("a\n\n b\r\nc\td\u2028e")),))])
+    shown = printed(render.show_answers, [_answered("q", _star("a\n\n b\r\nc\td\u2028e"))])
     assert shown.splitlines()[0] == "1. a b c d e"
+
+
+def test_marks_that_a_text_holds_itself_do_no_harm(printed):
+    begin, end = FOUND
+    answer, _ = _answered("q", _star("x"))
+    for marked in (f"{end}a {begin}b{end} c", f"a {begin}b{end} {end}c", f"a {begin}b{begin} c", f"{begin}a b c"):
+        assert printed(render.show_answers, [(answer, [marked])]).splitlines()[0] == "1. a b c"
 
 
 def test_a_name_can_be_copied_as_it_is_shown():
@@ -193,7 +207,8 @@ def test_hits_are_shown_as_text_whatever_they_say(value, terminal):
     stream = Terminal() if terminal else io.StringIO()
     stdout, sys.stdout = sys.stdout, stream
     try:
-        render.show_answers([Answer(value, 0.1, ((1.0, star),)), Answer("q", 0.1, ())])
+        around = [{"speaker": value, "role": "user", "text": value, "source": True}]
+        render.show_answers([_answered(value, star, context=around), _answered("q")])
     finally:
         sys.stdout = stdout
     shown = stream.getvalue()
@@ -208,7 +223,7 @@ def test_hits_are_shown_as_text_whatever_they_say(value, terminal):
 def test_markup_is_no_markup_anywhere(printed):
     markup = "[bold]x[/bold] [/] [red]"
     star = _star(markup, sources=[{"path": f"/t/{markup}", "external_id": markup}])
-    shown = printed(render.show_answers, [Answer(markup, 0.1, ((1.0, star),))] * 2)
+    shown = printed(render.show_answers, [_answered(markup, star)] * 2)
     assert shown.count(markup) == 8
     report = _report(rejections=[(markup, 3, markup)], rejected=1)
     assert printed(render.explain_rejected, report) == f"{markup}:3: {markup}\n"
@@ -219,7 +234,7 @@ def test_markup_is_no_markup_anywhere(printed):
 def test_long_lines_are_not_cut_for_a_pipe(printed):
     path = "/" + "very-long-folder/" * 20 + "chat.jsonl"
     star = _star("word " * 200, sources=[{"path": path, "external_id": "m1"}])
-    shown = printed(render.show_answers, [Answer("q", 0.1, ((1.0, star),))])
+    shown = printed(render.show_answers, [_answered("q", star)])
     assert f"{path} message m1" in shown
     assert ("word " * 200).strip() in shown
     assert f"{path}:3: {'x' * 300}" in printed(render.explain_rejected, _report(rejections=[(path, 3, "x" * 300)]))

@@ -35,24 +35,17 @@ def show_answers(answers: Sequence[tuple[Answer, Sequence[str]]]) -> None:
 
 
 def _highlighted(marked: str) -> Text:
-    from memcli.search.report import MARKS  # noqa: PLC0415 - numpy comes with it, which other commands do not need
+    from memcli.search.report import MARKS  # noqa: PLC0415 - other commands need nothing of search
 
     begin, end = MARKS
     text = Text()
-    for number, part in enumerate(marked.split(begin)):
+    for number, part in enumerate(one_line(marked).split(begin)):
         found, closed, rest = part.partition(end) if number else ("", "", part)
         if number and not closed:
             found, rest = "", part
-        text.append(_inline(found), style="bold yellow")
-        text.append(_inline(rest))
+        text.append(found, style="bold yellow")
+        text.append(rest.replace(end, ""))
     return text
-
-
-def _inline(text: str) -> str:
-    """As one line, with the spaces at its ends: it is a piece of a text."""
-    if not text.strip():
-        return " " if text else ""
-    return " " * text[0].isspace() + one_line(text.strip()) + " " * text[-1].isspace()
 
 
 def _below(line: Text | str) -> Padding:
