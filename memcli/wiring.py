@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memcli.config import Config, data_dir
-from memcli.embed.api import OPENAI_URL, PREFIX, ApiEmbedder, ApiModel, ApiOptions, checked_url, probe
+from memcli.embed.api import OPENAI_URL, PREFIX, ApiEmbedder, ApiModel, ApiOptions, SilentEmbedder, checked_url, probe
 from memcli.embed.installed import chosen_model, resolve
 from memcli.embed.models import ModelFiles, find_model, keep_model
 from memcli.errors import MismatchError, UsageError
@@ -196,6 +196,22 @@ def embedder_of(
     if isinstance(model, ModelFiles):
         return LazyEmbedder(model, config.embed_batch_size)
     return ApiEmbedder(model, environ, ApiOptions(price=config.embed_price), spending)
+
+
+def writing_embedder(
+    model: ModelFiles | ApiModel,
+    config: Config,
+    environ: Mapping[str, str],
+    spending: Spending,
+    note: Callable[[str], None],
+    *,
+    dry_run: bool,
+) -> Embedder:
+    """The embedder of a command that adds memories; in a dry run no provider is called, which `note` is told."""
+    if dry_run and isinstance(model, ApiModel):
+        note(f"dry run: {model.name} is not called, so near duplicates are neither found nor counted")
+        return SilentEmbedder(model)
+    return embedder_of(model, config, environ, spending)
 
 
 def provider_of(store: Store) -> ApiModel | None:

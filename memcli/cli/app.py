@@ -17,6 +17,7 @@ from memcli import __version__
 from memcli.cli.bench import bench_app
 from memcli.cli.config import config_app
 from memcli.cli.dedup import dedup
+from memcli.cli.exchange import export, import_
 from memcli.cli.formats import formats
 from memcli.cli.ingest import ingest
 from memcli.cli.model import model_app
@@ -46,6 +47,8 @@ app.command()(search)
 app.command()(dedup)
 app.command()(stats)
 app.command()(reindex)
+app.command()(export)
+app.command("import")(import_)
 app.command()(formats)
 app.add_typer(rules_app, name="rules")
 app.add_typer(model_app, name="model")
@@ -88,7 +91,7 @@ def _narrowed(words: Sequence[str]) -> typer.Typer:
     named = words[0] if words else None
     own = copy.copy(app)
     own.registered_commands = [
-        each for each in app.registered_commands if getattr(each.callback, "__name__", "") == named
+        each for each in app.registered_commands if (each.name or getattr(each.callback, "__name__", "")) == named
     ]
     own.registered_groups = [each for each in app.registered_groups if each.name == named]
     return own if own.registered_commands or own.registered_groups else app

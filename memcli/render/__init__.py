@@ -20,8 +20,9 @@ if TYPE_CHECKING:
         show_question,
         show_undo,
     )
+    from memcli.render.exchange import export_writer, show_export, show_import
     from memcli.render.formats import show_formats
-    from memcli.render.ingest import explain_rejected, show_ingest
+    from memcli.render.ingest import explain_rejected, explain_rejected_lines, show_ingest
     from memcli.render.metrics import metrics_text
     from memcli.render.model import show_card, show_model, show_model_changed, show_models, show_taken
     from memcli.render.progress import ConsoleProgress
@@ -35,6 +36,8 @@ __all__ = [
     "ConsoleProgress",
     "announce",
     "explain_rejected",
+    "explain_rejected_lines",
+    "export_writer",
     "metrics_text",
     "print_error",
     "print_json",
@@ -51,8 +54,10 @@ __all__ = [
     "show_dedup_benchmark",
     "show_embed_benchmark",
     "show_explanation",
+    "show_export",
     "show_exported",
     "show_formats",
+    "show_import",
     "show_ingest",
     "show_ingest_benchmark",
     "show_model",
@@ -88,8 +93,9 @@ _MODULES = {
         "show_question",
         "show_undo",
     ),
+    "exchange": ("export_writer", "show_export", "show_import"),
     "formats": ("show_formats",),
-    "ingest": ("explain_rejected", "show_ingest"),
+    "ingest": ("explain_rejected", "explain_rejected_lines", "show_ingest"),
     "metrics": ("metrics_text",),
     "model": ("show_card", "show_model", "show_model_changed", "show_models", "show_taken"),
     "progress": ("ConsoleProgress",),
