@@ -15,8 +15,8 @@ from memcli.commands.database import writable_database
 from memcli.config import Config
 from memcli.errors import DamagedError, UsageError
 from memcli.exchange import export as exporting
-from memcli.exchange.feed import Feed, is_database
-from memcli.exchange.report import ImportReport
+from memcli.exchange.feed import Feed, check, is_database
+from memcli.exchange.report import Exported, ImportReport
 from memcli.exchange.run import COMMAND, Import
 from memcli.exchange.vectors import CarriedEmbedder, Find, is_unit, read_npz, write_npz
 from memcli.ingest.inputs import STDIN, Found
@@ -41,27 +41,6 @@ class ExportRequest:
     vectors: Path | None = None
     agent: str | None = None
     whole: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """What was written, and where to; `vectors` is None where none were asked for."""
-
-    db: str
-    out: str | None
-    memories: int
-    messages: int
-    vectors: int | None
-
-    def to_json(self) -> dict[str, object]:
-        """The report as one JSON document."""
-        return {
-            "db": self.db,
-            "out": self.out,
-            "memories": self.memories,
-            "messages": self.messages,
-            "vectors": self.vectors,
-        }
 
 
 def export(
@@ -141,6 +120,8 @@ def import_files(
         NoDatabaseError, MismatchError, DamagedError: a database cannot be read, or the vectors are of another model.
     """
     found = [_found(path, config.db) for path in dict.fromkeys(paths)]
+    for each in found:
+        check(each)
     with ExitStack() as stack:
         others = [stack.enter_context(Store.open(Path(each.path))) for each in found if is_database(each)]
         path = stack.enter_context(writable_database(config, COMMAND, dry_run=dry_run))

@@ -182,9 +182,7 @@ class Feed:
         cursor = self._cursors.resumable(found, stream.fileno())
         if cursor is None or not self._is_as_named(cursor):
             return None
-        first = next(_lines(Source(stream, final=True)), None)
-        record = parse(first) if isinstance(first, Line) else None
-        is_export = isinstance(record, dict) and "memcli" in record
+        is_export = "memcli" in (_first(stream) or {})
         stream.seek(0 if is_export else cursor.position.offset)
         return None if is_export else cursor
 
@@ -271,6 +269,30 @@ def is_database(found: Found) -> bool:
             return file.read(len(_SQLITE)) == _SQLITE
     except OSError as error:
         raise UsageError(f"cannot read {found.path}: {error.strerror}") from error
+
+
+def check(found: Found) -> None:
+    """See whether an export can be read by this memcli, before anything is written. A stream is not looked at.
+
+    Raises:
+        UsageError: the file cannot be read, or is another file of memcli.
+        MismatchError: it was written by a newer memcli.
+    """
+    if found.stat is None or is_database(found):
+        return
+    try:
+        with _stream(found) as stream:
+            record = _first(stream)
+    except OSError as error:
+        raise UsageError(f"cannot read {found.path}: {error.strerror or error}") from error
+    if record is not None and "memcli" in record:
+        _check_header(found.path, record)
+
+
+def _first(stream: BinaryIO) -> dict[str, object] | None:
+    line = next(_lines(Source(stream, final=True)), None)
+    record = parse(line) if isinstance(line, Line) else None
+    return record if isinstance(record, dict) else None
 
 
 def _check_header(path: str, record: dict[str, object]) -> int:

@@ -13,9 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from memcli.dedup.judge import VERBATIM
 from memcli.model import ROLES, MemoryType
 from memcli.readers.fields import normalise_timestamp
 from memcli.tags import relevance
+from memcli.text import normalise
 
 FORMAT, VERSION = "export", 1
 MESSAGE, MEMORY, PARTED = "message", "memory", "parted"
@@ -205,8 +207,8 @@ def parse_message(record: Mapping[str, object]) -> SourceMessage:
     """
     return SourceMessage(
         identity=_hash(record, "id"),
-        agent=_get(record, "agent", str),
-        session=_get(record, "session", str),
+        agent=_name(record, "agent"),
+        session=_name(record, "session"),
         role=role(_get(record, "role", str)),
         text=_get(record, "text", str),
         file=_get(record, "file", str),
@@ -231,6 +233,11 @@ def parse_star(record: Mapping[str, object]) -> Star:
         members.append(_member(document, record, is_first=not members))
     if not members:
         raise ValueError("members is empty")
+    first = members[0]
+    if first.method == VERBATIM and any(
+        each.method != VERBATIM and normalise(each.content) == normalise(first.content) for each in members
+    ):
+        raise ValueError("a verbatim memory has won over one of a rule or a model with its text")
     return Star(tuple(members))
 
 
@@ -242,7 +249,7 @@ def parse_parted(record: Mapping[str, object]) -> Parted:
     """
     texts = _get(record, "texts", list)
     if len(texts) != 2 or not all(  # noqa: PLR2004 - a pair
-        isinstance(each, list) and len(each) == 2 and isinstance(each[0], str)  # noqa: PLR2004 - agent and hash
+        isinstance(each, list) and len(each) == 2 and isinstance(each[0], str) and each[0]  # noqa: PLR2004 - agent and hash
         for each in texts
     ):
         raise ValueError("texts is no pair of agents and hashes")
@@ -266,8 +273,8 @@ def _member(document: Mapping[str, object], star: Mapping[str, object], *, is_fi
         merge = Merge(kind, share(evidence, "cosine", -1.0), share(evidence, "overlap"), gates)
     return Member(
         id=_count(document, "id"),
-        agent=_get(whole, "agent", str),
-        session=_get(whole, "session", str),
+        agent=_name(whole, "agent"),
+        session=_name(whole, "session"),
         type=memory_type(_get(whole, "type", str)),
         content=content,
         importance=share(document, "importance"),
@@ -347,6 +354,13 @@ def _get(record: Mapping[str, object], name: str, kind: type[_T]) -> _T:
     if isinstance(value, kind):
         return value
     raise ValueError(f"{name} is of the wrong type")
+
+
+def _name(record: Mapping[str, object], name: str) -> str:
+    value = _get(record, name, str)
+    if not value.strip():
+        raise ValueError(f"{name} is empty")
+    return value
 
 
 def _optional(record: Mapping[str, object], name: str, kind: type[_T], default: _D) -> _T | _D:

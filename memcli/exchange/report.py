@@ -1,4 +1,4 @@
-"""The report of an import: what `import --json` prints."""
+"""The reports of an export and an import."""
 
 from __future__ import annotations
 
@@ -7,6 +7,27 @@ from dataclasses import asdict, dataclass, field
 
 STAGES = ("read", "embed", "dedup", "commit")
 SHOWN_REJECTIONS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written, and where to; `vectors` is None where none were asked for."""
+
+    db: str
+    out: str | None
+    memories: int
+    messages: int
+    vectors: int | None
+
+    def to_json(self) -> dict[str, object]:
+        """The report as one JSON document."""
+        return {
+            "db": self.db,
+            "out": self.out,
+            "memories": self.memories,
+            "messages": self.messages,
+            "vectors": self.vectors,
+        }
 
 
 @dataclass(slots=True)

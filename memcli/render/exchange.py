@@ -15,8 +15,7 @@ from memcli.render.ingest import counted
 from memcli.render.terminal import json_line, one_line, safe, show
 
 if TYPE_CHECKING:
-    from memcli.commands.exchange import Exported
-    from memcli.exchange.report import ImportReport
+    from memcli.exchange.report import Exported, ImportReport
 
 Documents = Iterable[Mapping[str, Any]]
 
@@ -28,7 +27,7 @@ COLUMNS = (
 _FORMULA = re.compile(r"\s*[=+\-@\uff0b\uff0d\uff1d\uff20]|[\t\r\n]")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _MARKDOWN = re.compile(r"[\\`*_\[\]<>|~&#$!{}()^=@]")
-_LIST_MARK = re.compile(r"(\d+)([.)])|([-+])")
+_LIST_MARK = re.compile(r"^(?:(\d+)([.)])|([-+]))")
 
 
 def export_writer(name: str) -> Callable[[Documents], Iterator[str]]:
@@ -95,11 +94,7 @@ def _markdown(stars: Documents) -> Iterator[str]:
 def _escaped(text: str) -> str:
     """A text as one line that Markdown shows as it is: no markup, no HTML, no links, no images."""
     plain = _MARKDOWN.sub(lambda match: f"\\{match[0]}", one_line(text))
-    mark = _LIST_MARK.match(plain)
-    if mark is None:
-        return plain
-    number, behind = mark[1] or "", mark[2] or mark[3]
-    return f"{number}\\{behind}{plain[mark.end() :]}"
+    return _LIST_MARK.sub(lambda match: f"{match[1] or ''}\\{match[2] or match[3]}", plain, count=1)
 
 
 def show_export(exported: Exported) -> None:
