@@ -8,29 +8,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from memcli import wiring
 from memcli.commands.database import writable_database
 from memcli.config import Config
-from memcli.errors import DamagedError, UsageError
+from memcli.errors import UsageError
 from memcli.exchange import export as exporting
 from memcli.exchange.feed import Feed, check, is_database
 from memcli.exchange.report import Exported, ImportReport
 from memcli.exchange.run import COMMAND, Import
-from memcli.exchange.vectors import CarriedEmbedder, Find, is_unit, read_npz, write_npz
+from memcli.exchange.vectors import CACHE_BYTES, CarriedEmbedder, any_of, read_npz, stored_in, write_npz
 from memcli.ingest.inputs import STDIN, Found
 from memcli.protocols import Progress, Spending
 from memcli.store.db import Store
-from memcli.store.exchange import embedded_with, snapshot
+from memcli.store.exchange import snapshot
 from memcli.store.files import load_cursors
 from memcli.store.vectors import Vectors
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-_CACHE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +72,7 @@ def export(
 
 def _write_vectors(store: Store, config: Config, path: Path, agent: str | None) -> int:
     model_id = store.meta("model_id") or ""
-    vectors = Vectors(store, model_id, min(config.max_memory, _CACHE_BYTES), wiring.coding())
+    vectors = Vectors(store, model_id, min(config.max_memory, CACHE_BYTES), wiring.coding())
     with _whole_file(path) as file:
         return write_npz(file, model_id, exporting.vectors(store, vectors, agent))
 
@@ -130,7 +124,11 @@ def import_files(
         new = None if path.exists() else wiring.new_model(config, environ, spending, dry_run=dry_run)
         store = stack.enter_context(Store.create(path))
         model = new or wiring.model_for(store, config, environ, spending, dry_run=dry_run)
-        finders = [_finder(other, model.model_id) for other in others if other.meta("model_id") == model.model_id]
+        finders = [
+            stored_in(other, model.model_id, wiring.coding())
+            for other in others
+            if other.meta("model_id") == model.model_id
+        ]
         if vectors_file is not None:
             finders.append(read_npz(vectors_file, model.model_id))
         if not dry_run:
@@ -138,7 +136,7 @@ def import_files(
         embedder = wiring.writing_embedder(model, config, environ, spending, progress.note, dry_run=dry_run)
         run = Import(
             store,
-            CarriedEmbedder(embedder, _any_of(finders)),
+            CarriedEmbedder(embedder, any_of(finders)),
             Vectors(store, model.model_id, config.max_memory, wiring.coding()),
             model.near_threshold if config.near_threshold is None else config.near_threshold,
             progress,
@@ -170,28 +168,3 @@ def _found(path: str, db: Path) -> Found:
     if where.is_dir():
         raise UsageError(f"{path} is a folder", "name an export, or a database of memcli")
     return Found(str(where), status if where.is_file() else None)
-
-
-def _finder(other: Store, model_id: str) -> Find:
-    vectors = Vectors(other, model_id, _CACHE_BYTES, wiring.coding())
-
-    def find(hashes: Sequence[bytes]) -> Mapping[bytes, NDArray[np.float32]]:
-        import numpy as np  # noqa: PLC0415 - takes 0.1 s
-
-        ids = embedded_with(other, hashes)
-        rows = vectors.rows(list(ids.values()))
-        if rows and not is_unit(np.stack(list(rows.values()))):
-            raise DamagedError(f"{other.path} holds vectors that no model gives", "restore a backup of it")
-        return {each: rows[memory_id] for each, memory_id in ids.items() if memory_id in rows}
-
-    return find
-
-
-def _any_of(finders: Sequence[Find]) -> Find:
-    def find(hashes: Sequence[bytes]) -> Mapping[bytes, NDArray[np.float32]]:
-        found: dict[bytes, NDArray[np.float32]] = {}
-        for each in finders:
-            found |= each([wanted for wanted in hashes if wanted not in found])
-        return found
-
-    return find

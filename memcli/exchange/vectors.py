@@ -16,9 +16,13 @@ from numpy.typing import NDArray
 
 from memcli.errors import DamagedError, MismatchError, UsageError
 from memcli.protocols import Embedder
+from memcli.store.db import Store
+from memcli.store.exchange import embedded_with
+from memcli.store.vectors import Coding, Vectors
 from memcli.text import content_hash
 
 HASH_BYTES = 16
+CACHE_BYTES = 64 << 20
 _LENGTH_TOLERANCE = 1e-3
 
 Find = Callable[[Sequence[bytes]], Mapping[bytes, NDArray[np.float32]]]
@@ -93,6 +97,32 @@ def read_npz(path: Path, model_id: str) -> Find:
         found = {each: vectors[places[each]] for each in wanted if each in places}
         if found and not is_unit(np.stack(list(found.values()))):
             raise _damaged(path)
+        return found
+
+    return find
+
+
+def stored_in(other: Store, model_id: str, coding: Coding) -> Find:
+    """How to find the vectors of another database, whose model is `model_id`."""
+    vectors = Vectors(other, model_id, CACHE_BYTES, coding)
+
+    def find(hashes: Sequence[bytes]) -> Mapping[bytes, NDArray[np.float32]]:
+        ids = embedded_with(other, hashes)
+        rows = vectors.rows(list(ids.values()))
+        if rows and not is_unit(np.stack(list(rows.values()))):
+            raise DamagedError(f"{other.path} holds vectors that no model gives", "restore a backup of it")
+        return {each: rows[memory_id] for each, memory_id in ids.items() if memory_id in rows}
+
+    return find
+
+
+def any_of(finders: Sequence[Find]) -> Find:
+    """The first of several ways that finds a vector."""
+
+    def find(hashes: Sequence[bytes]) -> Mapping[bytes, NDArray[np.float32]]:
+        found: dict[bytes, NDArray[np.float32]] = {}
+        for each in finders:
+            found |= each([wanted for wanted in hashes if wanted not in found])
         return found
 
     return find
