@@ -81,6 +81,15 @@ steps = st.lists(
 )
 
 
+# Undoing the merge of a duplicate of a merged text undoes that text's merge: none that the ingest made.
+LATER = """
+SELECT g.id FROM merges AS g JOIN memories AS l ON l.id = g.loser_id
+WHERE g.ended_at IS NULL AND g.run_id > 1 AND NOT EXISTS (
+    SELECT 1 FROM merges AS o JOIN memories AS m ON m.id = o.loser_id
+    WHERE o.run_id = 1 AND o.ended_at IS NULL AND o.winner_id = g.winner_id AND m.content_hash = l.content_hash)
+"""
+
+
 def take(db, step):
     """Do a step; the run that it made, if any."""
     kind, one, other = step
@@ -91,7 +100,7 @@ def take(db, step):
     if kind == "rethreshold":
         return dedup(db, threshold=one, rethreshold=True, batch_size=other).run_id
     if kind == "undo-merge":
-        live = query(db, "SELECT id FROM merges WHERE ended_at IS NULL AND run_id > 1")
+        live = query(db, LATER)
         return undo(db, merge_id=live[one % len(live)][0]).run_id if live else None
     pairs = review(db)
     if not pairs:
@@ -167,6 +176,16 @@ def test_undoing_the_merge_of_a_duplicate_of_a_merged_text_undoes_that_text(tmp_
     assert query(db, "SELECT loser_id, winner_id, kind FROM merges WHERE ended_at IS NULL") == [(4, 3, "exact")]
     with pytest.raises(UsageError, match="has ended already"):
         undo(db, merge_id=near)
+
+
+def test_undoing_an_accepted_pair_takes_the_pairs_off_the_list_that_it_put_there(prepared, tmp_path):
+    db = Path(shutil.copy(prepared(STREAMS[2], ("verbatim",), 0.95), tmp_path))
+    dedup(db, threshold=0.8, across_agents=True)
+    before = review(db)
+    accepted = accept(db, next(pair.id for pair in before if (pair.memory, pair.other) == (2, 1)))
+    assert {(pair.memory, pair.other) for pair in review(db)} - {(pair.memory, pair.other) for pair in before}
+    undo(db, run_id=accepted.run_id)
+    assert {pair.id for pair in review(db)} == {pair.id for pair in before if (pair.memory, pair.other) != (2, 1)}
 
 
 @pytest.mark.parametrize("wanted", [{"run_id": 99}, {"merge_id": 99}])

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from memcli.bench.dedup import evaluate, read_pairs
-from memcli.dedup.gates import GATE_VERSION, GATES, judge, merge_key, signature
+from memcli.dedup.gates import GATE_VERSION, GATES, judge, merge_key, same_signature, signature
 from memcli.embed.models import default_model
 from memcli.embed.onnx import OnnxEmbedder
 
@@ -306,6 +306,17 @@ def test_what_passes_has_one_signature_and_one_merge_key(a, b):
         assert signature(a) == signature(b)
         assert hash(signature(a)) == hash(signature(b))
         assert merge_key(a) == merge_key(b)
+
+
+@given(any_text, any_text)
+def test_comparing_designations_first_changes_nothing(a, b):
+    assert same_signature(a, b) == (signature(a) == signature(b))
+    assert same_signature(a, a)
+
+
+@given(any_text, st.sampled_from(("SUP-717", "v2.1-rc3", "Klio123", "a1b2c3d4", "k8s", "H2O", "Q3")))
+def test_another_designation_is_another_signature(text, name):
+    assert not same_signature(f"{text} about {name}4 here", f"{text} about {name}5 here")
 
 
 @given(any_text, st.floats(0, 1))

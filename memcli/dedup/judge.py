@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
-from memcli.dedup.gates import Signature, judge, signature
+from memcli.dedup.gates import judge, same_signature
 from memcli.model import Decision, Judgement, Known, Link, NewReview, Ruling
 
 VERBATIM = "verbatim"
@@ -23,8 +22,6 @@ ACCEPTED = "accepted by review"
 SECOND_OPINION = "second_opinion"
 _SAME_TEXT = ("content",)
 
-_signature = lru_cache(maxsize=1 << 13)(signature)
-
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -33,6 +30,9 @@ class Verdict:
     decision: Decision
     reviews: tuple[NewReview, ...] = ()
     review_pairs: int = 0
+
+
+_NEW = Verdict("new")
 
 
 @dataclass(slots=True)
@@ -102,8 +102,11 @@ class Judge:
             left_out: how many more are above the threshold, none of which it could merge with.
         """
         memory = _memory(known, None)
-        same = [each for each in self._by_text[memory.agent, memory.hash] if self._ruling(memory, each) is not False]
+        mates = self._by_text.get((memory.agent, memory.hash), ())
+        same = [each for each in mates if self._ruling(memory, each) is not False]
         self._add(memory)
+        if not (same or pairs or known.link):
+            return _NEW
         exact = self._to_same_text(memory, same)
         if exact is not None and self._follow(memory, exact):
             return Verdict("exact")
@@ -111,7 +114,7 @@ class Judge:
         # They are about to follow this memory: none of them may win it.
         apart = {each.id for each in replaced}
         star = self._compare(memory, [pair for pair in pairs if pair[0] not in apart] if apart else pairs, known.link)
-        judged = Verdict("new")
+        judged = _NEW
         if star.winner is not None and not self._stays_centre(memory, replaced):
             self._link(star.winner)
             judged = Verdict("exact" if star.winner.kind == "exact" else "near")
@@ -203,7 +206,6 @@ class Judge:
     def _compare(self, memory: _Memory, pairs: Sequence[tuple[int, float]], kept: Link | None) -> _Star:
         """Go through the earlier memories, lowest id first, up to the first one that the evidence lets win."""
         star = _Star()
-        own: Signature | None = None
         if kept is not None and self._is_loser(kept.winner):
             kept = None
         for other_id, cosine in pairs:
@@ -213,10 +215,8 @@ class Judge:
             ruling = self._ruling(memory, other)
             if other.link is not None or other.type != memory.type or ruling is False:
                 continue
-            if own is None:
-                own = _signature(memory.content)
             judgement = None
-            if ruling or _signature(other.content) == own:
+            if ruling or same_signature(memory.content, other.content):
                 judgement = self._judged(memory, other, cosine, is_accepted=bool(ruling))
                 if not judgement.failed:
                     star.winner = Link(memory.id, other.id, "near", cosine, judgement.overlap, judgement.passed)

@@ -21,6 +21,7 @@ from memcli.store.memories import Evidence
 from memcli.store.review import Pair
 from memcli.store.vectors import Vectors
 
+ACCEPT = "dedup accept"
 LISTED = "memcli dedup --review lists the pairs"
 
 
@@ -106,7 +107,7 @@ def accept(store: Store, vectors: Vectors, evidence: Evidence, review_id: int) -
     decision.followed = [each.loser for each in links]
     decision.released = [each.id for each in followers if each.id not in set(decision.followed)]
     with store.transaction(store.generation()) as conn:
-        run_rows.record_run(conn, run_id, "dedup accept", __version__, decision.to_json())
+        run_rows.record_run(conn, run_id, ACCEPT, __version__, decision.to_json())
         review_rows.decide(conn, review_id, "accepted", run_id)
         dedup_rows.end_links(conn, [Ended(each.id, "relinked") for each in followers], run_id)
         dedup_rows.add_links(conn, [link, *links], evidence, run_id)

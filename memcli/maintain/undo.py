@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from memcli import __version__
 from memcli.errors import UsageError
 from memcli.maintain.dedup import COMMAND as DEDUP
+from memcli.maintain.review import ACCEPT
 from memcli.store import memories as memory_rows
 from memcli.store import runs as run_rows
 from memcli.store import undo as undo_rows
@@ -189,7 +190,7 @@ class _Undo:
         with store.transaction(store.generation()) as conn:
             if of_run is not None:
                 report.reopened = undo_rows.reopen_reviews(conn, of_run[0], COMMAND)
-                report.reviews = undo_rows.drop_reviews(conn, of_run[0]) if of_run[1] == DEDUP else 0
+                report.reviews = undo_rows.drop_reviews(conn, of_run[0]) if of_run[1] in {DEDUP, ACCEPT} else 0
             if not (self.ended or self.revived or report.reopened or report.reviews):
                 return
             report.run_id = run_id

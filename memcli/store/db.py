@@ -17,7 +17,8 @@ from sqlite_utils import Database
 from memcli.errors import DamagedError, LockedError, MismatchError, NoDatabaseError, UsageError
 from memcli.store.schema import APPLICATION_ID, migrations
 
-_WAL_PAGES = 8000
+_PAGE_BYTES = 8192
+_WAL_PAGES = 4000
 
 # Rows 0.. of a blob of concatenated 16-byte hashes. One statement looks up any number of them: no limit on the number
 # of parameters to chunk for, no temporary table to fill.
@@ -92,6 +93,8 @@ class Store:
             self._check_ours()
         else:
             self.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            # A vector within a segment is found by going through all pages of the segment before it.
+            self.conn.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
             self.conn.execute("PRAGMA journal_mode = WAL")
         if migrations.pending(self.db):
             migrations.apply(self.db)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 from memcli.dedup.gates.align import Context, aligned, alike, same_case
 from memcli.dedup.gates.clauses import reordered
 from memcli.dedup.gates.lexicon import opposite, same_lemma
-from memcli.dedup.gates.reading import Reading, Signature, read, surface
+from memcli.dedup.gates.reading import Reading, Signature, designated, read, surface
 from memcli.dedup.gates.tokens import IDENTIFIER, START, WORD, Token, stands_in
 from memcli.dedup.gates.words import EMPTY, MODALS, NEGATIONS, QUANTIFIERS, STATES
 from memcli.model import Judgement
@@ -53,11 +54,11 @@ def identifiers(found: Difference) -> str:
     Other: "PR #260 is in" | "PR #480 is in"; "Set MAX_SIZE first" | "Set MIN_SIZE first"
     """
     context = found.context
-    sides = (
+    first, second = (
         sorted(token.key if context.caseless else surface(token) for token in side.tokens if token.kind is IDENTIFIER)
         for side in (found.first, found.second)
     )
-    return apart(*sides)
+    return apart(first, second)
 
 
 def negation(found: Difference) -> str:
@@ -124,11 +125,11 @@ def names(found: Difference) -> str:
     Same: "rahul manages dana" | "Rahul manages Dana"
     Other: "I met Mia" | "I met Leo"; "We like Polish food" | "We like polish food"
     """
-    sides = [
+    left, right = (
         sorted(token.case for token in side if token.kind is WORD and token.case not in ("", START))
         for side in (found.left, found.right)
-    ]
-    return apart(*sides) if any(sides) else ""
+    )
+    return apart(left, right)
 
 
 def quotation(found: Difference) -> str:
@@ -187,9 +188,15 @@ _GATES: dict[str, Callable[[Difference], str]] = {
 GATES = tuple(_GATES)
 
 
+@lru_cache(maxsize=1 << 13)
 def signature(text: str) -> Signature:
     """Return the numbers, identifiers and negations of `text`: cheap to compare, and to group templated texts by."""
     return read(text).signature
+
+
+def same_signature(a: str, b: str) -> bool:
+    """Whether two texts have one signature; what is found in the least time is compared first."""
+    return designated(a) == designated(b) and signature(a) == signature(b)
 
 
 def merge_key(text: str) -> int:
@@ -197,7 +204,7 @@ def merge_key(text: str) -> int:
 
     It covers what `judge` wants equal before anything else: the signature.
     """
-    evidence = repr(read(text).signature).encode(errors="surrogatepass")
+    evidence = repr(signature(text)).encode(errors="surrogatepass")
     return int.from_bytes(hashlib.blake2b(evidence, digest_size=8).digest(), "little", signed=True)
 
 
@@ -268,17 +275,20 @@ def _remaining(
     return tuple(remaining), tuple(right)
 
 
-def apart(first: Iterable[str], second: Iterable[str]) -> str:
-    """Say what only one side has, "260 | 480"; empty when both have the same."""
+def apart(first: Sequence[str], second: Sequence[str]) -> str:
+    """Say what only one side has, "260 | 480"; empty when both have the same. Both are sorted."""
+    if first == second:
+        return ""
     left, right = Counter(first), Counter(second)
     only = [", ".join(sorted(side.elements()))[:_SHOWN] or "-" for side in (left - right, right - left)]
-    return " | ".join(only) if left != right else ""
+    return " | ".join(only)
 
 
 def _among(found: Difference, words: frozenset[str]) -> str:
     """Say which of the words stand on one side only."""
     sides = [[token.key.strip(",") for token in side] for side in (found.left, found.right)]
-    return apart(*([key for key in side if key in words] for side in sides))
+    left, right = (sorted([key for key in side if key in words]) for side in sides)
+    return apart(left, right)
 
 
 def _told(left: Sequence[Token], right: Sequence[Token]) -> str:

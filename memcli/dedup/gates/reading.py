@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -29,6 +29,7 @@ from memcli.dedup.gates.words import CLOSED, MONTHS, PEOPLE, PHRASES, PLAIN_WEEK
 
 _SPEAKER = {"<i>": "<speaker>", "<user>": "<speaker>", "<i's>": "<speaker's>", "<user's>": "<speaker's>"}
 _SPEAKER |= {"<i self>": "<speaker self>"}
+_POSSESSIVES = frozenset(("<i's>", "<user's>"))
 _USER = frozenset(("<user>", "<user's>"))
 _FIRST_PERSON = frozenset(("<i>", "<i's>", "<i self>", "we", "us", "our", "ours", "ourselves"))
 _NEGATIONS = frozenset(
@@ -53,21 +54,27 @@ _HEDGES = {
 _HEDGES |= {"over": "over-n", "above": "over-n", "exceeding": "over-n", "under": "under-n", "below": "under-n"}
 _HEDGES |= {"maximum": "at-most", "max": "at-most", "minimum": "at-least", "min": "at-least", "circa": "about-n"}
 _COMPARED = {"more": "over-n", "greater": "over-n", "less": "under-n", "fewer": "under-n"}
+_TIMING = frozenset((*_BEFORE_TIME, *_HEDGES, "a", "than", "/", "'d"))
 _COUNTS: dict[str, tuple[tuple[str, str], ...]] = {
     word: ((NUMBER, value),) for word, value in ORDINALS.items() if word != "second"
 }
 _COUNTS |= {"noon": ((NUMBER, name_clock(12, "00")),), "midnight": ((NUMBER, name_clock(0, "00")),)}
 _COUNTS |= {"twice": ((NUMBER, "2"), (WORD, "times")), "thrice": ((NUMBER, "3"), (WORD, "times"))}
+_RENAMED = frozenset(("the", *_COUNTS, *WEEKDAYS, *MONTHS))
 _HALVES = {"hour": "30 min", "day": "12 h", "minute": "30 s", "year": "6 month", "dozen": "6"}
 _CODES = frozenset(("USD", "EUR", "GBP", "JPY"))
+# The words that a figure may begin with, and those behind the day of a month: "5 March", "5 of March".
+_BEGINNINGS = frozenset(("a", "half", *MONTHS, *NUMERALS, *CURRENCIES, *(code.lower() for code in _CODES)))
+_BEHIND_DAY = frozenset(("of", *MONTHS))
 _DEGREES = {"celsius": "°C", "c": "°C", "fahrenheit": "°F", "f": "°F"}
 _TITLED = 4
 _CAPITALISED = re.compile(r"(?<![\w`/.-])[A-Z][a-z]")
+_DESIGNATION = re.compile(r"[^\W\d_].*\d", re.DOTALL)
 _PLACES = frozenset("to in at from near into".split())
 _SHORTEST_SLIP = 5
 _MENDED = tuple(
     sorted(
-        {word for rows in PHRASES.values() for words, _ in rows for word in words}
+        {word for heads in PHRASES.values() for rows in heads.values() for words, _ in rows for word in words}
         | CLOSED.union(PLAIN_WEEKDAYS, _HEDGES, _COMPARED, ORDINALS, ("times", "twice", "percent"))
         | {word for word in NUMERALS if "-" not in word}
     )
@@ -130,6 +137,22 @@ def read(text: str) -> Reading:
     )
 
 
+@lru_cache(maxsize=1 << 13)
+def designated(text: str) -> tuple[str, ...]:
+    """Return those identifiers of a text, sorted, that no figure can take in: letters first, then a digit ("sup-717").
+
+    They are a part of its signature, and found in a small part of the time that the whole takes.
+    """
+    mixed = [chunk for chunk in prepared(text).split() if not chunk.isalpha()]
+    return tuple(sorted([key for chunk in mixed for key in _designations(chunk)]))
+
+
+@lru_cache(maxsize=1 << 12)
+def _designations(chunk: str) -> tuple[str, ...]:
+    tokens = Scanner(chunk).tokens
+    return tuple(token.key for token in tokens if token.kind is IDENTIFIER and _DESIGNATION.match(token.key))
+
+
 def _caseless(text: str) -> bool:
     words = [word for word in text.split() if len(word) >= _TITLED and word.isalpha()]
     capitals = sum(word[0].isupper() for word in words)
@@ -167,7 +190,7 @@ def _composed(tokens: list[Token]) -> list[Token]:
     composed: list[Token] = []
     at = 0
     while at < len(tokens):
-        value, taken = _amount(tokens, at, composed)
+        value, taken = _amount(tokens, at, composed) if _may_begin(tokens, at) else ("", 0)
         if not taken:
             composed += _as_word(tokens[at])
             at += 1
@@ -180,17 +203,27 @@ def _composed(tokens: list[Token]) -> list[Token]:
     return composed
 
 
+def _may_begin(tokens: list[Token], at: int) -> bool:
+    """Whether a figure may begin at that token. At most none can."""
+    token = tokens[at]
+    if token.kind is NUMBER or token.key in _BEGINNINGS:
+        return True
+    return at + 1 < len(tokens) and tokens[at + 1].key in _BEHIND_DAY
+
+
 def _leads(token: Token, value: str) -> bool:
     """Whether a word only leads to the span of time or figures behind it: "from" 9 to 5."""
     return token.kind is WORD and ".." in value and token.key in _SPAN and not token.stop
 
 
-def _as_word(token: Token) -> list[Token]:
+def _as_word(token: Token) -> Sequence[Token]:
     """Return a word that is no part of a figure; days of the week by their one name."""
     key, stop = token.key, token.stop
+    if token.kind is not WORD or not (key in _RENAMED or key.endswith("days")):
+        return (token,)
     plain = token.case in ("", START)
-    if token.kind is not WORD or (key == "the" and plain):
-        return [token] if token.kind is not WORD else []
+    if key == "the" and plain:
+        return ()
     if key in _COUNTS:
         return [Token(*each, "", stop) for each in _COUNTS[key]]
     if key in WEEKDAYS and (not plain or key in PLAIN_WEEKDAYS):
@@ -307,13 +340,14 @@ def _timed(tokens: list[Token]) -> list[Token]:
     at = 0
     while at < len(tokens):
         token = tokens[at]
-        following = tokens[at + 1] if at + 1 < len(tokens) else Token("", "")
         at += 1
-        if token.kind is not WORD or token.stop:
+        if token.key not in _TIMING or token.kind is not WORD or token.stop:
             result.append(token)
-        elif token.key in _BEFORE_TIME and _is_time(following):
             continue
-        elif token.key == "a" and following.kind is WORD and following.key in _PERIODS:
+        following = tokens[at] if at < len(tokens) else Token("", "")
+        if token.key in _BEFORE_TIME and _is_time(following):
+            continue
+        if token.key == "a" and following.kind is WORD and following.key in _PERIODS:
             if any(each.kind is NUMBER or each.key in _TIMES for each in result[-4:]):
                 result.append(Token(WORD, "every"))
             elif following.key in _MEASURABLE:
@@ -373,7 +407,9 @@ def _phrased(tokens: list[Token]) -> list[Token]:
 
 
 def _phrase(tokens: list[Token], at: int) -> tuple[int, tuple[str, ...]] | None:
-    for words, kept in PHRASES[tokens[at].key]:
+    rows = PHRASES[tokens[at].key]
+    longer = rows.get(tokens[at + 1].key, ()) if at + 1 < len(tokens) else ()
+    for words, kept in (*longer, *rows.get("", ())):
         span = tokens[at : at + len(words)]
         if (
             tuple(token.key for token in span) == words
@@ -386,12 +422,14 @@ def _phrase(tokens: list[Token], at: int) -> tuple[int, tuple[str, ...]] | None:
 
 def _persons(tokens: list[Token]) -> tuple[list[Token], str]:
     """Make "I" and "the user" one, unless the text holds both: then they are two."""
-    tokens = list(_first_person(tokens))
     keys = {token.key for token in tokens}
+    if not _POSSESSIVES.isdisjoint(keys):
+        tokens = list(_first_person(tokens))
+        keys = {token.key for token in tokens}
     third, first = not _USER.isdisjoint(keys), not _FIRST_PERSON.isdisjoint(keys)
     if _SPEAKER.keys().isdisjoint(keys) or (third and first):
         return tokens, ""
-    unified = [token._replace(key=_SPEAKER.get(token.key, token.key)) for token in tokens]
+    unified = [token._replace(key=_SPEAKER[token.key]) if token.key in _SPEAKER else token for token in tokens]
     return (_marked(unified), "third") if third else (unified, "first")
 
 

@@ -89,6 +89,7 @@ FORMS = {
     "hte": "the",
 }
 _PERSONS = {"i": "<i>", "me": "<i>", "my": "<i's>", "mine": "<i's>", "myself": "<i self>"}
+_PLACED = frozenset(("user", "am", *_PERSONS, *_NOT))
 _TITLES = frozenset("dr mr mrs ms st prof jr sr vs approx dept apt appt no".split())
 _MARKED = frozenset(("not", "no", "never", "none"))
 
@@ -143,13 +144,16 @@ class Scanner:
         self._mark_negations()
 
     def _take(self, chunk: str) -> None:
+        plain = _plain_word(chunk, self._start)
+        if plain is not None:
+            self.tokens.append(plain)
+            self._start, self._user = False, plain.key == "the"
+            return
         if chunk.isalpha():
             self._word(chunk)
-            self._start, self._user = False, chunk.lower() == "the"
+            self._start = self._user = False
             return
-        core = _core(chunk)
-        at = chunk.rfind(core) if core else len(chunk)
-        opening, closing = chunk[:at], chunk[at + len(core) :]
+        opening, core, closing = _parts(chunk)
         if not core:
             bare = chunk.rstrip(".,;:!?。")
             if len(bare) > 1 or (bare and bare in _BRACKETS):
@@ -188,6 +192,10 @@ class Scanner:
         self.tokens.append(Token(kind, key, case))
 
     def _word(self, core: str) -> None:
+        plain = _plain_word(core, self._start)
+        if plain is not None:
+            self.tokens.append(plain)
+            return
         lowered = core.lower()
         if core == "I" or (lowered in _PERSONS and core[1:] == lowered[1:] and (self._start or core == lowered)):
             self._add(WORD, _PERSONS[lowered])
@@ -199,7 +207,7 @@ class Scanner:
         elif lowered == "am" and self.tokens and self.tokens[-1].kind is NUMBER:
             self._add(WORD, lowered)
         else:
-            self.tokens.append(_plain_word(core, self._start))
+            self.tokens.append(_as_written(core, self._start))
 
     def _mixed(self, core: str) -> None:
         """Add what is not all letters: a figure, a contraction, a hyphenated word, or something with its own form."""
@@ -282,10 +290,22 @@ class Scanner:
 
 
 @lru_cache(maxsize=1 << 12)
-def _plain_word(core: str, start: bool) -> Token:
+def _plain_word(chunk: str, start: bool) -> Token | None:
+    """Return the token of letters that mean the same wherever they stand; None for what `Scanner` has to look at."""
+    return _as_written(chunk, start) if chunk.isalpha() and chunk.lower() not in _PLACED else None
+
+
+def _as_written(core: str, start: bool) -> Token:
     lowered = core.lower()
     case = "" if core == lowered else START if start and core[1:] == lowered[1:] else core
     return Token(WORD, FORMS.get(lowered, lowered) if case in ("", START) else lowered, case)
+
+
+@lru_cache(maxsize=1 << 12)
+def _parts(chunk: str) -> tuple[str, str, str]:
+    core = _core(chunk)
+    at = chunk.rfind(core) if core else len(chunk)
+    return chunk[:at], core, chunk[at + len(core) :]
 
 
 def _core(chunk: str) -> str:

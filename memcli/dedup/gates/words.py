@@ -246,15 +246,20 @@ upon > on
 """
 
 
-def _phrases() -> dict[str, tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]]:
-    found: dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]] = {}
+def _phrases() -> dict[str, dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]]]:
+    found: dict[str, dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]]] = {}
     for line in _PHRASES.strip().splitlines():
         *others, kept = (tuple(part.split()) for part in line.split(" > "))
         for words in others:
-            found.setdefault(words[0], []).append((words, kept))
-    return {head: tuple(sorted(rows, key=lambda row: -len(row[0]))) for head, rows in found.items()}
+            second = words[1] if len(words) > 1 else ""
+            found.setdefault(words[0], {}).setdefault(second, []).append((words, kept))
+    for rows in found.values():
+        for same in rows.values():
+            same.sort(key=lambda row: -len(row[0]))
+    return found
 
 
+# By their first word, and by their second one ("" for those of one word), longest first.
 PHRASES = _phrases()
 
 # Words that may stand for one another wherever they stand, in the same form: what WordNet lacks or has elsewhere.
