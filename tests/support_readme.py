@@ -45,6 +45,7 @@ TABLES = {
     "rules": "rule of the user: pattern, what it keeps, for which agent and roles",
     "disabled_starter_rules": "built-in rule that is switched off",
     "segments": "block of the vector matrix: memory ids, float32 vectors, int8 codes, merge keys, checksum",
+    "compressions": "compression of the vectors (`reindex --compress`): of which model, and the basis of a PCA",
     "memories_fts": "keyword index entry (FTS5)",
     "meta": "setting of the database: embedding model, corpus generation",
 }

@@ -46,6 +46,7 @@ ROOMS = {
         "dedup/flood",
         "dedup/make_lexicon",
         "dedup/scan",
+        "store/segments",
         "store/vectors",
         "exchange/decided",
         "exchange/vectors",

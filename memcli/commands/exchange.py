@@ -13,12 +13,13 @@ from typing import Any, BinaryIO
 from memcli import wiring
 from memcli.commands.database import writable_database
 from memcli.config import Config
+from memcli.embed.carried import CarriedEmbedder
 from memcli.errors import UsageError
 from memcli.exchange import export as exporting
 from memcli.exchange.feed import Feed, check, is_database
 from memcli.exchange.report import Exported, ImportReport
 from memcli.exchange.run import COMMAND, Import
-from memcli.exchange.vectors import CACHE_BYTES, CarriedEmbedder, any_of, read_npz, stored_in, write_npz
+from memcli.exchange.vectors import CACHE_BYTES, any_of, read_npz, stored_in, write_npz
 from memcli.ingest.inputs import STDIN, Found
 from memcli.protocols import Progress, Spending
 from memcli.store.db import Store

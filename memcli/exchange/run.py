@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from memcli import __version__
 from memcli.dedup.gates import GATE_VERSION
+from memcli.embed.carried import CarriedEmbedder
 from memcli.exchange.decided import Own, resolve
 from memcli.exchange.feed import Feed, ReadBatch
 from memcli.exchange.place import Placed, Placer, Places
 from memcli.exchange.records import Parted
 from memcli.exchange.report import SHOWN_REJECTIONS, STAGES, ImportReport
-from memcli.exchange.vectors import CarriedEmbedder
 from memcli.ingest.resolve import Extracted, Resolved, Resolver
 from memcli.model import Candidate
 from memcli.protocols import Progress, Spending

@@ -7,51 +7,22 @@ row i for hash i. numpy.load reads it.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memcli.embed.carried import Find
 from memcli.errors import DamagedError, MismatchError, UsageError
-from memcli.protocols import Embedder
 from memcli.store.db import Store
 from memcli.store.exchange import embedded_with
 from memcli.store.vectors import Coding, Vectors
-from memcli.text import content_hash
 
 HASH_BYTES = 16
 CACHE_BYTES = 64 << 20
 _LENGTH_TOLERANCE = 1e-3
-
-Find = Callable[[Sequence[bytes]], Mapping[bytes, NDArray[np.float32]]]
-
-
-class CarriedEmbedder:
-    """An embedder that takes the vectors of texts from where `find` has them; only the others are embedded."""
-
-    def __init__(self, embedder: Embedder, find: Find) -> None:
-        self.model_id = embedder.model_id
-        self.dim = embedder.dim
-        self.carried = 0
-        self._embedder = embedder
-        self._find = find
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """See Embedder."""
-        hashes = [content_hash(text) for text in texts]
-        found = self._find(list(dict.fromkeys(hashes)))
-        missing = [text for text, each in zip(texts, hashes, strict=True) if each not in found]
-        self.carried += len(texts) - len(missing)
-        if not found:
-            return self._embedder.embed(texts)
-        made = iter(self._embedder.embed(missing)) if missing else iter(())
-        return np.stack([found[each] if each in found else next(made) for each in hashes])
-
-    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """See Embedder."""
-        return self._embedder.embed_queries(texts)
 
 
 def write_npz(stream: BinaryIO, model_id: str, found: Iterable[tuple[bytes, NDArray[np.float32]]]) -> int:

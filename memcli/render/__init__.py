@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from memcli.render.metrics import metrics_text
     from memcli.render.model import show_card, show_model, show_model_changed, show_models, show_taken
     from memcli.render.progress import ConsoleProgress
-    from memcli.render.reindex import show_reindex
+    from memcli.render.reindex import show_care, show_check, show_reindex
     from memcli.render.rules import show_change, show_coverage, show_exported, show_rule, show_rules, show_trial, warn
     from memcli.render.search import show_answers
     from memcli.render.stats import show_batches, show_stats
@@ -46,7 +46,9 @@ __all__ = [
     "show_batches",
     "show_calibration",
     "show_card",
+    "show_care",
     "show_change",
+    "show_check",
     "show_config",
     "show_coverage",
     "show_decision",
@@ -99,7 +101,7 @@ _MODULES = {
     "metrics": ("metrics_text",),
     "model": ("show_card", "show_model", "show_model_changed", "show_models", "show_taken"),
     "progress": ("ConsoleProgress",),
-    "reindex": ("show_reindex",),
+    "reindex": ("show_care", "show_check", "show_reindex"),
     "rules": ("show_change", "show_coverage", "show_exported", "show_rule", "show_rules", "show_trial", "warn"),
     "search": ("show_answers",),
     "stats": ("show_batches", "show_stats"),

@@ -419,3 +419,24 @@ def m005_dedup(db: Database) -> None:
     for statement in _DEDUP_TABLES.split(";\n"):
         if statement.strip():
             db.conn.execute(statement)
+
+
+_COMPRESSION_TABLES = """
+CREATE TABLE compressions (
+    model_id TEXT PRIMARY KEY,
+    base_model_id TEXT NOT NULL,
+    spec TEXT NOT NULL,
+    dims INTEGER NOT NULL,
+    basis BLOB,
+    energy REAL NOT NULL,
+    rows INTEGER NOT NULL,
+    last_memory_id INTEGER NOT NULL,
+    run_id INTEGER NOT NULL REFERENCES runs (id)
+) WITHOUT ROWID;
+"""
+
+
+@migrations()
+def m008_compression(db: Database) -> None:
+    """How vectors are compressed: what a model that is computed from another one's vectors is made of."""
+    db.conn.execute(_COMPRESSION_TABLES)
