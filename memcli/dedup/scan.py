@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import onnxruntime
 
-from memcli.dedup.codes import ERROR, LENGTH, QUERY_RANGE, STEP, encode, largest, norms, quantise
+from memcli.dedup.codes import ERROR, LENGTH, QUERY_RANGE, SHIFT, STEP, encode, largest, norms, quantise
 from memcli.dedup.flood import SAME_KEY, STRONGEST, Dam, Flood, Floors, Found, Kept, top
 from memcli.model import Codes
 
@@ -306,7 +306,7 @@ def _search(task: _Task, most: int | None) -> Found | None:
         candidates += len(query)
         if most is not None and candidates > most:
             return None
-        found.extend(_scored(task, query, rows[place]))
+        found.extend(_scored(task, *_likely(task, query, rows[place])))
     return _joined(found)
 
 
@@ -383,6 +383,25 @@ def _verified(
         exact = _scores(queries.vectors[query[some]], block.vectors[rows[place[some]]])
         pairs[place[some], query[some]] = exact >= task.threshold
     return scores, pairs, off
+
+
+def _likely(
+    task: _Task, query: NDArray[np.int64], row: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Leave out the candidates that a closer look at codes rules out; that takes less time than reading the rows.
+
+    With the query itself in place of its code, only e.y is unknown of x.y (see the proof above).
+    """
+    queries, block = task.queries, task.block
+    kept = np.ones(len(query), dtype=np.bool_)
+    for some in _slices(len(query)):
+        scales, vectors = block.codes.scales[row[some]].astype(np.float64), queries.vectors[query[some]]
+        product = np.einsum("ij,ij->i", block.codes.values[row[some]].astype(np.float32) - SHIFT, vectors)
+        lengths = scales[:, LENGTH] + scales[:, ERROR]
+        # What n roundings of float32 can do, as in `_verified`.
+        off = (scales[:, ERROR] + 2.0**-22 * len(queries.codes) * lengths) * queries.length + _SLACK
+        kept[some] = scales[:, STEP] * product + off >= task.threshold
+    return query[kept], row[kept]
 
 
 def _scored(task: _Task, query: NDArray[np.int64], row: NDArray[np.int64]) -> Iterator[Found]:

@@ -92,9 +92,9 @@ class Store:
         if self.conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             self._check_ours()
         else:
-            self.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             # A vector within a segment is found by going through all pages of the segment before it.
             self.conn.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+            self.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self.conn.execute("PRAGMA journal_mode = WAL")
         if migrations.pending(self.db):
             migrations.apply(self.db)
