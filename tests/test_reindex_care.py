@@ -102,8 +102,9 @@ def test_a_lost_keyword_index_is_made_again(home):
     assert home.run("reindex", "--check").code == 0
 
 
-@pytest.mark.parametrize("column", ["vectors", "codes", "memory_ids", "keys"])
+@pytest.mark.parametrize("column", ["vectors", "codes", "keys"])
 def test_a_flipped_bit_of_a_segment_is_found(home, column):
+    assert home.run("reindex").code == 0
     (segment_id, raw), *_ = home.rows(f"SELECT id, {column} FROM segments WHERE {column} IS NOT NULL")
     flipped = bytearray(raw)
     flipped[len(flipped) // 2] ^= 4
@@ -114,7 +115,7 @@ def test_a_flipped_bit_of_a_segment_is_found(home, column):
     assert any(problem.startswith(f"segment {segment_id}: ") for problem in done.json["problems"])
 
 
-@pytest.mark.parametrize("moment", ["before:25", "before:45", "commit:1:2000", "commit:2:3000"])
+@pytest.mark.parametrize("moment", ["before:25", "commit:2:3000"])
 def test_a_killed_run_leaves_a_whole_index_and_is_gone_on_with(home, moment):
     before = content(home)
     assert home.nursery.run(home, "reindex", moment=f"KILL:{moment}").code < 0

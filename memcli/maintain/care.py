@@ -181,7 +181,7 @@ def check(
         lacking = sum(len(ids) for ids in _lacking(store, vectors, model_id, alive).values())
         _tell(report.advice, dead, "vectors are of no memory any more")
         _tell(report.problems, lacking, "memories have no vector")
-        _tell(report.advice, sum(1 for _ in segment_rows.groups(listed, alive)), "segments would be written anew, joined or with their merge keys")
+        _tell(report.advice, sum(1 for _ in segment_rows.groups(listed, alive)), "segments would be written anew")
         _tell(report.advice, rows.stale_segments(store, model_id), "segments are of a move that was not finished")
     wanted = np.sort(np.concatenate([np.empty(0, np.int64), *alive.values()]))
     present = segment_rows.words_of(store)
