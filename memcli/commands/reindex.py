@@ -98,7 +98,8 @@ def compress(
             embedder, target = _compressing(store, config, (base, embedder), spec, old, target)
         vectors = Vectors(store, embedder.model_id, config.max_memory, wiring.coding())
         report = Reindex(store, embedder, target, vectors, config.batch_size, progress).run()
-        give_back(store)
+        if not give_back(store):
+            progress.note("the space that the old vectors took could not be given back now; later runs fill it")
         if report.compression is not None:
             report.compression.file_after = rows.file_bytes(store)
             report.compression.rss_before = rss

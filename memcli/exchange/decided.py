@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,6 +58,7 @@ def resolve(
     items: Sequence[Extracted],
     own: Own,
     parted: Sequence[Parted],
+    stage: Callable[[str], AbstractContextManager[None]],
     *,
     same_model: bool,
 ) -> Resolved:
@@ -67,19 +69,21 @@ def resolve(
     known = memory_rows.by_id(store, sorted({each.known for star in stars for each in star if each.known is not None}))
     for each in known:
         own.add(each.id)
-    plan = _plan(store, stars, items, own)
-    vectors, embedded = resolver.embed(plan)
+    with stage("embed"):
+        plan = _plan(store, stars, items, own)
+        vectors, embedded = resolver.embed(plan)
     groups = _rows(stars, plan, {each.id: each for each in known})
-    near, judge = resolver.survey(plan, vectors, _rulings(plan, groups, own, parted))
 
     def cosine(one: bytes, other: bytes, told: float) -> float:
         if same_model or one not in vectors or other not in vectors:
             return told
         return float(vectors[one].astype(np.float64) @ vectors[other].astype(np.float64))
 
-    deciding = _Deciding(plan, near, judge, own, cosine)
-    for group in groups:
-        deciding.take(group)
+    with stage("dedup"):
+        near, judge = resolver.survey(plan, vectors, _rulings(plan, groups, own, parted))
+        deciding = _Deciding(plan, near, judge, own, cosine)
+        for group in groups:
+            deciding.take(group)
     result = deciding.result
     result.links, result.relinked = judge.links()
     result.embedded = embedded

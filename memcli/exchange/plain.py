@@ -7,9 +7,9 @@ kind `import`. What `metadata` says beyond what memcli knows becomes environment
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
-from memcli.exchange.records import Member, Source, SourceMessage, Star, memory_type, role, share, words
-from memcli.readers.fields import normalise_timestamp
+from memcli.exchange.records import Member, Source, SourceMessage, Star, memory_type, moment_of, role, share, words
 from memcli.redact import redact
 from memcli.text import content_hash, digest, pieces
 
@@ -59,9 +59,7 @@ def parse_plain(
     session = _text(fields, "session") or (f"{SESSION}:{digest(*tags).hex()[:8]}" if tags else SESSION)
     kind = memory_type(_text(fields, "type") or "semantic")
     own_id = _id(record.get("id"))
-    moment = normalise_timestamp(fields["timestamp"]) if fields.get("timestamp") is not None else None
-    if moment is None and fields.get("timestamp") is not None:
-        raise ValueError("timestamp is no time")
+    moment = moment_of(fields, "timestamp")
     message = SourceMessage(
         identity=digest("import", owner, session, own_id or "", kind, content_hash(text).hex()),
         agent=owner,
@@ -75,29 +73,25 @@ def parse_plain(
         speaker=_text(fields, "speaker"),
         timestamp=moment,
     )
-    importance = share(fields, "importance") if fields.get("importance") is not None else _DEFAULT_IMPORTANCE
-    keywords = words(fields, "keywords")
-    found = [
-        Star(
-            (
-                Member(
-                    id=0,
-                    agent=owner,
-                    session=session,
-                    type=kind,
-                    content=text[start:end],
-                    importance=importance,
-                    method=METHOD,
-                    sources=(Source(message.identity, start, end, "import"),),
-                    keywords=keywords,
-                    tags=tags,
-                    timestamp=moment,
-                ),
-            )
-        )
-        for start, end in pieces(text)
-    ]
-    return message, found, redacted
+    member = Member(
+        id=0,
+        agent=owner,
+        session=session,
+        type=kind,
+        content=text,
+        importance=share(fields, "importance") if fields.get("importance") is not None else _DEFAULT_IMPORTANCE,
+        method=METHOD,
+        sources=(),
+        keywords=words(fields, "keywords"),
+        tags=tags,
+        timestamp=moment,
+    )
+    return message, [_piece(member, message.identity, start, end) for start, end in pieces(text)], redacted
+
+
+def _piece(whole: Member, message: bytes, start: int, end: int) -> Star:
+    """A stretch of a text as a memory of its own."""
+    return Star((replace(whole, content=whole.content[start:end], sources=(Source(message, start, end, "import"),)),))
 
 
 def _fields(record: Mapping[str, object], metadata: Mapping[str, object]) -> dict[str, object]:

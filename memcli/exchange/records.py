@@ -216,7 +216,7 @@ def parse_message(record: Mapping[str, object]) -> SourceMessage:
         end=_count(record, "end"),
         external_id=_optional(record, "external_id", str, None),
         speaker=_optional(record, "speaker", str, None),
-        timestamp=_time(record, "timestamp"),
+        timestamp=moment_of(record, "timestamp"),
         model=_optional(record, "model", str, None),
         records=tuple(_bytes(each, "records") for each in _optional(record, "records", list, [])),
     )
@@ -282,8 +282,8 @@ def _member(document: Mapping[str, object], star: Mapping[str, object], *, is_fi
         sources=tuple(_source(each) for each in _objects(document, "sources")),
         keywords=words(document, "keywords"),
         tags=words(document, "tags"),
-        timestamp=_time(document, "timestamp"),
-        created_at=_time(document, "created_at"),
+        timestamp=moment_of(document, "timestamp"),
+        created_at=moment_of(document, "created_at"),
         embedded=document.get("embedded") is not False,
         merge=merge,
     )
@@ -318,6 +318,19 @@ def role(value: str) -> str:
     if value not in ROLES:
         raise ValueError(f"role is none of {', '.join(ROLES)}")
     return value
+
+
+def moment_of(record: Mapping[str, object], name: str) -> str | None:
+    """A time as messages have it, None where there is none.
+
+    Raises:
+        ValueError: it is no time.
+    """
+    value = record.get(name)
+    moment = normalise_timestamp(value)
+    if moment is None and value is not None:
+        raise ValueError(f"{name} is no time")
+    return moment
 
 
 def share(record: Mapping[str, object], name: str, least: float = 0.0) -> float:
@@ -372,14 +385,6 @@ def _count(record: Mapping[str, object], name: str) -> int:
     if isinstance(value, bool) or not 0 <= value < 1 << 63:
         raise ValueError(f"{name} is no count")
     return value
-
-
-def _time(record: Mapping[str, object], name: str) -> str | None:
-    value = record.get(name)
-    moment = normalise_timestamp(value)
-    if moment is None and value is not None:
-        raise ValueError(f"{name} is no time")
-    return moment
 
 
 def _objects(record: Mapping[str, object], name: str) -> Sequence[Mapping[str, object]]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from memcli import __version__
@@ -137,17 +138,25 @@ class Import:
         new = [each for star in stars for each in star if each.known is None]
         batch.windows = _windows(self._store, new)
         items = _items(new, batch.windows)
-        with self._stage(batch, "embed"):
-            if batch.read.decided:
-                same_model = batch.read.model_id == self._embedder.model_id
-                batch.resolved = resolve(
-                    self._store, self._resolver, stars, items, self._own, self._parted, same_model=same_model
-                )
-            else:
+        if batch.read.decided:
+            same_model = batch.read.model_id == self._embedder.model_id
+            batch.resolved = resolve(
+                self._store,
+                self._resolver,
+                stars,
+                items,
+                self._own,
+                self._parted,
+                partial(self._stage, batch),
+                same_model=same_model,
+            )
+        else:
+            with self._stage(batch, "embed"):
                 plan = self._resolver.plan(items)
                 vectors, embedded = self._resolver.embed(plan)
+            with self._stage(batch, "dedup"):
                 batch.resolved = self._resolver.decide(plan, vectors)
-                batch.resolved.embedded = embedded
+            batch.resolved.embedded = embedded
         batch.resolved.memories = [
             replace(memory, imported=each.imported, created_at=each.member.created_at)
             for memory, each in zip(batch.resolved.memories, new, strict=True)

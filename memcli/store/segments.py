@@ -177,10 +177,17 @@ def keep_generation(conn: sqlite3.Connection) -> None:
     )
 
 
-def give_back(store: Store) -> None:
-    """Write the database file anew without its free pages; needs as much room on the disk again meanwhile."""
-    store.conn.execute("VACUUM")
-    store.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+def give_back(store: Store) -> bool:
+    """Write the database file anew without its free pages; needs as much room on the disk again meanwhile.
+
+    False where that cannot be done now, as another program is at work or the disk is full: then later runs fill them.
+    """
+    try:
+        store.conn.execute("VACUUM")
+        store.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.OperationalError:
+        return False
+    return True
 
 
 def quick_check(store: Store) -> list[str]:
