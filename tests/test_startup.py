@@ -54,14 +54,18 @@ def test_a_search_takes_hardly_more_than_its_packages_and_stays_within_reach_of_
     assert min(samples) < SECONDS * SLOWER_MACHINE, statistics.median(samples)
 
 
+def named(command):
+    return command.name or command.callback.__name__
+
+
 def test_only_the_command_that_is_asked_for_is_built():
-    names = [each.callback.__name__ for each in whole.registered_commands]
+    names = [named(each) for each in whole.registered_commands]
     groups = [each.name for each in whole.registered_groups]
     assert "search" in names
     assert "bench" in groups
     for name in names:
         own = _narrowed([name, "--help"])
-        assert [each.callback.__name__ for each in own.registered_commands] == [name]
+        assert [named(each) for each in own.registered_commands] == [name]
         assert own.registered_groups == []
     for name in groups:
         own = _narrowed([name])

@@ -54,15 +54,16 @@ def _csv(stars: Documents) -> Iterator[str]:
 def _row(star: Mapping[str, Any]) -> list[object]:
     first = star["members"][0]
     own = {**first, **star}
+    sources = (
+        f"{source['message']}:{source['start']}-{source['end']}"
+        for member in star["members"]
+        for source in member["sources"]
+    )
     lists = {
         "keywords": "; ".join(star["keywords"]),
         "tags": "; ".join(star["tags"]),
         "merged": len(star["members"]) - 1,
-        "sources": "; ".join(
-            f"{source['message']}:{source['start']}-{source['end']}"
-            for member in star["members"]
-            for source in member["sources"]
-        ),
+        "sources": "; ".join(dict.fromkeys(sources)),
     }
     return [lists.get(name, own.get(name, "")) for name in COLUMNS]
 
