@@ -75,7 +75,9 @@ def test_a_basis_finds_the_directions_in_which_the_vectors_are():
 @pytest.mark.parametrize("spec", SPECS)
 def test_the_report_says_what_was_saved_and_what_it_costs(home, spec):
     before, stars = home.db.stat().st_size, home.rows("SELECT * FROM active_memories")
-    found = home.run("reindex", "--compress", spec, "--json").json["compression"]
+    report = home.run("reindex", "--compress", spec, "--json").json
+    assert report["embedded"] == 0 < report["reused"], "no text is embedded again"
+    found = report["compression"]
     assert home.rows("SELECT DISTINCT length(vectors) / count FROM segments") == [(BYTES[spec],)]
     assert found["index_after"] < 0.65 * found["index_before"]
     assert found["file_after"] == home.db.stat().st_size < before

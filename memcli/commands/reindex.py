@@ -131,9 +131,11 @@ def _compressing(
         new = Vectors(store, found.model_id, min(config.max_memory, _CACHE_BYTES), wiring.coding())
         return compare(store, old, new, str(store.meta("model_id")), found, model.dim, is_whole=is_whole)
 
-    carried = CarriedEmbedder(embedder, stored_in(store, old)) if is_whole else embedder
     moved = replace(target, name=f"{model.name} ({spec})", compression=to_row(found, model.dim), measure=measure)
-    return CompressedEmbedder(carried, found), moved
+    if not is_whole:
+        return CompressedEmbedder(embedder, found), moved
+    carried = CarriedEmbedder(embedder, stored_in(store, old))
+    return CompressedEmbedder(carried, found), replace(moved, carried=lambda: carried.carried)
 
 
 def care(config: Config, progress: Progress, environ: Mapping[str, str], *, dry_run: bool) -> CareReport:

@@ -132,7 +132,8 @@ def _sample(vectors: Vectors, count: int) -> tuple[NDArray[np.int64], NDArray[np
         if len(places):
             ids.append(segment.memory_ids[places])
             rows.append(segment.vectors[places])
-    return np.concatenate(ids), np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
+    found = np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
+    return np.concatenate(ids)[:QUERIES], found[:QUERIES]
 
 
 def _nearest(vectors: Vectors, ids: NDArray[np.int64], queries: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -68,7 +68,8 @@ class ReindexReport:
 class Target:
     """The model to move to: its name, where a provider has it how to go on with it, and what it costs meanwhile.
 
-    `compression` is how its vectors are made of those of its base, `measure` compares them before the switch.
+    `compression` is how its vectors are made of those of its base, `measure` compares them before the switch, `carried`
+    tells how many vectors were made of others instead of embedding a text.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Target:
     spending: Spending = field(default_factory=Spending)
     compression: CompressionRow | None = None
     measure: Callable[[], CompressionReport] | None = None
+    carried: Callable[[], int] = int
 
 
 class Reindex:
@@ -122,6 +124,8 @@ class Reindex:
             while batch := rows.embedded_after(self._store, after, self._batch_size):
                 self._embed(batch, self._append)
                 after = batch[-1].id
+        carried = self._target.carried()
+        report.embedded, report.reused = report.embedded - carried, report.reused + carried
         if self._target.measure is not None:
             report.compression = self._target.measure()
         self._switch(began)
