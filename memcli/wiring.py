@@ -9,12 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memcli.config import Config, data_dir
-from memcli.embed.api import OPENAI_URL, PREFIX, ApiEmbedder, ApiModel, ApiOptions, SilentEmbedder, checked_url, probe
 from memcli.embed.installed import chosen_model, resolve
 from memcli.embed.models import ModelFiles, find_model, keep_model
 from memcli.errors import DamagedError, MismatchError, UsageError
-from memcli.model import Cursor, Extraction, Window
-from memcli.protocols import Embedder, Extractor, Reader, Spending
 from memcli.store import rules as rule_rows
 from memcli.store.db import Store
 from memcli.store.reindex import CompressionRow
@@ -24,8 +21,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from memcli.embed.api import ApiModel
     from memcli.embed.compressed import CompressedModel, Compression
     from memcli.extract.rules import Rule, RuleExtractor
+    from memcli.model import Cursor, Extraction, Window
+    from memcli.protocols import Embedder, Extractor, Reader, Spending
     from memcli.store.vectors import Coding
 
     Model = ModelFiles | ApiModel | CompressedModel
@@ -195,6 +195,8 @@ def new_model(
     wanted = config.model
     if wanted is None:
         return chosen_model(models_dir(environ))
+    from memcli.embed.api import PREFIX  # noqa: PLC0415 - few databases have a provider
+
     if wanted.startswith(PREFIX):
         return new_provider(wanted.removeprefix(PREFIX), config, environ, spending, dry_run=dry_run)
     if config.base_url is not None:
@@ -203,6 +205,8 @@ def new_model(
 
 
 def _check_same(store: Store, wanted: str, environ: Mapping[str, str]) -> None:
+    from memcli.embed.api import PREFIX  # noqa: PLC0415 - few databases have a provider
+
     model_id, is_api = base_model_id(store), wanted.startswith(PREFIX)
     provider = provider_of(store)
     if is_api:
@@ -226,6 +230,15 @@ def new_provider(
         UsageError: no name, a bad address, no key, or the extra is not installed.
         ProviderError: the provider does not answer with a vector.
     """
+    from memcli.embed.api import (  # noqa: PLC0415 - few databases have a provider
+        OPENAI_URL,
+        PREFIX,
+        ApiModel,
+        ApiOptions,
+        checked_url,
+        probe,
+    )
+
     url = checked_url(config.base_url or OPENAI_URL)
     if not name:
         raise UsageError(f"{PREFIX} lacks the name of a model", f"as in: {PREFIX}text-embedding-3-small")
@@ -238,6 +251,8 @@ def embedder_of(model: Model, config: Config, environ: Mapping[str, str], spendi
     """The embedder of a model, which loads nothing before the first text."""
     if isinstance(model, ModelFiles):
         return LazyEmbedder(model, config.embed_batch_size)
+    from memcli.embed.api import ApiEmbedder, ApiModel, ApiOptions  # noqa: PLC0415 - few databases have a provider
+
     if not isinstance(model, ApiModel):
         from memcli.embed.compressed import CompressedEmbedder  # noqa: PLC0415 - numpy takes 0.1 s
 
@@ -255,6 +270,8 @@ def writing_embedder(
     dry_run: bool,
 ) -> Embedder:
     """The embedder of a command that adds memories; in a dry run no provider is called, which `note` is told."""
+    from memcli.embed.api import ApiModel, SilentEmbedder  # noqa: PLC0415 - few databases have a provider
+
     if dry_run and isinstance(model, ApiModel):
         note(f"dry run: {model.name} is not called, so near duplicates are neither found nor counted")
         return SilentEmbedder(model)
@@ -263,8 +280,13 @@ def writing_embedder(
 
 def provider_of(store: Store) -> ApiModel | None:
     """The provider's model that the database's vectors are of; None where it has none, or has moved on from it."""
+    stored = store.meta("provider")
+    if stored is None:
+        return None
+    from memcli.embed.api import ApiModel, checked_url  # noqa: PLC0415 - few databases have a provider
+
     try:
-        found = json.loads(store.meta("provider") or "null")
+        found = json.loads(stored)
         model = ApiModel(str(found["model"]), int(found["dim"]), checked_url(found["base_url"]))
     except (ValueError, TypeError, KeyError, AttributeError, UsageError):
         return None
@@ -272,6 +294,8 @@ def provider_of(store: Store) -> ApiModel | None:
 
 
 def _trusted(store: Store, model: ApiModel, base_url: str | None, environ: Mapping[str, str]) -> ApiModel:
+    from memcli.embed.api import OPENAI_URL, checked_url  # noqa: PLC0415 - few databases have a provider
+
     if base_url is not None:
         return replace(model, base_url=checked_url(base_url))
     # Whoever gives a database away must not learn the key and the questions of those who open it.
@@ -297,6 +321,8 @@ def remember_url(url: str, environ: Mapping[str, str]) -> None:
     Raises:
         UsageError: the data folder cannot be written.
     """
+    from memcli.embed.api import OPENAI_URL  # noqa: PLC0415 - few databases have a provider
+
     named = _named_urls(environ)
     if url == OPENAI_URL or url in named:
         return
@@ -312,14 +338,14 @@ def adopt_model(store: Store, model: Model, environ: Mapping[str, str]) -> None:
     """Make it the model of a new database. Of its files a copy is kept: a later default must not break the file."""
     if store.meta("model_id") is not None:
         return
+    from memcli.embed.api import ApiModel  # noqa: PLC0415 - few databases have a provider
+
     if isinstance(model, ModelFiles):
         keep_model(model, models_dir(environ))
         store.set_model(model.model_id)
-        return
-    if not isinstance(model, ApiModel):
-        return
-    remember_url(model.base_url, environ)
-    store.set_model(model.model_id, provider_meta(model))
+    elif isinstance(model, ApiModel):
+        remember_url(model.base_url, environ)
+        store.set_model(model.model_id, provider_meta(model))
 
 
 def provider_meta(model: ApiModel) -> str:

@@ -134,8 +134,9 @@ def test_help_imports_nothing_heavy(home, arguments):
     assert not {*HEAVY, "rich"} & set(modules)
 
 
-def test_what_help_must_not_import_is_what_search_imports(filled):
-    assert set(HEAVY) <= set(_imported(filled, "search", "retries"))
+def test_what_help_must_not_import_is_what_a_first_ingest_imports(tmp_path):
+    chat = write_jsonl(tmp_path / "chat.jsonl", some_chat(4))
+    assert set(HEAVY) <= set(_imported(Home(tmp_path / "home"), "ingest", chat))
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

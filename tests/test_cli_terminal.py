@@ -204,7 +204,7 @@ IMPATIENT = (
 
 
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
-@pytest.mark.parametrize("module", ["memcli.cli.app", "typer", "memcli.errors", "memcli.config", "memcli.cli.stats"])
+@pytest.mark.parametrize("module", ["memcli.cli.app", "typer", "memcli.errors", "memcli.config", "memcli.cli.search"])
 def test_interrupted_while_it_starts_it_ends_silently(home, number, module):
     done = home.python(IMPATIENT, number, module, "search", "tea")
     assert (done.code, done.out, done.err) == (130, "", "")

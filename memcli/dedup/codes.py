@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from memcli.model import CODE_SHIFT, Codes
+from memcli.codes import CODE_SHIFT, Codes
 
 # Codes of queries keep to 7 bits: on processors without VNNI two products are added up in 16 bits, and 2 * 255 * 63
 # still fits.

@@ -1,9 +1,8 @@
-"""`memcli export` and `memcli import` as flags."""
+"""`memcli import` as flags."""
 
 from __future__ import annotations
 
 import os
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -21,49 +20,7 @@ from memcli.cli.options import (
     WaitOption,
 )
 from memcli.cli.options import settings as load_settings
-from memcli.errors import InputRejectedError, UsageError
-
-
-class ExportFormat(StrEnum):
-    """What an export can be written as."""
-
-    JSONL = "jsonl"
-    CSV = "csv"
-    MARKDOWN = "markdown"
-
-
-def export(
-    format_name: Annotated[ExportFormat, typer.Option("--format", help="How to write it.")] = ExportFormat.JSONL,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to [stdout].")] = None,
-    vectors: Annotated[
-        Path | None, typer.Option("--with-vectors", metavar="FILE.npz", help="Write the vectors there as well.")
-    ] = None,
-    agent: Annotated[
-        str | None, typer.Option("--agent", metavar="NAME", help="The memories of this agent [all].")
-    ] = None,
-    db: DbOption = None,
-    config: ConfigOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="With --out, print one JSON document.")] = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
-) -> None:
-    """Write all memories: JSON Lines for memcli import, or CSV or Markdown to read.
-
-    Example: memcli export --out memories.jsonl
-    """
-    settings, _ = load_settings(config, {"db": db})
-    to_stdout = out is None or str(out) == "-"
-    if as_json and to_stdout:
-        raise UsageError("--json is for exports to a file: standard output is the export", "name one with --out FILE")
-    from memcli import render  # noqa: PLC0415 - keeps --help fast
-    from memcli.commands import exchange as command  # noqa: PLC0415 - as above: numpy
-
-    request = command.ExportRequest(None if to_stdout else out, vectors, agent, format_name is ExportFormat.JSONL)
-    exported = command.export(settings, request, render.export_writer(format_name.value), render.write)
-    if as_json:
-        render.print_json(exported.to_json())
-    elif not quiet and not to_stdout:
-        render.show_export(exported)
+from memcli.errors import InputRejectedError
 
 
 def import_(
