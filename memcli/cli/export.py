@@ -41,7 +41,9 @@ def export(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
 ) -> None:
-    """Write all memories: JSON Lines for memcli import, or CSV or Markdown to read.
+    """Write all memories as JSON Lines, CSV or Markdown.
+
+    What memcli import takes is the JSON Lines; the others are to be read.
 
     Example: memcli export --out memories.jsonl
     """

@@ -52,7 +52,9 @@ def import_(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Add memories: an export, lines of {"id", "content", "metadata", "importance"}, or another database.
+    """Add memories: exports, other databases, lines of JSON.
+
+    Lines are objects with content and, if you like, id, importance and metadata.
 
     Example: memcli import laptop.db
     """

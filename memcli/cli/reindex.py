@@ -48,7 +48,7 @@ def reindex(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Look after the index; or compress it, or make it anew with another model.
+    """Mend and compact the index, or make it anew.
 
     Without --model and --compress: compact it, drop vectors of no memory, mend the keyword index; nothing to do costs
     nothing. With one of them the old vectors serve until all new ones are there; what is interrupted goes on with the
