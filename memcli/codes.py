@@ -10,16 +10,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+# Codes are unsigned, shifted by this, as the integer product of the scan takes them.
+CODE_SHIFT = 128
+
+
 @dataclass(frozen=True, slots=True)
 class Codes:
     """Int8 codes of n vectors: a quarter of their size, with norms that say how far a product of codes can be off.
 
-    `values` uint8 (n, dim): row i stands for x' = step * (values - SHIFT). `scales` float32 (n, 3): step, norm of the
-    error x - x' and norm of x (see memcli.dedup.codes); the norms are rounded up.
+    `values` uint8 (n, dim): row i stands for x' = step * (values - CODE_SHIFT). `scales` float32 (n, 3): step, norm of
+    the error x - x' and norm of x (see memcli.dedup.codes); the norms are rounded up.
     """
 
     values: NDArray[np.uint8]
     scales: NDArray[np.float32]
+
+    def decoded(self) -> NDArray[np.float32]:
+        """The rows x', float32 (n, dim)."""
+        rows: NDArray[np.float32] = (self.values.astype("float32") - CODE_SHIFT) * self.scales[:, :1]
+        return rows
 
     @property
     def nbytes(self) -> int:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from memcli.config import MODEL_TIERS, Config, Profile, data_dir
 from memcli.embed.installed import chosen_model, resolve
 from memcli.embed.models import ModelFiles, find_model, keep_model
-from memcli.errors import MismatchError, UsageError
+from memcli.errors import DamagedError, MismatchError, UsageError
 from memcli.store import rules as rule_rows
 from memcli.store.db import Store
+from memcli.store.reindex import CompressionRow
+from memcli.store.reindex import compression as compression_row
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,11 +24,14 @@ if TYPE_CHECKING:
 
     from memcli.cost import Price
     from memcli.embed.api import ApiModel
+    from memcli.embed.compressed import CompressedModel, Compression
     from memcli.extract.rules import Rule, RuleExtractor
     from memcli.ingest.asking import Asking
     from memcli.model import Cursor, Extraction, PlannedCall, Window
     from memcli.protocols import Embedder, Extractor, ModelTier, Reader, Spending
     from memcli.store.vectors import Coding
+
+    Model = ModelFiles | ApiModel | CompressedModel
 
 _URLS = "provider-urls"
 
@@ -101,14 +106,49 @@ def models_dir(environ: Mapping[str, str]) -> Path:
     return data_dir(environ) / "models"
 
 
-def model_of(store: Store, config: Config, environ: Mapping[str, str]) -> ModelFiles | ApiModel:
-    """The model a database was made with; for a new one, the one that new databases take.
+def model_of(store: Store, config: Config, environ: Mapping[str, str]) -> Model:
+    """The model of a database's vectors; for a new one, the one that new databases take.
 
     Raises:
         MismatchError: the database's model is neither in the package nor in the data folder.
         UsageError: its provider is at an address that this user has never named.
     """
-    model_id, folder = store.meta("model_id"), models_dir(environ)
+    row = None if store.meta("model_id") is None else compression_row(store, store.meta("model_id"))
+    base = base_model(store, config, environ)
+    if row is None:
+        return base
+    from memcli.embed.compressed import CompressedModel  # noqa: PLC0415 - numpy takes 0.1 s
+
+    return CompressedModel(base, compression_of(row, base.dim))
+
+
+def compression_of(row: CompressionRow, base_dim: int) -> Compression:
+    """A stored compression of vectors of length `base_dim`.
+
+    Raises:
+        DamagedError: its basis is not that of its id.
+    """
+    import numpy as np  # noqa: PLC0415 - takes 0.1 s
+
+    from memcli.embed.compressed import Compression  # noqa: PLC0415 - as above
+
+    basis = None
+    if row.basis is not None and len(row.basis) == 4 * row.dims * base_dim:
+        basis = np.frombuffer(row.basis, "<f4").reshape(row.dims, base_dim)
+    found = Compression(row.base_model_id, row.spec, basis, row.energy, row.rows, row.last_memory_id)
+    if found.model_id != row.model_id:
+        raise DamagedError("the basis that the vectors are compressed with is damaged", "restore a backup")
+    return found
+
+
+def base_model(store: Store, config: Config, environ: Mapping[str, str]) -> ModelFiles | ApiModel:
+    """The embedding model behind a database's vectors, whatever is done to these.
+
+    Raises:
+        MismatchError: the database's model is neither in the package nor in the data folder.
+        UsageError: its provider is at an address that this user has never named.
+    """
+    model_id, folder = base_model_id(store), models_dir(environ)
     if model_id is None:
         return chosen_model(folder)
     provider = provider_of(store)
@@ -123,9 +163,14 @@ def model_of(store: Store, config: Config, environ: Mapping[str, str]) -> ModelF
     return files
 
 
-def model_for(
-    store: Store, config: Config, environ: Mapping[str, str], spending: Spending, *, dry_run: bool
-) -> ModelFiles | ApiModel:
+def base_model_id(store: Store) -> str | None:
+    """The id of the embedding model behind a database's vectors, None where it has none yet."""
+    model_id = store.meta("model_id")
+    row = None if model_id is None else compression_row(store, model_id)
+    return model_id if row is None else row.base_model_id
+
+
+def model_for(store: Store, config: Config, environ: Mapping[str, str], spending: Spending, *, dry_run: bool) -> Model:
     """The model to write with: the database's, for a new one that of the settings. A new provider is asked once.
 
     Raises:
@@ -164,7 +209,7 @@ def new_model(
 def _check_same(store: Store, wanted: str, environ: Mapping[str, str]) -> None:
     from memcli.embed.api import PREFIX  # noqa: PLC0415 - few databases have a provider
 
-    model_id, is_api = store.meta("model_id"), wanted.startswith(PREFIX)
+    model_id, is_api = base_model_id(store), wanted.startswith(PREFIX)
     provider = provider_of(store)
     if is_api:
         is_same = provider is not None and provider.name == wanted
@@ -198,15 +243,35 @@ def new_provider(
     return probe(name, url, environ, ApiOptions(price=config.embed_price), spending)
 
 
-def embedder_of(
-    model: ModelFiles | ApiModel, config: Config, environ: Mapping[str, str], spending: Spending | None = None
-) -> Embedder:
+def embedder_of(model: Model, config: Config, environ: Mapping[str, str], spending: Spending | None = None) -> Embedder:
     """The embedder of a model, which loads nothing before the first text."""
     if isinstance(model, ModelFiles):
         return LazyEmbedder(model, config.embed_batch_size)
-    from memcli.embed.api import ApiEmbedder, ApiOptions  # noqa: PLC0415 - few databases have a provider
+    from memcli.embed.api import ApiEmbedder, ApiModel, ApiOptions  # noqa: PLC0415 - few databases have a provider
 
+    if not isinstance(model, ApiModel):
+        from memcli.embed.compressed import CompressedEmbedder  # noqa: PLC0415 - numpy takes 0.1 s
+
+        return CompressedEmbedder(embedder_of(model.base, config, environ, spending), model.compression)
     return ApiEmbedder(model, environ, ApiOptions(price=config.embed_price), spending)
+
+
+def writing_embedder(
+    model: Model,
+    config: Config,
+    environ: Mapping[str, str],
+    spending: Spending,
+    note: Callable[[str], None],
+    *,
+    dry_run: bool,
+) -> Embedder:
+    """The embedder of a command that adds memories; in a dry run no provider is called, which `note` is told."""
+    from memcli.embed.api import ApiModel, SilentEmbedder  # noqa: PLC0415 - few databases have a provider
+
+    if dry_run and isinstance(model, ApiModel):
+        note(f"dry run: {model.name} is not called, so near duplicates are neither found nor counted")
+        return SilentEmbedder(model)
+    return embedder_of(model, config, environ, spending)
 
 
 def provider_of(store: Store) -> ApiModel | None:
@@ -222,7 +287,7 @@ def provider_of(store: Store) -> ApiModel | None:
         model = ApiModel(str(found["model"]), int(found["dim"]), checked_url(found["base_url"]))
     except (ValueError, TypeError, KeyError, AttributeError, UsageError):
         return None
-    return model if model.model_id == store.meta("model_id") else None
+    return model if model.model_id == base_model_id(store) else None
 
 
 def _trusted(store: Store, model: ApiModel, base_url: str | None, environ: Mapping[str, str]) -> ApiModel:
@@ -266,16 +331,18 @@ def remember_url(url: str, environ: Mapping[str, str]) -> None:
         raise UsageError(f"cannot write {path}: {error.strerror}", "make the data folder writable") from error
 
 
-def adopt_model(store: Store, model: ModelFiles | ApiModel, environ: Mapping[str, str]) -> None:
+def adopt_model(store: Store, model: Model, environ: Mapping[str, str]) -> None:
     """Make it the model of a new database. Of its files a copy is kept: a later default must not break the file."""
     if store.meta("model_id") is not None:
         return
+    from memcli.embed.api import ApiModel  # noqa: PLC0415 - few databases have a provider
+
     if isinstance(model, ModelFiles):
         keep_model(model, models_dir(environ))
         store.set_model(model.model_id)
-        return
-    remember_url(model.base_url, environ)
-    store.set_model(model.model_id, provider_meta(model))
+    elif isinstance(model, ApiModel):
+        remember_url(model.base_url, environ)
+        store.set_model(model.model_id, provider_meta(model))
 
 
 def provider_meta(model: ApiModel) -> str:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 RULES = [f"rules {each}" for each in "add list show edit test enable disable remove import export coverage".split()]
 MODELS = [f"model {each}" for each in "pull import list info use remove distill".split()]
-MAIN = ("ingest", "search", "dedup", "stats", "reindex", "formats", "profiles")
+MAIN = ("ingest", "search", "dedup", "stats", "reindex", "export", "import", "formats", "profiles")
 COST = [f"cost {each}" for each in "estimate scenario report".split()]
 _BENCH = [f"bench {each}" for each in "ingest embed quality dedup scan search".split()]
 COMMANDS = (*MAIN, *COST, "config show", *_BENCH, *RULES, *MODELS)
@@ -53,6 +53,7 @@ TABLES = {
     "segments": "block of the vector matrix: memory ids, float32 vectors, int8 codes, merge keys, checksum",
     "search_cache": "answer of a search, or vector of a query, for the next one who asks the same",
     "search_cache_use": "kind of cached thing: how many there are, how often they helped",
+    "compressions": "compression of the vectors (`reindex --compress`): of which model, and the basis of a PCA",
     "memories_fts": "keyword index entry (FTS5)",
     "meta": "setting of the database: embedding model, corpus generation",
 }

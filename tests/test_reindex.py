@@ -196,7 +196,7 @@ def test_it_waits_for_its_turn_and_needs_a_database_and_a_model(home, other, tmp
     none = Home(tmp_path / "none", nursery=home.nursery).run("reindex", "--model", "default")
     assert (none.code, "no database" in none.err) == (4, True)
     assert not (tmp_path / "none" / "memory.db").exists()
-    assert home.run("reindex").code == 2
+    assert home.run("reindex", "--model", "").code == 2
     assert home.run("reindex", "--model", "nothing").code == 2
 
 

@@ -27,15 +27,17 @@ class Measured:
     document: dict[str, Any]
 
 
-def run_python(arguments: Sequence[str], folder: Path) -> Measured:
+def run_python(arguments: Sequence[str], folder: Path, data_dir: Path | None = None) -> Measured:
     """Run Python with `arguments` in `folder`, with memcli's database and data there and none of the user's settings.
+
+    `data_dir` names another folder of memcli's data.
 
     Raises:
         MemcliError: it failed.
     """
     (folder / "memcli.toml").touch()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MEMCLI_")}
-    environment |= {"MEMCLI_DATA_DIR": str(folder / "data"), "MEMCLI_DB": str(folder / "memory.db")}
+    environment |= {"MEMCLI_DATA_DIR": str(data_dir or folder / "data"), "MEMCLI_DB": str(folder / "memory.db")}
     report = folder / "report.json"
     # No shell, and nothing in the command comes from outside; -I -S keeps the measuring process small.
     done = subprocess.run(  # noqa: S603 - as said

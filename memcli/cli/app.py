@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
+from keyword import iskeyword
 from typing import Annotated, NoReturn
 
 import typer
@@ -27,7 +28,7 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 _EPILOG = "\n\n".join(["Exit codes:", *(f"{code}: {meaning}" for code, meaning in EXIT_CODES.items())])
 
 # Each in the module of its name, in the order of the help; a function, or an app of subcommands called NAME_app.
-COMMANDS = ("ingest", "search", "dedup", "stats", "reindex", "formats", "profiles")
+COMMANDS = ("ingest", "search", "dedup", "stats", "reindex", "export", "import", "formats", "profiles")
 GROUPS = ("cost", "rules", "model", "config", "bench")
 
 
@@ -44,7 +45,8 @@ def build(names: Collection[str]) -> typer.Typer:
     )
     app.callback()(_root)
     for name in (each for each in COMMANDS if each in names):
-        app.command()(getattr(import_module(f"memcli.cli.{name}"), name))
+        own = f"{name}_" if iskeyword(name) else name  # nothing in Python can be called import
+        app.command(name)(getattr(import_module(f"memcli.cli.{own}"), own))
     for name in (each for each in GROUPS if each in names):
         app.add_typer(getattr(import_module(f"memcli.cli.{name}"), f"{name}_app"), name=name)
     return app

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,10 +19,21 @@ from memcli.cli.options import (
     WaitOption,
 )
 from memcli.cli.options import settings as load_settings
+from memcli.errors import DamagedError, UsageError
+
+if TYPE_CHECKING:
+    from memcli.maintain.care import CheckReport
 
 
 def reindex(
-    model: Annotated[str, typer.Option("--model", metavar="NAME", help="One of memcli model, or openai:NAME.")],
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="NAME", help="Move to one of memcli model, or openai:NAME.")
+    ] = None,
+    compress: Annotated[
+        str | None,
+        typer.Option(metavar="HOW", help="Compress the vectors: int8, float16 or pca:DIMS; none has them whole again."),
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only verify the index.")] = False,
     batch_size: Annotated[int | None, typer.Option(help="Memories per transaction [1024].")] = None,
     embed_batch_size: Annotated[int | None, typer.Option(help="Texts per run of the embedding model [64].")] = None,
     base_url: Annotated[
@@ -36,12 +48,16 @@ def reindex(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Embed all memories with another model, then move the database to it.
+    """Mend and compact the index, or make it anew.
 
-    The old vectors serve until all new ones are there; what is interrupted goes on with the next call.
+    Without --model and --compress: compact it, drop vectors of no memory, mend the keyword index; nothing to do costs
+    nothing. With one of them the old vectors serve until all new ones are there; what is interrupted goes on with the
+    next call.
 
-    Example: memcli reindex --model default
+    Example: memcli reindex --compress int8
     """
+    if (model is not None) + (compress is not None) + check > 1:
+        raise UsageError("--model, --compress and --check are three things to do", "name one of them")
     flags = {
         "db": db,
         "batch_size": batch_size,
@@ -54,12 +70,37 @@ def reindex(
     from memcli import render  # noqa: PLC0415 - keeps --help fast
     from memcli.commands import reindex as command  # noqa: PLC0415 - as above: numpy
 
+    if check:
+        _show_check(command.check(settings, os.environ), as_json=as_json)
+        return
     progress = render.ConsoleProgress(quiet=quiet, verbose=verbose, unit="memories")
     try:
-        report = command.reindex(settings, model, progress, os.environ, dry_run=dry_run)
+        if model is None and compress is None:
+            cared = command.care(settings, progress, os.environ, dry_run=dry_run)
+            document, show = cared.to_json(), partial(render.show_care, cared)
+        else:
+            moved = (
+                command.reindex(settings, model, progress, os.environ, dry_run=dry_run)
+                if model is not None
+                else command.compress(settings, compress or "", progress, os.environ, dry_run=dry_run)
+            )
+            document, show = moved.to_json(), partial(render.show_reindex, moved)
     finally:
         progress.finish()
     if as_json:
+        render.print_json(document)
+    else:
+        show()
+
+
+def _show_check(report: CheckReport, *, as_json: bool) -> None:
+    from memcli import render  # noqa: PLC0415 - keeps --help fast
+
+    if as_json:
         render.print_json(report.to_json())
     else:
-        render.show_reindex(report)
+        render.show_check(report)
+    if report.problems:
+        raise DamagedError(
+            f"the index has faults: {len(report.problems):,}", "mend it with memcli reindex, or restore a backup"
+        )

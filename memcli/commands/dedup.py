@@ -65,8 +65,11 @@ def dedup(config: Config, request: Request, progress: Progress, environ: Mapping
             Scope(request.agent, request.across_types, request.across_agents),
             request.rethreshold,
         )
+        if not isinstance(files, ModelFiles | ApiModel):
+            progress.note(f"the vectors are compressed ({files.compression.spec}): their cosines are those that count")
         vectors = Vectors(store, files.model_id, config.max_memory, wiring.coding())
-        second = _second_opinion(config, request.verify_model, files, options.threshold, environ)
+        base_id = wiring.base_model_id(store) or files.model_id
+        second = _second_opinion(config, request.verify_model, base_id, options.threshold, environ)
         report = Dedup(store, vectors, files.model_id, options, progress, second).run()
     report.db, report.dry_run = str(config.db), request.dry_run
     return report
@@ -99,7 +102,7 @@ def calibrate(config: Config, pairs: Path, environ: Mapping[str, str], *, dry_ru
     folder = wiring.models_dir(environ)
     if config.db.exists():
         with Store.open(config.db) as store:
-            files = wiring.model_of(store, config, environ)
+            files = wiring.base_model(store, config, environ)
     else:
         files = chosen_model(folder)
     if isinstance(files, ApiModel):
@@ -158,12 +161,12 @@ def undo(config: Config, *, run_id: int | None, merge_id: int | None, dry_run: b
 
 
 def _second_opinion(
-    config: Config, name: str | None, files: ModelFiles | ApiModel, threshold: float, environ: Mapping[str, str]
+    config: Config, name: str | None, model_id: str, threshold: float, environ: Mapping[str, str]
 ) -> SecondOpinion | None:
     if name is None:
         return None
     second = resolve(name, wiring.models_dir(environ))
-    if second.model_id == files.model_id:
+    if second.model_id == model_id:
         raise UsageError(
             f"{second.name} is the model of the database: it has no second opinion",
             "name a stronger one; memcli model list",
@@ -171,7 +174,7 @@ def _second_opinion(
     return SecondOpinion(wiring.LazyEmbedder(second, config.embed_batch_size), second.near_threshold, threshold)
 
 
-def _threshold(config: Config, files: ModelFiles | ApiModel) -> float:
+def _threshold(config: Config, files: wiring.Model) -> float:
     return files.near_threshold if config.near_threshold is None else config.near_threshold
 
 

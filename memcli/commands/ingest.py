@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from memcli import wiring
 from memcli.commands.database import writable_database
 from memcli.config import MODEL_TIERS, Config, Profile
-from memcli.embed.api import ApiModel, SilentEmbedder
-from memcli.embed.models import ModelFiles
 from memcli.errors import UsageError
 from memcli.ingest.feed import Feed
 from memcli.ingest.identify import Intake
@@ -17,7 +15,7 @@ from memcli.ingest.inputs import CursorIndex, discover
 from memcli.ingest.report import IngestReport
 from memcli.ingest.run import Ingest, Options
 from memcli.model import PlannedCall
-from memcli.protocols import Embedder, Progress, Spending
+from memcli.protocols import Progress, Spending
 from memcli.readers import make_reader, parse_map
 from memcli.store.db import Store
 from memcli.store.files import load_cursors
@@ -73,7 +71,7 @@ def ingest(
             run = Ingest(
                 store,
                 wiring.extractors(tiers, store, with_starter_rules=config.starter_rules, note=progress.note),
-                _embedder(model, config, request, progress, environ, spending),
+                wiring.writing_embedder(model, config, environ, spending, progress.note, dry_run=request.dry_run),
                 Vectors(store, model.model_id, config.max_memory, wiring.coding()),
                 model.near_threshold if config.near_threshold is None else config.near_threshold,
                 options,
@@ -98,20 +96,6 @@ def ingest(
             report = run.run(feed)
     report.db, report.dry_run = str(config.db), request.dry_run
     return report
-
-
-def _embedder(
-    model: ModelFiles | ApiModel,
-    config: Config,
-    request: Request,
-    progress: Progress,
-    environ: Mapping[str, str],
-    spending: Spending,
-) -> Embedder:
-    if request.dry_run and isinstance(model, ApiModel):
-        progress.note(f"dry run: {model.name} is not called, so near duplicates are neither found nor counted")
-        return SilentEmbedder(model)
-    return wiring.embedder_of(model, config, environ, spending)
 
 
 def _options(config: Config, request: Request, progress: Progress) -> Options:

@@ -231,8 +231,7 @@ def _used_by(config: Config) -> str | None:
     if not _is_there(config):
         return None
     with Store.open(config.db) as store:
-        model_id = store.meta("model_id")
-        return None if model_id is None else str(model_id)
+        return wiring.base_model_id(store)
 
 
 def _provider_of(config: Config) -> ApiModel | None:

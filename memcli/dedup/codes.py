@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from memcli.codes import Codes
+from memcli.codes import CODE_SHIFT, Codes
 
-# Stored codes are unsigned, shifted by this, as the integer product takes them. Those of queries keep to 7 bits: on
-# processors without VNNI two products are added up in 16 bits, and 2 * 255 * 63 still fits.
-SHIFT = 128
+# Codes of queries keep to 7 bits: on processors without VNNI two products are added up in 16 bits, and 2 * 255 * 63
+# still fits.
+SHIFT = CODE_SHIFT
 _STORED_RANGE, QUERY_RANGE = 127, 63
 # Columns of Codes.scales.
 STEP, ERROR, LENGTH = range(3)

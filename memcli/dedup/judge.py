@@ -124,6 +124,11 @@ class Judge:
             self._take_over(memory, each)
         return judged
 
+    def follow(self, known: Known, link: Link) -> None:
+        """Take a memory that goes where `link` says, as somebody else has decided."""
+        self._add(_memory(known, None))
+        self._link(link)
+
     def _follow(self, memory: _Memory, exact: Link) -> bool:
         """Link an exact duplicate, along with the losers that it may have: its text is what they were compared with."""
         followers = list(self._followers[memory.id].values())

@@ -20,7 +20,7 @@ from memcli.dedup.flood import Flood
 from memcli.dedup.gates import GATE_VERSION, merge_key
 from memcli.dedup.judge import VERBATIM, Judge, Verdict
 from memcli.dedup.scan import Block, Pairs, make_block, pairs_above, pairs_within
-from memcli.model import Candidate, Known, Link, NewReview
+from memcli.model import Candidate, Known, Link, NewReview, Ruling
 from memcli.protocols import Embedder
 from memcli.store import dedup as dedup_rows
 from memcli.store import memories as memory_rows
@@ -52,6 +52,25 @@ class Resolved:
     blocks: dict[str, NewRows] = field(default_factory=dict)
     embedded: int = 0
 
+    def add(self, plan: Plan, place: int, judged: Verdict) -> None:
+        """Add a candidate as a memory, with its verdict."""
+        item = plan.items[place]
+        self.reviews.extend(judged.reviews)
+        self.memories.append(
+            NewMemory(
+                id=plan.first_id + place,
+                agent=item.agent,
+                session_id=item.session_id,
+                window_id=item.window_id,
+                candidate=item.candidate,
+                content_hash=plan.hashes[place],
+                timestamp=item.timestamp,
+                verdict=judged.decision,
+                embedded=not plan.exact[place],
+                review_pairs=judged.review_pairs,
+            )
+        )
+
     def lost(self) -> Counter[str]:
         """How many memories became losers, by the kind of their first merge: so much less the active ones grow."""
         followed = set(self.relinked)
@@ -69,9 +88,24 @@ class Plan:
     exact: list[bool]
     known: list[Known]
 
+    def as_known(self, place: int) -> Known:
+        """A candidate as the judge knows a memory."""
+        item, memory_id = self.items[place], self.first_id + place
+        candidate = item.candidate
+        return Known(
+            memory_id,
+            item.agent,
+            candidate.type,
+            candidate.method,
+            candidate.content,
+            self.hashes[place],
+            not self.exact[place],
+            None,
+        )
+
 
 @dataclass(slots=True)
-class _Near:
+class Near:
     """What is near the candidates of a batch.
 
     `pairs` has by future memory id the earlier memories (id ascending, cosine) of its agent above the threshold,
@@ -97,12 +131,12 @@ class Resolver:
         """Look up which texts are known: one query for all content hashes."""
         hashes = [content_hash(item.candidate.content) for item in items]
         known = memory_rows.by_content(self._store, dict.fromkeys(hashes))
-        taken = {_scope(each.agent, each.type, each.method, each.content_hash) for each in known}
+        taken = {exact_scope(each.agent, each.type, each.method, each.content_hash) for each in known}
         spoken = {(each.agent, each.content_hash) for each in known if each.method != VERBATIM}
         exact = []
         for item, found in zip(items, hashes, strict=True):
             method = item.candidate.method
-            scope = _scope(item.agent, item.candidate.type, method, found)
+            scope = exact_scope(item.agent, item.candidate.type, method, found)
             exact.append(scope in taken or (method == VERBATIM and (item.agent, found) in spoken))
             taken.add(scope)
             if method != VERBATIM:
@@ -129,29 +163,29 @@ class Resolver:
 
     def decide(self, plan: Plan, vectors: dict[bytes, NDArray[np.float32]]) -> Resolved:
         """Judge all candidates in order."""
+        near, judge = self.survey(plan, vectors)
+        result = Resolved(blocks=near.blocks)
+        for place in range(len(plan.items)):
+            memory_id = plan.first_id + place
+            pairs, left_out = near.pairs.get(memory_id, ()), near.left_out.get(memory_id, 0)
+            result.add(plan, place, judge.take(plan.as_known(place), pairs, left_out=left_out))
+        result.links, result.relinked = judge.links()
+        return result
+
+    def survey(
+        self, plan: Plan, vectors: dict[bytes, NDArray[np.float32]], more: Sequence[Ruling] = ()
+    ) -> tuple[Near, Judge]:
+        """What is near the candidates, and a judge who knows all of that; `more` are rulings beside the stored ones."""
         near = self._near(plan, vectors)
         stored = {memory_id for found in near.pairs.values() for memory_id, _ in found if memory_id < plan.first_id}
         known = {each.id: each for each in plan.known}
         known |= {each.id: each for each in memory_rows.by_id(self._store, sorted(stored - known.keys()))}
         followers = memory_rows.losers(self._store, _may_be_replaced(plan))
         rulings = dedup_rows.rulings(self._store, [each.id for each in plan.known])
-        judge = Judge([*known.values(), *followers], self._threshold, rulings)
-        result = Resolved()
-        for place, item in enumerate(plan.items):
-            memory_id = plan.first_id + place
-            judged = judge.take(
-                _known(item, memory_id, plan, place),
-                near.pairs.get(memory_id, ()),
-                left_out=near.left_out.get(memory_id, 0),
-            )
-            result.reviews.extend(judged.reviews)
-            result.memories.append(_row(item, memory_id, plan, place, judged))
-        result.links, result.relinked = judge.links()
-        result.blocks = near.blocks
-        return result
+        return near, Judge([*known.values(), *followers], self._threshold, [*rulings, *more])
 
-    def _near(self, plan: Plan, vectors: dict[bytes, NDArray[np.float32]]) -> _Near:
-        near = _Near()
+    def _near(self, plan: Plan, vectors: dict[bytes, NDArray[np.float32]]) -> Near:
+        near = Near()
 
         def add(ids: NDArray[np.int64], pairs: Pairs, others: NDArray[np.int64]) -> None:
             later = ids[pairs.query]
@@ -187,7 +221,7 @@ def _keys(texts: Sequence[str]) -> NDArray[np.int64]:
     return np.array([merge_key(text) for text in texts], dtype=np.int64)
 
 
-def _scope(agent: str, kind: str, method: str, found: bytes) -> tuple[str, str, bool, bytes]:
+def exact_scope(agent: str, kind: str, method: str, found: bytes) -> tuple[str, str, bool, bytes]:
     """Within this a second memory of one text is an exact duplicate: verbatim memories only repeat verbatim ones."""
     return agent, kind, method == VERBATIM, found
 
@@ -208,25 +242,3 @@ def _may_be_replaced(plan: Plan) -> list[int]:
         if item.candidate.method != VERBATIM
     }
     return [each.id for each in plan.known if each.method == VERBATIM and (each.agent, each.content_hash) in spoken]
-
-
-def _known(item: Extracted, memory_id: int, plan: Plan, place: int) -> Known:
-    candidate, embedded = item.candidate, not plan.exact[place]
-    return Known(
-        memory_id, item.agent, candidate.type, candidate.method, candidate.content, plan.hashes[place], embedded, None
-    )
-
-
-def _row(item: Extracted, memory_id: int, plan: Plan, place: int, judged: Verdict) -> NewMemory:
-    return NewMemory(
-        id=memory_id,
-        agent=item.agent,
-        session_id=item.session_id,
-        window_id=item.window_id,
-        candidate=item.candidate,
-        content_hash=plan.hashes[place],
-        timestamp=item.timestamp,
-        verdict=judged.decision,
-        embedded=not plan.exact[place],
-        review_pairs=judged.review_pairs,
-    )

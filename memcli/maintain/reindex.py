@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memcli import __version__
+from memcli.maintain.compress import CompressionReport
 from memcli.protocols import Embedder, Progress, Spending
 from memcli.store import reindex as rows
 from memcli.store import runs as run_rows
 from memcli.store.db import Store, now
 from memcli.store.dedup import vector_ids
-from memcli.store.reindex import Embedded
+from memcli.store.reindex import CompressionRow, Embedded
 from memcli.store.vectors import NewRows, Vectors, append_segments
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class ReindexReport:
     cost_usd: float = 0.0
     seconds: float = 0.0
     dry_run: bool = False
+    compression: CompressionReport | None = None
     timings: dict[str, float] = field(default_factory=lambda: {"embed": 0.0, "commit": 0.0})
 
     def to_json(self) -> dict[str, object]:
@@ -64,11 +66,18 @@ class ReindexReport:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The model to move to: its name, where a provider has it how to go on with it, and what it costs meanwhile."""
+    """The model to move to: its name, where a provider has it how to go on with it, and what it costs meanwhile.
+
+    `compression` is how its vectors are made of those of its base, `measure` compares them before the switch, `carried`
+    tells how many vectors were made of others instead of embedding a text.
+    """
 
     name: str
     provider: str | None = None
     spending: Spending = field(default_factory=Spending)
+    compression: CompressionRow | None = None
+    measure: Callable[[], CompressionReport] | None = None
+    carried: Callable[[], int] = int
 
 
 class Reindex:
@@ -100,6 +109,10 @@ class Reindex:
         if report.from_model_id == model_id and not rows.stale_segments(self._store, model_id):
             return report
         work = rows.remaining(self._store, model_id)
+        if self._target.compression is not None and rows.compression(self._store, model_id) is None:
+            with self._store.transaction(self._store.generation()) as conn:
+                run_rows.write_run(conn, self._run_id, COMMAND, __version__, self._started_at)
+                rows.write_compression(conn, self._target.compression, self._run_id)
         if report.from_model_id != model_id:
             missed = self._missed(work.after_id)
             report.memories, report.resumed = work.done + work.memories, work.done - len(missed)
@@ -111,6 +124,10 @@ class Reindex:
             while batch := rows.embedded_after(self._store, after, self._batch_size):
                 self._embed(batch, self._append)
                 after = batch[-1].id
+        carried = self._target.carried()
+        report.embedded, report.reused = report.embedded - carried, report.reused + carried
+        if self._target.measure is not None:
+            report.compression = self._target.measure()
         self._switch(began)
         self._progress.finish()
         return report

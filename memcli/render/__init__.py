@@ -28,13 +28,14 @@ if TYPE_CHECKING:
         show_question,
         show_undo,
     )
+    from memcli.render.exchange import export_writer, show_export, show_import
     from memcli.render.formats import show_formats
-    from memcli.render.ingest import explain_failures, explain_rejected, show_ingest
+    from memcli.render.ingest import explain_failures, explain_rejected, explain_rejected_lines, show_ingest
     from memcli.render.metrics import metrics_text
     from memcli.render.model import show_card, show_model, show_model_changed, show_models, show_taken
     from memcli.render.profiles import show_profiles
     from memcli.render.progress import ConsoleProgress
-    from memcli.render.reindex import show_reindex
+    from memcli.render.reindex import show_care, show_check, show_reindex
     from memcli.render.rules import show_change, show_coverage, show_exported, show_rule, show_rules, show_trial, warn
     from memcli.render.search import show_answers
     from memcli.render.stats import show_stats
@@ -45,6 +46,8 @@ __all__ = [
     "announce",
     "explain_failures",
     "explain_rejected",
+    "explain_rejected_lines",
+    "export_writer",
     "metrics_text",
     "print_error",
     "print_json",
@@ -54,7 +57,9 @@ __all__ = [
     "show_batches",
     "show_calibration",
     "show_card",
+    "show_care",
     "show_change",
+    "show_check",
     "show_config",
     "show_coverage",
     "show_decision",
@@ -63,8 +68,10 @@ __all__ = [
     "show_embed_benchmark",
     "show_estimate",
     "show_explanation",
+    "show_export",
     "show_exported",
     "show_formats",
+    "show_import",
     "show_ingest",
     "show_ingest_benchmark",
     "show_locomo_benchmark",
@@ -115,13 +122,14 @@ _MODULES = {
         "show_question",
         "show_undo",
     ),
+    "exchange": ("export_writer", "show_export", "show_import"),
     "formats": ("show_formats",),
-    "ingest": ("explain_failures", "explain_rejected", "show_ingest"),
+    "ingest": ("explain_failures", "explain_rejected", "explain_rejected_lines", "show_ingest"),
     "metrics": ("metrics_text",),
     "model": ("show_card", "show_model", "show_model_changed", "show_models", "show_taken"),
     "profiles": ("show_profiles",),
     "progress": ("ConsoleProgress",),
-    "reindex": ("show_reindex",),
+    "reindex": ("show_care", "show_check", "show_reindex"),
     "rules": ("show_change", "show_coverage", "show_exported", "show_rule", "show_rules", "show_trial", "warn"),
     "search": ("show_answers",),
     "stats": ("show_stats",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -143,11 +143,17 @@ def explain_failures(report: IngestReport) -> None:
 
 def explain_rejected(report: IngestReport) -> None:
     """Write to stderr what of a run's input was not taken, and why."""
+    explain_rejected_lines(report.rejections, report.rejected)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    for path, line, reason in report.rejections:
-        console.print(Text(f"{safe(path)}:{line}: {safe(reason)}"))
-    if report.rejected > len(report.rejections):
-        more = report.rejected - len(report.rejections)
-        console.print(Text(f"... and {more:,} more rejected lines: see the table rejected_lines"))
     for path, reason in report.files.failed:
         console.print(Text(f"{safe(path)}: {safe(reason)}"))
+
+
+def explain_rejected_lines(rejections: Sequence[tuple[str, int, str]], rejected: int) -> None:
+    """Write to stderr the first of the rejected lines, as (path, line, reason), and how many more there are."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    for path, line, reason in rejections:
+        console.print(Text(f"{safe(path)}:{line}: {safe(reason)}"))
+    if rejected > len(rejections):
+        more = rejected - len(rejections)
+        console.print(Text(f"... and {more:,} more rejected lines: see the table rejected_lines"))

@@ -45,6 +45,12 @@ def print_json(document: object) -> None:
     write(_UNSAFE_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
 
 
+def json_line(document: object) -> str:
+    """A JSON document as a line, characters a terminal could act on escaped."""
+    text = json.dumps(document, ensure_ascii=False)
+    return _UNSAFE_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
+
+
 def write(text: str) -> None:
     """Write to stdout; a reader that has gone away is no error."""
     try:

@@ -9,12 +9,18 @@ from collections.abc import Iterable
 from memcli.model import Cursor, Position
 from memcli.store.db import Store
 
+IMPORT = "import"
 
-def load_cursors(store: Store) -> list[Cursor]:
-    """All cursors, oldest file first."""
+
+def load_cursors(store: Store, *, imports: bool = False) -> list[Cursor]:
+    """The cursors of all transcripts, or of all files that were imported, oldest first.
+
+    One file may be both, with a cursor each.
+    """
     rows = store.conn.execute(
         "SELECT id, path, format, inode, size, mtime_ns, offset, line, head_hash, tail_hash, state FROM files"
-        " ORDER BY id"
+        " WHERE (format = ?) = ? ORDER BY id",
+        (IMPORT, imports),
     )
     return [
         Cursor(

@@ -14,7 +14,10 @@ from memcli.store.db import Store, now
 
 @dataclass(frozen=True, slots=True)
 class NewMemory:
-    """A memory as it will be stored; it never changes afterwards."""
+    """A memory as it will be stored; it never changes afterwards.
+
+    `imported` are its sources that no transcript holds; `created_at` is None for now.
+    """
 
     id: int
     agent: str
@@ -26,6 +29,8 @@ class NewMemory:
     verdict: str
     embedded: bool
     review_pairs: int
+    imported: frozenset[int] = frozenset()
+    created_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +119,21 @@ def write_memories(
                 memory.embedded,
                 memory.review_pairs,
                 run_id,
-                created,
+                memory.created_at or created,
             )
             for memory in memories
         ],
     )
     conn.executemany(
-        'INSERT OR IGNORE INTO provenance (memory_id, message_id, start, "end") VALUES (?, ?, ?, ?)',
+        'INSERT OR IGNORE INTO provenance (memory_id, message_id, start, "end", kind) VALUES (?, ?, ?, ?, ?)',
         [
-            (memory.id, source.message_id, source.start, source.end)
+            (
+                memory.id,
+                source.message_id,
+                source.start,
+                source.end,
+                "import" if source.message_id in memory.imported else "message",
+            )
             for memory in memories
             for source in memory.candidate.sources
         ],

@@ -99,8 +99,102 @@ def switch_model(conn: sqlite3.Connection, model_id: str, provider: str | None =
     if provider is not None:
         conn.execute("INSERT INTO meta VALUES ('provider', ?)", (provider,))
     conn.execute("DELETE FROM segments WHERE model_id <> ?", (model_id,))
+    conn.execute("DELETE FROM compressions WHERE model_id <> ?", (model_id,))
 
 
 def stale_segments(store: Store, model_id: str) -> int:
     """How many blocks of vectors are there of models other than `model_id`."""
     return int(store.conn.execute("SELECT count(*) FROM segments WHERE model_id <> ?", (model_id,)).fetchone()[0])
+
+
+@dataclass(frozen=True, slots=True)
+class CompressionRow:
+    """How the vectors of a model are computed from those of another; `basis` is float32, little endian, or None."""
+
+    model_id: str
+    base_model_id: str
+    spec: str
+    dims: int
+    basis: bytes | None
+    energy: float
+    rows: int
+    last_memory_id: int
+
+
+_COMPRESSION = "SELECT model_id, base_model_id, spec, dims, basis, energy, rows, last_memory_id FROM compressions"
+
+
+def compression(store: Store, model_id: str) -> CompressionRow | None:
+    """How the vectors of a model are compressed, None where they are not."""
+    row = store.conn.execute(f"{_COMPRESSION} WHERE model_id = ?", (model_id,)).fetchone()
+    return None if row is None else CompressionRow(*row)
+
+
+def begun_compression(store: Store, base_model_id: str, spec: str) -> CompressionRow | None:
+    """The compression that an interrupted run has begun."""
+    row = store.conn.execute(f"{_COMPRESSION} WHERE base_model_id = ? AND spec = ?", (base_model_id, spec)).fetchone()
+    return None if row is None else CompressionRow(*row)
+
+
+def write_compression(conn: sqlite3.Connection, row: CompressionRow, run_id: int) -> None:
+    """Keep how vectors are compressed."""
+    conn.execute(
+        "INSERT OR IGNORE INTO compressions (model_id, base_model_id, spec, dims, basis, energy, rows, last_memory_id,"
+        " run_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            row.model_id,
+            row.base_model_id,
+            row.spec,
+            row.dims,
+            row.basis,
+            row.energy,
+            row.rows,
+            row.last_memory_id,
+            run_id,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSize:
+    """The vectors of a model: how many, in how many segments, their bytes on the disk and those a scan holds."""
+
+    vectors: int
+    segments: int
+    stored_bytes: int
+    scanned_bytes: int
+
+
+def index_size(store: Store, model_id: str) -> IndexSize:
+    """How large the index of a model is."""
+    row = store.conn.execute(
+        "SELECT coalesce(sum(count), 0), count(*), coalesce(sum(length(vectors) + coalesce(length(codes), 0)"
+        " + coalesce(length(scales), 0) + coalesce(length(keys), 0) + length(memory_ids)), 0),"
+        " coalesce(sum(coalesce(length(codes), 0) + coalesce(length(scales), 0) + length(memory_ids)), 0)"
+        " FROM segments WHERE model_id = ?",
+        (model_id,),
+    ).fetchone()
+    return IndexSize(*row)
+
+
+def file_bytes(store: Store) -> int:
+    """The size of the database file once all is in it, free pages included."""
+    pages = store.conn.execute("PRAGMA page_count").fetchone()[0]
+    return int(pages) * int(store.conn.execute("PRAGMA page_size").fetchone()[0])
+
+
+def free_share(store: Store) -> float:
+    """The share of the file's pages that nothing is on."""
+    free = store.conn.execute("PRAGMA freelist_count").fetchone()[0]
+    return float(free) / max(int(store.conn.execute("PRAGMA page_count").fetchone()[0]), 1)
+
+
+def texts_after(store: Store, memory_id: int, limit: int) -> list[str]:
+    """Texts of memories with a vector behind an id, spread over all of these."""
+    rows = store.conn.execute(
+        "WITH later AS (SELECT content, row_number() OVER (ORDER BY id) AS place, count(*) OVER () AS total"
+        " FROM memories WHERE embedded AND id > ?1) SELECT content FROM later"
+        " WHERE place % max(total / ?2, 1) = 0 LIMIT ?2",
+        (memory_id, limit),
+    )
+    return [row[0] for row in rows]

@@ -1,4 +1,4 @@
-"""The tables of the query cache, and the indexes that searches need."""
+"""The tables of the query cache and of compressed vectors, and the indexes that searches need."""
 
 SEARCH_TABLES = """
 CREATE TABLE search_cache (
@@ -22,4 +22,18 @@ INSERT INTO search_cache_use (kind) VALUES ('answer'), ('embedding');
 
 CREATE INDEX messages_kept ON messages (session_id) WHERE filter_reason IS NULL;
 CREATE INDEX messages_speaker ON messages (speaker COLLATE NOCASE) WHERE speaker IS NOT NULL;
+"""
+
+COMPRESSION_TABLE = """
+CREATE TABLE compressions (
+    model_id TEXT PRIMARY KEY,
+    base_model_id TEXT NOT NULL,
+    spec TEXT NOT NULL,
+    dims INTEGER NOT NULL,
+    basis BLOB,
+    energy REAL NOT NULL,
+    rows INTEGER NOT NULL,
+    last_memory_id INTEGER NOT NULL,
+    run_id INTEGER NOT NULL REFERENCES runs (id)
+) WITHOUT ROWID;
 """

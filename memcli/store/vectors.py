@@ -19,12 +19,12 @@ from memcli.errors import DamagedError
 from memcli.store.db import Store, now
 
 FANOUT = 4
-_ID_BYTES, _FLOAT_BYTES, _SCALES, _HASH_BYTES = 8, 4, 3, 16
+_ID_BYTES, _FLOAT_BYTES, _HALF_BYTES, _SCALES, _HASH_BYTES = 8, 4, 2, 3, 16
 _READ_ALONG = 8  # rows per row that is wanted: reading them is cheaper than going from one to the next
 # Merging holds the rows in memory several times over, and the heap keeps room for the largest block it has seen: larger
 # segments would decide the peak of a run.
 MAX_MERGED_ROWS = 1 << 11
-_INSERT = (
+INSERT = (
     "INSERT INTO segments (agent_id, model_id, created_at, count, dim, first_memory_id, last_memory_id, memory_ids,"
     " vectors, codes, scales, keys, gate_version, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
@@ -54,7 +54,7 @@ class NewRows:
 
 
 class StoredRows:
-    """The vectors of a stored segment, each read when it is asked for.
+    """The vectors of a stored segment, each read when it is asked for; `length` is that of their BLOB.
 
     A scan looks at few of them: its codes rule out the others. Kept in memory they would be four fifths of the matrix.
     Threads may share it where SQLite lets them share a connection.
@@ -62,26 +62,34 @@ class StoredRows:
 
     nbytes = 0
 
-    def __init__(self, conn: sqlite3.Connection, segment_id: int, count: int, dim: int) -> None:
+    def __init__(self, conn: sqlite3.Connection, segment_id: int, count: int, dim: int, length: int) -> None:
         self._conn = conn
         self._id = segment_id
+        self._length = length
         self.shape = (count, dim)
 
     def __getitem__(self, rows: _Ids) -> _Rows:
         """Rows float32 (len(rows), dim), in that order; what lies between them is read along where it is little."""
-        count, dim = len(rows), self.shape[1]
-        if not count:
+        dim = self.shape[1]
+        if not len(rows):
             return np.empty((0, dim), dtype=np.float32)
-        size = _FLOAT_BYTES * dim
+        if self._length:
+            size = self._length // self.shape[0]
+            return _floats(self._read("vectors", size, rows), len(rows), dim, None)
+        values, scales = self._read("codes", dim, rows), self._read("scales", _FLOAT_BYTES * _SCALES, rows)
+        return _codes(values, scales, len(rows)).decoded()
+
+    def _read(self, column: str, size: int, rows: _Ids) -> bytes:
+        """The parts of `size` bytes, one per row, of a column."""
         wanted, places = np.unique(rows, return_inverse=True)
         first, end = int(wanted[0]), int(wanted[-1]) + 1
-        with self._conn.blobopen("segments", "vectors", self._id, readonly=True) as blob:
+        with self._conn.blobopen("segments", column, self._id, readonly=True) as blob:
             if end - first <= _READ_ALONG * len(wanted):
                 blob.seek(first * size)
                 raw, places = blob.read((end - first) * size), rows - first
             else:
                 raw = b"".join(_part(blob, row * size, size) for row in wanted.tolist())
-        return np.frombuffer(raw, dtype="<f4").reshape(-1, dim)[places]
+        return np.frombuffer(raw, dtype=np.uint8).reshape(-1, size)[places].tobytes()
 
 
 def _part(blob: sqlite3.Blob, place: int, size: int) -> bytes:
@@ -223,7 +231,7 @@ class Vectors:
             order = np.argsort(ids)
             whole = Segment(0, ids[order], vectors[order], self.coding.encode(vectors[order]))
             conn.execute("DELETE FROM segments WHERE id = ?", (segment_id,))
-            conn.execute(_INSERT, (agent, self._model_id, now(), *_row(whole, self.coding.version)))
+            conn.execute(INSERT, (agent, self._model_id, now(), *row_of(whole, self.coding.version)))
             self.forget([] if segment_id is None else [segment_id])
 
     def _make_keys(self) -> None:
@@ -258,7 +266,9 @@ class Vectors:
         """
         coding = self._coding
         leaves = coding is not None and sqlite3.threadsafety == _SHARED
-        columns = "s.codes, s.scales" if coding is not None else "NULL, NULL"
+        columns = "s.codes, s.scales"
+        if coding is None:  # but where they are all there is
+            columns = "CASE length(s.vectors) WHEN 0 THEN s.codes END, CASE length(s.vectors) WHEN 0 THEN s.scales END"
         vectors = "CASE WHEN s.codes IS NULL THEN s.vectors END" if leaves else "s.vectors"
         rows = self._store.conn.execute(
             f"SELECT s.id, s.count, s.dim, length(s.vectors), s.memory_ids, {vectors}, {columns},"
@@ -267,11 +277,11 @@ class Vectors:
             (None if coding is None else coding.version, json.dumps(segment_ids)),
         )
         for segment_id, count, dim, length, ids, floats, *raw in rows:
-            stored = StoredRows(self._store.conn, segment_id, count, dim)
+            stored = StoredRows(self._store.conn, segment_id, count, dim, length)
             try:
-                if length != _FLOAT_BYTES * count * dim:
+                if length not in {_FLOAT_BYTES * count * dim, _HALF_BYTES * count * dim, 0}:
                     raise ValueError("the vectors do not fit")
-                segment = _segment(segment_id, count, dim, ids, stored if floats is None else floats, *raw)
+                segment = segment_of(segment_id, count, dim, ids, stored if floats is None else floats, *raw)
             except ValueError as error:
                 message = f"segment {segment_id} of {self._store.path} is damaged"
                 raise DamagedError(message, "restore a backup") from error
@@ -312,7 +322,7 @@ class Vectors:
         return segment
 
 
-def _segment(
+def segment_of(
     segment_id: int, count: int, dim: int, ids: bytes | None, vectors: bytes | StoredRows, *raw: bytes | None
 ) -> Segment:
     """A segment of its columns.
@@ -320,16 +330,43 @@ def _segment(
     Raises:
         ValueError: their lengths do not fit.
     """
-    codes, scales, keys = raw
+    values, scales, keys = raw
+    codes = None if values is None or scales is None else _codes(values, scales, count)
     if len(ids or b"") != _ID_BYTES * count or len(keys or b"") not in {0, _ID_BYTES * count}:
         raise ValueError("ids or keys do not fit")
     return Segment(
         segment_id,
         np.frombuffer(ids or b"", dtype="<i8"),
-        vectors if isinstance(vectors, StoredRows) else np.frombuffer(vectors, dtype="<f4").reshape(count, dim),
-        None if codes is None or scales is None else _codes(codes, scales, count),
+        vectors if isinstance(vectors, StoredRows) else _floats(vectors, count, dim, codes),
+        codes,
         None if keys is None else np.frombuffer(keys, dtype="<i8"),
     )
+
+
+def _floats(raw: bytes, count: int, dim: int, codes: Codes | None) -> _Rows:
+    """Vectors of what is stored of them: as float32, as float16, or nothing where the codes say it all.
+
+    Raises:
+        ValueError: the length does not fit.
+    """
+    if not raw and codes is not None:
+        return codes.decoded()
+    kind = "<f2" if len(raw) == _HALF_BYTES * count * dim else "<f4"
+    return np.frombuffer(raw, dtype=kind).reshape(count, dim).astype(np.float32, copy=False)
+
+
+def _shortest(vectors: _Rows, codes: Codes | None) -> memoryview:
+    """The shortest BLOB that gives the vectors back, bit by bit; compressed ones have a shorter one."""
+    first = vectors[:1]
+    # Most vectors are not compressed, which the first one tells.
+    is_coded = codes is not None and np.array_equal(Codes(codes.values[:1], codes.scales[:1]).decoded(), first)
+    if codes is not None and is_coded and np.array_equal(codes.decoded(), vectors):
+        return memoryview(b"")
+    if np.array_equal(first.astype("<f2").astype(np.float32), first):
+        halves = vectors.astype("<f2")
+        if np.array_equal(halves.astype(np.float32), vectors):
+            return _raw(halves)
+    return _raw(vectors)
 
 
 def _codes(values: bytes, scales: bytes, count: int) -> Codes:
@@ -380,7 +417,7 @@ def append_segments(
         " FROM json_each(?) AS wanted CROSS JOIN segments AS s ON s.id = wanted.value",
         (coding.version, json.dumps(gone)),
     )
-    old = (_segment(*part) for part in parts)
+    old = (segment_of(*part) for part in parts)
     counts = {segment_id: count for listed in newest_first.values() for segment_id, count in listed}
     created = now()
 
@@ -388,9 +425,9 @@ def append_segments(
         for agent, new in blocks.items():
             taken = merged[agent]
             whole = _joined(islice(old, len(taken)), sum(counts[each] for each in taken), new, coding)
-            yield agent, model_id, created, *_row(whole, coding.version)
+            yield agent, model_id, created, *row_of(whole, coding.version)
 
-    conn.executemany(_INSERT, rows())
+    conn.executemany(INSERT, rows())
     conn.executemany("DELETE FROM segments WHERE id = ?", [(segment_id,) for segment_id in gone])
     return gone
 
@@ -398,7 +435,7 @@ def append_segments(
 def _write_keys(conn: sqlite3.Connection, made_keys: Mapping[int, _Ids], version: str) -> None:
     conn.executemany(
         "UPDATE segments SET keys = ?, gate_version = ?, hash = CAST(substr(hash, 1, 16) || ? AS BLOB) WHERE id = ?",
-        [(_raw(keys), version, _hash(_raw(keys)), segment_id) for segment_id, keys in made_keys.items()],
+        [(_raw(keys), version, hash_of(_raw(keys)), segment_id) for segment_id, keys in made_keys.items()],
     )
 
 
@@ -437,13 +474,13 @@ def _joined(old: Iterable[Segment], old_rows: int, new: NewRows, coding: Coding)
     return Segment(0, ids, vectors, codes, np.concatenate(known) if len(known) == len(keys) else None)
 
 
-def _row(segment: Segment, version: str) -> tuple[object, ...]:
+def row_of(segment: Segment, version: str) -> tuple[object, ...]:
     """The columns from `count` on."""
     ids, codes, keys = segment.memory_ids, segment.codes, segment.keys
     vectors = segment.whole()
-    parts = [_raw(ids), _raw(vectors)]
+    parts = [_raw(ids), _shortest(vectors, codes)]
     parts += [] if codes is None else [_raw(codes.values), _raw(codes.scales)]
-    hashed = _hash(*parts) + (b"" if keys is None else _hash(_raw(keys)))
+    hashed = hash_of(*parts) + (b"" if keys is None else hash_of(_raw(keys)))
     stored = (None, None) if keys is None else (_raw(keys), version)
     return (*vectors.shape, int(ids[0]), int(ids[-1]), *parts, *stored, hashed)
 
@@ -452,7 +489,8 @@ def _raw(array: NDArray[np.generic]) -> memoryview:
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data
 
 
-def _hash(*parts: memoryview) -> bytes:
+def hash_of(*parts: memoryview) -> bytes:
+    """The checksum of the BLOBs of a segment."""
     checksum = hashlib.blake2b(digest_size=_HASH_BYTES)
     for part in parts:
         checksum.update(part)
