@@ -143,6 +143,8 @@ def alike(left: Token, right: Token, context: Context) -> bool:
     """Whether one token may stand for another in its place."""
     if left.kind is not right.kind or (left.kind is not WORD and left.key != right.key):
         return False
+    if left.kind is NUMBER:
+        return left.case == right.case or "" in (left.case, right.case)
     if left.kind is not WORD:
         return left.case == right.case or (context.caseless and "" in (left.case, right.case))
     return same_case(left, right, context) if left.key == right.key else _same_word(left, right, context)

@@ -11,13 +11,14 @@ from itertools import product
 
 from memcli.dedup.gates.align import Context, aligned, alike, same_case
 from memcli.dedup.gates.clauses import reordered
+from memcli.dedup.gates.composing import surface
 from memcli.dedup.gates.lexicon import opposite, same_lemma
-from memcli.dedup.gates.reading import Reading, Signature, designated, read, surface
+from memcli.dedup.gates.reading import Reading, Signature, designated, read
 from memcli.dedup.gates.tokens import IDENTIFIER, START, WORD, Token, stands_in
 from memcli.dedup.gates.words import EMPTY, MODALS, NEGATIONS, QUANTIFIERS, STATES
 from memcli.model import Judgement
 
-GATE_VERSION = "2"
+GATE_VERSION = "3"
 
 _EXTRA_SHARE = 0.1
 _SHOWN = 80

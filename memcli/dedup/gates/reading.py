@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from memcli.dedup.gates.figures import (
-    CURRENCIES,
-    NUMERALS,
-    ORDINALS,
-    RANGE,
-    SCALES,
-    SPELLED,
-    added,
-    clock,
-    date,
-    is_clock,
-    name_clock,
-    ranged,
-    scaled,
-    with_unit,
-)
+from memcli.dedup.gates.composing import composed
+from memcli.dedup.gates.figures import NUMERALS, ORDINALS, SPELLED, is_clock, with_unit
 from memcli.dedup.gates.lexicon import known, mistyped, readings
 from memcli.dedup.gates.tokens import IDENTIFIER, NUMBER, START, WORD, Scanner, Token, prepared, quotes
-from memcli.dedup.gates.words import CLOSED, MONTHS, PEOPLE, PHRASES, PLAIN_WEEKDAYS, PRONOUNS, WEEKDAYS
+from memcli.dedup.gates.words import CLOSED, MONTHS, PEOPLE, PHRASES, PLAIN_WEEKDAYS, PRONOUNS
 
 _SPEAKER = {"<i>": "<speaker>", "<user>": "<speaker>", "<i's>": "<speaker's>", "<user's>": "<speaker's>"}
 _SPEAKER |= {"<i self>": "<speaker self>"}
@@ -42,8 +28,6 @@ _PERIODS = frozenset("second minute hour day night week month year".split())
 _MEASURABLE = frozenset("minute hour day week month year".split())
 _TIMES = frozenset("once twice times time thrice".split())
 _BEFORE_TIME = frozenset("on at in".split())
-_TELLS_TIME = frozenset("at by from until till before after to since around between than every".split())
-_NO_NUMERAL = frozenset(("no", ",no", "this", "that", "which", "another", "any", "some", "every"))
 _HEDGES = {
     "about": "about-n",
     "around": "about-n",
@@ -55,18 +39,6 @@ _HEDGES |= {"over": "over-n", "above": "over-n", "exceeding": "over-n", "under":
 _HEDGES |= {"maximum": "at-most", "max": "at-most", "minimum": "at-least", "min": "at-least", "circa": "about-n"}
 _COMPARED = {"more": "over-n", "greater": "over-n", "less": "under-n", "fewer": "under-n"}
 _TIMING = frozenset((*_BEFORE_TIME, *_HEDGES, "a", "than", "/", "'d"))
-_COUNTS: dict[str, tuple[tuple[str, str], ...]] = {
-    word: ((NUMBER, value),) for word, value in ORDINALS.items() if word != "second"
-}
-_COUNTS |= {"noon": ((NUMBER, name_clock(12, "00")),), "midnight": ((NUMBER, name_clock(0, "00")),)}
-_COUNTS |= {"twice": ((NUMBER, "2"), (WORD, "times")), "thrice": ((NUMBER, "3"), (WORD, "times"))}
-_RENAMED = frozenset(("the", *_COUNTS, *WEEKDAYS, *MONTHS))
-_HALVES = {"hour": "30 min", "day": "12 h", "minute": "30 s", "year": "6 month", "dozen": "6"}
-_CODES = frozenset(("USD", "EUR", "GBP", "JPY"))
-# The words that a figure may begin with, and those behind the day of a month: "5 March", "5 of March".
-_BEGINNINGS = frozenset(("a", "half", *MONTHS, *NUMERALS, *CURRENCIES, *(code.lower() for code in _CODES)))
-_BEHIND_DAY = frozenset(("of", *MONTHS))
-_DEGREES = {"celsius": "°C", "c": "°C", "fahrenheit": "°F", "f": "°F"}
 _TITLED = 4
 _CAPITALISED = re.compile(r"(?<![\w`/.-])[A-Z][a-z]")
 _DESIGNATION = re.compile(r"[^\W\d_].*\d", re.DOTALL)
@@ -80,7 +52,6 @@ _MENDED = tuple(
     )
 )
 _MEASURES = tuple(sorted({*_MENDED, *MONTHS, *SPELLED}))
-_SPAN = ("from", "between", "for", "during")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +88,8 @@ class Reading:
 def read(text: str) -> Reading:
     """Return the evidence in a text."""
     plain, caseless, scanner = _scanned(text)
-    composed = _timed(_composed(_spelled(list(scanner.tokens))))
-    unified, view = _persons(_phrased(composed))
+    joined = _timed(composed(_spelled(list(scanner.tokens))))
+    unified, view = _persons(_phrased(joined))
     tokens = tuple(_without_articles(unified))
     return Reading(
         text=" ".join(plain.split()),
@@ -161,11 +132,6 @@ def _caseless(text: str) -> bool:
     return small or text in (text.lower(), text.upper()) or (len(words) >= _TITLED and capitals >= len(words) - 1)
 
 
-def surface(token: Token) -> str:
-    """Return a token as it was written, except for the capital of a sentence."""
-    return token.case if token.case not in ("", START) else token.key
-
-
 def _spelled(tokens: list[Token]) -> list[Token]:
     """Mend slips in what must be equal: "witout", "thrity", and next to a figure months and units, "Febuary 20"."""
     for at, token in enumerate(tokens):
@@ -183,155 +149,6 @@ def _spelled(tokens: list[Token]) -> list[Token]:
 def _mended(word: str, *, figures: bool) -> str:
     vocabulary = _MEASURES if figures else _MENDED
     return next((right for right in vocabulary if len(right) >= _SHORTEST_SLIP and mistyped(right, word)), "")
-
-
-def _composed(tokens: list[Token]) -> list[Token]:
-    """Join numerals, figures, units, dates and ranges: "twenty", "five", "min" is one figure."""
-    composed: list[Token] = []
-    at = 0
-    while at < len(tokens):
-        value, taken = _amount(tokens, at, composed) if _may_begin(tokens, at) else ("", 0)
-        if not taken:
-            composed += _as_word(tokens[at])
-            at += 1
-            continue
-        stop = tokens[at + taken - 1].stop
-        at += taken
-        while composed and _leads(composed[-1], value):
-            composed.pop()
-        composed.append(Token(NUMBER, value, "", stop))
-    return composed
-
-
-def _may_begin(tokens: list[Token], at: int) -> bool:
-    """Whether a figure may begin at that token. At most none can."""
-    token = tokens[at]
-    if token.kind is NUMBER or token.key in _BEGINNINGS:
-        return True
-    return at + 1 < len(tokens) and tokens[at + 1].key in _BEHIND_DAY
-
-
-def _leads(token: Token, value: str) -> bool:
-    """Whether a word only leads to the span of time or figures behind it: "from" 9 to 5."""
-    return token.kind is WORD and ".." in value and token.key in _SPAN and not token.stop
-
-
-def _as_word(token: Token) -> Sequence[Token]:
-    """Return a word that is no part of a figure; days of the week by their one name."""
-    key, stop = token.key, token.stop
-    if token.kind is not WORD or not (key in _RENAMED or key.endswith("days")):
-        return (token,)
-    plain = token.case in ("", START)
-    if key == "the" and plain:
-        return ()
-    if key in _COUNTS:
-        return [Token(*each, "", stop) for each in _COUNTS[key]]
-    if key in WEEKDAYS and (not plain or key in PLAIN_WEEKDAYS):
-        return [Token(WORD, WEEKDAYS[key], "", stop)]
-    if key.endswith("days") and key[:-1] in WEEKDAYS:
-        return [Token(WORD, "every"), Token(WORD, key[:-1], "", stop)]
-    return [token._replace(case="")] if key in MONTHS else [token]
-
-
-def _amount(tokens: list[Token], at: int, before: list[Token]) -> tuple[str, int]:
-    """Return the figure that begins at that token and how many tokens it takes; ("", 0) where there is none."""
-    keys = [token.key for token in tokens[at : at + 4]] + [""] * 3
-    if keys[0] in MONTHS or keys[1] in MONTHS or (keys[1] == "of" and keys[2] in MONTHS):
-        value, taken = _dated(keys)
-        if taken:
-            return _spanned(value, taken, tokens, at)
-    if tokens[at].kind is WORD and keys[0] == "half":
-        skip = 2 if keys[1] == "a" else 1
-        if keys[skip] in _HALVES:
-            return _HALVES[keys[skip]], skip + 1
-    value, taken = _numeral(tokens, at, before)
-    if not taken:
-        return "", 0
-    return _spanned(value, taken, tokens, at, _lead(before))
-
-
-def _lead(before: list[Token]) -> str:
-    return before[-1].key if before else ""
-
-
-def _dated(keys: list[str]) -> tuple[str, int]:
-    if keys[1] == "of" and keys[2] in MONTHS:
-        value, taken = date(keys[0], *keys[2:4])
-        return value, taken + 1 if taken else 0
-    return date(*keys[:3])
-
-
-def _spanned(value: str, taken: int, tokens: list[Token], at: int, lead: str = "") -> tuple[str, int]:
-    """Take the unit behind a number, and the second number of a range: 10 "to" 15 "minutes"."""
-    first, width = _measured(value, taken, tokens, at, lead)
-    end = at + width
-    if end < len(tokens) - 1 and not tokens[end - 1].stop:
-        joins = tokens[end].key in ("to", "-", "through") or (tokens[end].key == "and" and lead == "between")
-        plain, more = _single(tokens, end + 1) if joins and RANGE not in first else ("", 0)
-        more = 0 if RANGE in plain else more
-        if more:
-            if width == taken and first == value and " " not in first:
-                return _measured(ranged(first, plain), width + 1 + more, tokens, at, lead)
-            last, breadth = _measured(plain, more, tokens, end + 1, "to")
-            return ranged(first, last), width + 1 + breadth
-    return first, width
-
-
-def _single(tokens: list[Token], at: int) -> tuple[str, int]:
-    """Return the number or date at that token without the unit behind it."""
-    keys = [token.key for token in tokens[at : at + 4]] + [""] * 3
-    value, taken = _dated(keys)
-    if taken:
-        return value, taken
-    return _numeral(tokens, at, [])
-
-
-def _numeral(tokens: list[Token], at: int, before: list[Token]) -> tuple[str, int]:
-    """Return the plain number at that token: a figure, or one in words, "two hundred and five"."""
-    token = tokens[at]
-    following = tokens[at + 1] if at + 1 < len(tokens) else Token("", "")
-    if token.kind is NUMBER:
-        grown = scaled(token.key, following.key) if following.key in SCALES else None
-        return (grown, 2) if grown else (token.key, 1)
-    if token.key == "a" and following.key in SCALES:
-        return scaled("1", following.key) or "", 2
-    if following.kind is NUMBER and (token.key in CURRENCIES or surface(token) in _CODES):
-        named = with_unit(following.key, surface(token))
-        return (named, 2) if named else ("", 0)
-    if token.key not in NUMERALS or (before and before[-1].key in _NO_NUMERAL) or token.case not in ("", START):
-        return "", 0
-    return _in_words(tokens, at)
-
-
-def _in_words(tokens: list[Token], at: int) -> tuple[str, int]:
-    """Return the number whose first word stands there, and how many words it takes."""
-    value, taken = str(NUMERALS[tokens[at].key]), 1
-    while True:
-        rest = [each.key for each in tokens[at + taken : at + taken + 2]] + ["", ""]
-        skip = 1 if rest[0] == "and" else 0
-        if rest[0] in SCALES and (grown := scaled(value, rest[0])):
-            value, taken = grown, taken + 1
-        elif rest[skip] in NUMERALS and (total := added(value, str(NUMERALS[rest[skip]]))):
-            value, taken = total, taken + 1 + skip
-        else:
-            return value, taken
-
-
-def _measured(value: str, taken: int, tokens: list[Token], at: int, lead: str = "") -> tuple[str, int]:
-    """Take the unit behind a number, or read "7:40" behind "at" as a time of day."""
-    end = at + taken
-    if end < len(tokens) and not tokens[end - 1].stop and value[-1:].isdigit():
-        degrees = tokens[end].key in ("degree", "degrees", "°") and end + 1 < len(tokens)
-        unit = tokens[end + degrees]
-        name = _DEGREES.get(unit.key, "") if degrees else surface(unit)
-        named = with_unit(value, name) if unit.kind is not NUMBER else None
-        if named:
-            return named, taken + 1 + degrees
-    if ":" in value and ".." in value:
-        return ranged(*(clock(each) or each for each in value.split("..", 1))), taken
-    if lead in _TELLS_TIME or lead in WEEKDAYS or (value[:1] == "0" and len(value) == len("07:40")):
-        return clock(value) or value, taken
-    return value, taken
 
 
 def _timed(tokens: list[Token]) -> list[Token]:

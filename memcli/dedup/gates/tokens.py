@@ -10,7 +10,7 @@ import unicodedata
 from functools import lru_cache
 from typing import NamedTuple
 
-from memcli.dedup.gates.figures import FIGURE, NUMERALS, figure
+from memcli.dedup.gates.figures import FIGURE, NUMERALS, ORDINALS, figure
 from memcli.dedup.gates.words import WEEKDAYS
 
 NUMBER, IDENTIFIER, WORD = "number", "identifier", "word"
@@ -68,8 +68,15 @@ _WRITTEN_SO = {
 _COMPARED = {"~": "about", "≈": "about", "<": "less than", ">": "more than", "≤": "at most", "≥": "at least"}
 _COMPARED |= {"<=": "at most", ">=": "at least"}
 _WRITTEN_SO |= _COMPARED
+_WRITTEN_SO["="] = "is"
 # Between words: explained by a stop, "to", "and" and nothing else.
 _SIGNS = {"-": "-", "->": "->", "→": "->", "+": "+", "@": "at"}
+# "$30/hour", "200+", "31-Dec-2025", ".5", "R&D".
+_PERIODS = {"hr": "hour", "h": "hour", "wk": "week", "mo": "month", "yr": "year", "min": "minute"}
+_PARTED = re.compile(
+    r"([$€£¥]?\d[\d.,]*[A-Za-z%€£]*)(/)(hour|hr|h|day|night|week|wk|month|mo|year|yr|minute|min)"
+    r"|(\d[\d,]*)(\+)|(\d\d?)-([A-Z][a-z]{2,8})-(\d{4})|([A-Z])(&)([A-Z])"
+)
 _SLASHED = re.compile(r"([a-z]{3,})/([a-z]{3,})")
 _CONTRACTED = {"m": "be", "re": "be", "ve": "have", "ll": "will", "d": "'d"}
 _IT_IS = frozenset("it he she that there here what who where how this".split())
@@ -212,6 +219,8 @@ class Scanner:
     def _mixed(self, core: str) -> None:
         """Add what is not all letters: a figure, a contraction, a hyphenated word, or something with its own form."""
         lowered = core.lower()
+        if core[0] == "." and core[1:].isdigit():
+            core = "0" + core
         if lowered in _WRITTEN_SO:
             for word in _WRITTEN_SO[lowered].split():
                 self._word(word)
@@ -223,6 +232,9 @@ class Scanner:
                 self._word(part)
         elif "'" in core:
             self._contraction(core, lowered)
+        elif parts := _PARTED.fullmatch(core):
+            for part in filter(None, parts.groups()):
+                self._part(part)
         elif slashed := _SLASHED.fullmatch(core):
             self._word(slashed[1])
             self._add(WORD, "/")
@@ -234,19 +246,32 @@ class Scanner:
         else:
             self._add(IDENTIFIER, lowered, "" if _TICKET.fullmatch(core) or core == lowered else core)
 
+    def _part(self, part: str) -> None:
+        if part == "+":
+            figure_token = self.tokens.pop()
+            self.tokens += [Token(WORD, "more"), Token(WORD, "than"), figure_token]
+        elif part == "/":
+            self._add(WORD, "/")
+        elif part.isalpha():
+            self._word(_PERIODS.get(part, part))
+        else:
+            self._mixed(part)
+
     def _figure(self, sign: str, currency: str, digits: str, unit: str | None) -> None:
         if sign in _COMPARED:
             for word in _COMPARED[sign].split():
                 self._add(WORD, word)
             sign = ""
         times = unit == "x" and not currency
-        self._add(NUMBER, figure(sign, currency, digits, None if times else unit))
+        key = figure(sign, currency, digits, None if times else unit)
+        mark = (currency or unit or "").removesuffix("s") if key.endswith(" pound") else ""
+        self._add(NUMBER, key, mark if mark in ("£", "lb") else "")
         if times:
             self._add(WORD, "times")
 
     def _hyphenated(self, core: str, lowered: str) -> None:
         parts = core.split("-")
-        if lowered in NUMERALS:
+        if lowered in NUMERALS or lowered in ORDINALS:
             self._add(WORD, lowered)
             return
         for at, part in enumerate(parts):

@@ -1,0 +1,355 @@
+"""Figures composed of several tokens: numerals, units, fractions, times, dates and ranges become one token each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import date as calendar_date
+from fractions import Fraction
+
+from memcli.dedup.gates.figures import (
+    CURRENCIES,
+    NUMERALS,
+    ORDINALS,
+    RANGE,
+    SCALES,
+    SPELLED,
+    added,
+    clock,
+    date,
+    exact,
+    name_clock,
+    ranged,
+    scaled,
+    together,
+    with_unit,
+)
+from memcli.dedup.gates.tokens import IDENTIFIER, NUMBER, START, WORD, Token
+from memcli.dedup.gates.words import MONTHS, PLAIN_WEEKDAYS, WEEKDAYS
+
+_PERIODS = frozenset("second minute hour day night week month year".split())
+_TELLS_TIME = frozenset("at by from until till before after to since around between than every".split())
+_NO_NUMERAL = frozenset(("no", ",no", "this", "that", "which", "another", "any", "some", "every"))
+_COUNTS: dict[str, tuple[tuple[str, str], ...]] = {
+    word: ((NUMBER, value),) for word, value in ORDINALS.items() if word != "second"
+}
+_COUNTS |= {"noon": ((NUMBER, name_clock(12, "00")),), "midnight": ((NUMBER, name_clock(0, "00")),)}
+_COUNTS |= {"twice": ((NUMBER, "2"), (WORD, "times")), "thrice": ((NUMBER, "3"), (WORD, "times"))}
+_COUNTS |= {"decade": ((NUMBER, "10 year"),), "fortnight": ((NUMBER, "2 week"),)}
+_COUNTS |= {"fortnightly": ((WORD, "every"), (NUMBER, "2 week"))}
+_RENAMED = frozenset(("the", "second", *_COUNTS, *WEEKDAYS, *MONTHS))
+# Behind these, "second" is no unit of time.
+_BEFORE_ORDINAL = frozenset("the 's <i's> <user's> his her their our your its".split())
+_CODES = frozenset(("USD", "EUR", "GBP", "JPY"))
+# The words that a figure may begin with, and those behind the day of a month: "5 March", "5 of March".
+_BEGINNINGS = frozenset(
+    ("a", "half", "quarter", "other", *MONTHS, *NUMERALS, *ORDINALS, *CURRENCIES, *(code.lower() for code in _CODES))
+)
+_BEHIND_DAY = frozenset(("of", *MONTHS))
+_DEGREES = {"celsius": "°C", "c": "°C", "fahrenheit": "°F", "f": "°F"}
+_SPAN = ("from", "between", "for", "during")
+_PARTS = {"quarter": "4"} | {word: value[:-2] for word, value in ORDINALS.items() if int(value[:-2]) in range(3, 11)}
+_PARTS_OF = {f"{word}s": value for word, value in _PARTS.items()}
+_FRACTION = re.compile(r"([1-9])/([2-9]|1\d)")
+_MINUTES = {"quarter": 15, "half": 30, "five": 5, "ten": 10, "twenty": 20, "twenty-five": 25}
+# "a litre" is one litre; "a cup" and "a foot" may be no measure.
+_MEASURES = frozenset(
+    """tablespoon teaspoon tbsp tsp kilo kilogram kilometre kilometer litre liter mile gallon""".split()
+)
+_LEADS_HOUR = frozenset(("per", "a", "an", "/", "every", "each"))
+_HOURS = frozenset(("hour", "h", "hr"))
+_SPEEDS = {"mi": "mph", "km": "km/h"}
+_NOON = 12
+_DATED = re.compile(r"\d{4}-\d\d-\d\d")
+_MARKS = {"lb": "lb", "lbs": "lb", "gbp": "£", "£": "£"}
+
+
+def composed(tokens: list[Token]) -> list[Token]:
+    """Join numerals, figures, units, dates and ranges: "twenty", "five", "min" is one figure."""
+    result: list[Token] = []
+    at = 0
+    dated = False
+    while at < len(tokens):
+        value, taken = _amount(tokens, at, result) if _may_begin(tokens, at) else ("", 0)
+        if not taken:
+            result += _as_word(tokens[at], tokens[at - 1].key if at else "the")
+            at += 1
+            continue
+        stop = tokens[at + taken - 1].stop
+        case = _pound(tokens[at : at + taken]) if value.endswith(" pound") else ""
+        at += taken
+        while result and _leads(result[-1], value):
+            result.pop()
+        result.append(Token(NUMBER, value, case, stop))
+        dated = dated or len(value) == len("2026-03-05")
+    return _weekdays(result, dated=dated)
+
+
+def _pound(span: Sequence[Token]) -> str:
+    """Return "£" or "lb" where the text tells which pounds these are."""
+    return next((mark for token in span if (mark := token.case or _MARKS.get(token.key, "")) in ("£", "lb")), "")
+
+
+def _weekdays(tokens: list[Token], *, dated: bool) -> list[Token]:
+    """Drop a weekday that its date implies, and name spans of days one way: "Monday through Friday"."""
+    if not dated and not any(token.key in PLAIN_WEEKDAYS for token in tokens):
+        return tokens
+    result: list[Token] = []
+    for at, token in enumerate(tokens):
+        near = [*tokens[at + 1 : at + 2], *tokens[max(at - 1, 0) : at]]
+        if token.key in PLAIN_WEEKDAYS and any(_falls_on(each, token.key) for each in near):
+            if result and token.stop and not result[-1].stop and at and tokens[at - 1].kind is NUMBER:
+                result[-1] = result[-1]._replace(stop=token.stop)
+            continue
+        spans = len(near) > 1 and all(each.key in PLAIN_WEEKDAYS for each in near)
+        if spans and token.key in ("through", "-", "till", "until"):
+            token = Token(WORD, "to")
+        begins = at + 2 < len(tokens) and tokens[at + 2].key in ("to", "through", "-", "till", "until")
+        if token.key == "from" and begins and tokens[at + 1].key in PLAIN_WEEKDAYS:
+            continue
+        result.append(token)
+    return result
+
+
+def _falls_on(token: Token, weekday: str) -> bool:
+    if token.kind is not NUMBER or not _DATED.fullmatch(token.key):
+        return False
+    try:
+        day = calendar_date.fromisoformat(token.key)
+    except ValueError:
+        return False
+    return f"{day:%A}".lower() == weekday
+
+
+def _may_begin(tokens: list[Token], at: int) -> bool:
+    """Whether a figure may begin at that token. At most none can."""
+    token = tokens[at]
+    if token.kind is NUMBER or token.key in _BEGINNINGS:
+        return True
+    return at + 1 < len(tokens) and tokens[at + 1].key in _BEHIND_DAY
+
+
+def _leads(token: Token, value: str) -> bool:
+    """Whether a word only leads to the span of time or figures behind it: "from" 9 to 5."""
+    return token.kind is WORD and ".." in value and token.key in _SPAN and not token.stop
+
+
+def _as_word(token: Token, before: str) -> Sequence[Token]:
+    """Return a word that is no part of a figure; days of the week by their one name."""
+    key, stop = token.key, token.stop
+    if token.kind is not WORD or not (key in _RENAMED or key.endswith("days")):
+        return (token,)
+    plain = token.case in ("", START)
+    if key == "the" and plain:
+        return ()
+    if key == "second":
+        return (Token(NUMBER, "2nd", "", stop),) if before in _BEFORE_ORDINAL and plain else (token,)
+    if key in _COUNTS:
+        return [Token(*each, "", stop) for each in _COUNTS[key]]
+    if key in WEEKDAYS and (not plain or key in PLAIN_WEEKDAYS):
+        return [Token(WORD, WEEKDAYS[key], "", stop)]
+    if key.endswith("days") and key[:-1] in WEEKDAYS:
+        return [Token(WORD, "every"), Token(WORD, key[:-1], "", stop)]
+    return [token._replace(case="")] if key in MONTHS else [token]
+
+
+def _amount(tokens: list[Token], at: int, before: list[Token]) -> tuple[str, int]:
+    """Return the figure that begins at that token and how many tokens it takes; ("", 0) where there is none."""
+    keys = [token.key for token in tokens[at : at + 5]] + [""] * 4
+    if keys[0] in MONTHS or keys[1] in MONTHS or (keys[1] == "of" and keys[2] in MONTHS):
+        value, taken = _dated(keys)
+        if taken:
+            return _spanned(value, taken, tokens, at)
+    if tokens[at].kind is WORD:
+        value, taken = _by_words(tokens, at, keys, before)
+        if taken:
+            return value, taken
+    value, taken = _numeral(tokens, at, before)
+    if not taken:
+        return "", 0
+    if keys[taken] in _PARTS_OF or (keys[taken] in _PARTS and keys[taken + 1] == "of" and value == "1"):
+        return f"{value}/{(_PARTS_OF | _PARTS)[keys[taken]]}", taken + 1
+    value, taken = _spanned(value, taken, tokens, at, _lead(before))
+    return _summed(value, taken, tokens, at)
+
+
+def _by_words(tokens: list[Token], at: int, keys: list[str], before: list[Token]) -> tuple[str, int]:
+    """Return the figure that words without a numeral make: "half past three", "half a cup", "every other day"."""
+    first, lead = keys[0], _lead(before)
+    skip = int(first == "a")
+    if keys[skip] in _MINUTES and keys[skip + 1] in ("past", "to"):
+        hour = keys[skip + 2]
+        time = _hour(keys[skip], keys[skip + 1], str(NUMERALS.get(hour, hour)))
+        if time:
+            return _measured(time, skip + 3, tokens, at, "at")
+    if lead == "every" and keys[1] in _PERIODS and (first == "other" or first in ORDINALS):
+        return with_unit(ORDINALS.get(first, "2nd")[:-2], keys[1]) or "", 2
+    if first == "half":
+        at_unit = 2 if keys[1] == "a" else 1
+        half = scaled("0.5", keys[at_unit]) if keys[at_unit] in SCALES else None
+        if half:
+            return _measured(half, at_unit + 1, tokens, at)
+        half = with_unit("1/2", keys[at_unit]) if keys[at_unit] in SPELLED or keys[at_unit] in _PERIODS else None
+        return (half, at_unit + 1) if half else ("", 0)
+    if first != "a":
+        return "", 0
+    if keys[1] in _PARTS and keys[2] == "of":
+        return f"1/{_PARTS[keys[1]]}", 2
+    if keys[1] in _PERIODS and keys[2:5] == ["and", "a", "half"]:
+        return with_unit("1.5", keys[1]) or "", 5
+    if keys[1] in _MEASURES and not any(token.kind is NUMBER for token in before[-4:]):
+        return with_unit("1", keys[1]) or "", 2
+    return "", 0
+
+
+def _hour(part: str, relation: str, hour: str) -> str:
+    """Return "3:30" for half past three, "4:45" for a quarter to five; "" for what is no time of day."""
+    if not hour.isdigit() or not 1 <= int(hour) <= _NOON or (part == "half" and relation == "to"):
+        return ""
+    if relation == "past":
+        return f"{hour}:{_MINUTES[part]:02}"
+    return f"{(int(hour) - 2) % _NOON + 1}:45" if part == "quarter" else ""
+
+
+def _summed(value: str, taken: int, tokens: list[Token], at: int) -> tuple[str, int]:
+    """Add the smaller measure behind a greater one: 1 hour "30 minutes"."""
+    end = at + taken
+    if end >= len(tokens) or tokens[end - 1].stop not in ("", ",") or " " not in value or RANGE in value:
+        return value, taken
+    end += tokens[end].key == "and"
+    more, width = _single(tokens, end) if end < len(tokens) else ("", 0)
+    if not width:
+        return value, taken
+    more, width = _measured(more, width, tokens, end)
+    both = together(value, more)
+    return (both, end - at + width) if both else (value, taken)
+
+
+def _lead(before: list[Token]) -> str:
+    return before[-1].key if before else ""
+
+
+def _dated(keys: list[str]) -> tuple[str, int]:
+    if keys[0] in MONTHS and keys[1] == "of":
+        value, taken = date(keys[0], keys[2], "")
+        return (value, 3) if taken and len(value) == len("2026-03") else ("", 0)
+    if keys[1] == "of" and keys[2] in MONTHS:
+        value, taken = date(keys[0], *keys[2:4])
+        return value, taken + 1 if taken else 0
+    return date(*keys[:3])
+
+
+def _spanned(value: str, taken: int, tokens: list[Token], at: int, lead: str = "") -> tuple[str, int]:
+    """Take the unit behind a number, and the second number of a range: 10 "to" 15 "minutes"."""
+    first, width = _measured(value, taken, tokens, at, lead)
+    end = at + width
+    if end < len(tokens) - 1 and not tokens[end - 1].stop:
+        joins = tokens[end].key in ("to", "-", "through") or (tokens[end].key == "and" and lead == "between")
+        plain, more = _single(tokens, end + 1) if joins and RANGE not in first else ("", 0)
+        more = 0 if RANGE in plain else more
+        if more:
+            if width == taken and first == value and " " not in first:
+                return _measured(ranged(first, plain), width + 1 + more, tokens, at, lead)
+            last, breadth = _measured(plain, more, tokens, end + 1, "to")
+            return ranged(first, last), width + 1 + breadth
+    return first, width
+
+
+def _single(tokens: list[Token], at: int) -> tuple[str, int]:
+    """Return the number or date at that token without the unit behind it."""
+    keys = [token.key for token in tokens[at : at + 4]] + [""] * 3
+    value, taken = _dated(keys)
+    if taken:
+        return value, taken
+    return _numeral(tokens, at, [])
+
+
+def _numeral(tokens: list[Token], at: int, before: list[Token]) -> tuple[str, int]:
+    """Return the plain number at that token: a figure, or one in words, "two hundred and five"."""
+    token = tokens[at]
+    following = tokens[at + 1] if at + 1 < len(tokens) else Token("", "")
+    if token.kind is NUMBER:
+        if token.key.isdigit() and not token.stop:
+            part = _FRACTION.fullmatch(following.key) if following.kind is NUMBER else None
+            if part and int(part[1]) < int(part[2]):
+                return exact(int(token.key) + Fraction(following.key)), 2
+            if _and_a_half(tokens, at + 1):
+                return exact(int(token.key) + Fraction(1, 2)), 4
+        grown = scaled(token.key, following.key) if following.key in SCALES else None
+        return (grown, 2) if grown else (token.key, 1)
+    if token.key == "a" and following.key in SCALES:
+        return scaled("1", following.key) or "", 2
+    if following.kind is NUMBER and (token.key in CURRENCIES or surface(token) in _CODES):
+        named = with_unit(following.key, surface(token))
+        return (named, 2) if named else ("", 0)
+    is_pronoun = token.key == "one" and before and before[-1].key in _NO_NUMERAL
+    if token.key not in NUMERALS or is_pronoun or token.case not in ("", START):
+        return "", 0
+    value, taken = _in_words(tokens, at)
+    if value.isdigit() and _and_a_half(tokens, at + taken):
+        return exact(int(value) + Fraction(1, 2)), taken + 3
+    part = tokens[at + taken] if at + taken < len(tokens) else Token("", "")
+    if value.isdigit() and part.kind is NUMBER and _FRACTION.fullmatch(part.key) and not tokens[at + taken - 1].stop:
+        return exact(int(value) + Fraction(part.key)), taken + 1
+    return value, taken
+
+
+def _and_a_half(tokens: list[Token], at: int) -> bool:
+    return [token.key for token in tokens[at : at + 3]] == ["and", "a", "half"]
+
+
+def _in_words(tokens: list[Token], at: int) -> tuple[str, int]:
+    """Return the number whose first word stands there, and how many words it takes."""
+    value, taken = str(NUMERALS[tokens[at].key]), 1
+    while True:
+        rest = [each.key for each in tokens[at + taken : at + taken + 2]] + ["", ""]
+        skip = 1 if rest[0] == "and" else 0
+        if rest[0] in SCALES and (grown := scaled(value, rest[0])):
+            value, taken = grown, taken + 1
+        elif rest[skip] in NUMERALS and (total := added(value, str(NUMERALS[rest[skip]]))):
+            value, taken = total, taken + 1 + skip
+        else:
+            return value, taken
+
+
+def _measured(value: str, taken: int, tokens: list[Token], at: int, lead: str = "") -> tuple[str, int]:
+    """Take the unit behind a number, or read "7:40" behind "at" as a time of day."""
+    end = at + taken
+    if end < len(tokens) and not tokens[end - 1].stop and value[-1:].isdigit():
+        named, width = _unit(value, tokens, end)
+        if named:
+            return named, taken + width
+    if ":" in value and ".." in value:
+        return ranged(*(clock(each) or each for each in value.split("..", 1))), taken
+    if lead in _TELLS_TIME or lead in WEEKDAYS or (value[:1] == "0" and len(value) == len("07:40")):
+        return clock(value) or value, taken
+    return value, taken
+
+
+def _unit(value: str, tokens: list[Token], at: int) -> tuple[str, int]:
+    """Return a number with the unit at that place and how many tokens the unit takes; ("", 0) where there is none."""
+    unit, following = tokens[at], tokens[at + 1] if at + 1 < len(tokens) else Token("", "")
+    if unit.kind is NUMBER or unit.key == "in":
+        return "", 0
+    if unit.kind is IDENTIFIER and unit.key == "o'clock":
+        hour = value.isdigit() and 1 <= int(value) <= _NOON
+        return (name_clock(int(value), "00"), 1) if hour else ("", 0)
+    if unit.key == "per" and following.key == "cent":
+        return with_unit(value, "%") or "", 2
+    if unit.key in ("square", "sq") and following.key:
+        length = with_unit("1", surface(following)) or ""
+        named = with_unit(value, f"{SPELLED.get(following.key, following.key)}^2") if length else None
+        return (named, 2) if named else ("", 0)
+    degrees = unit.key in ("degree", "degrees", "°") and at + 1 < len(tokens)
+    name = _DEGREES.get(following.key, "") if degrees else surface(unit)
+    named = with_unit(value, name) or ""
+    speed = _SPEEDS.get(named.rpartition(" ")[2])
+    if speed and following.key in _LEADS_HOUR and not unit.stop and at + 2 < len(tokens):
+        if tokens[at + 2].key in _HOURS:
+            return with_unit(value, speed) or "", 3
+    return (named, 1 + degrees) if named else ("", 0)
+
+
+def surface(token: Token) -> str:
+    """Return a token as it was written, except for the capital of a sentence."""
+    return token.case if token.case not in ("", START) else token.key
