@@ -6,7 +6,7 @@ The search goes from the first difference on along explained steps only, so a pa
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,6 +21,7 @@ from memcli.dedup.gates.words import (
     LIGHT,
     MODERN,
     MONTHS,
+    PEOPLE,
     PRONOUNS,
     RUNS,
     SHORT_FORMS,
@@ -33,11 +34,23 @@ _SHORTEST_JOINED = 4
 _SWAPPED_NAME = 5
 _SHORTEST_SHORT, _LONGEST_SHORT = 3, 6
 _LONGEST_ACRONYM = 5
+_SMALL = frozenset("of and for in to on the".split())
 _LONG_NAME = 8
 _LONG_START = 6
 _STAND_FOR = {"->": ("to",), "+": ("and",), "/": ("and", "or"), "instead-of": ("over",)}
 # What a stop may stand for.
 _STOPPED = frozenset(("be", "-", "and"))
+# Subjects that may be said again behind "and", and what may give the verb behind it another subject.
+_REPEATED = frozenset("<speaker> we they you he she".split())
+_THIRD = frozenset("he she they him her them his their".split())
+_SUBORDINATING = frozenset(
+    """to that who which whom whose if when while because since unless until before after where what how whether
+    than though although as let make""".split()
+)
+# Nobody is told to do these: "Prefer tabs" is what somebody prefers.
+_STATIVE = frozenset("prefer like love hate want dislike enjoy need".split())
+# Prepositions that are one before anything but a figure; "over" is "to" behind "prefer".
+_PREPOSITIONS = {"within": "in", "onto": "on", "beside": "near", "throughout": "during"}
 _VOWELS = frozenset("aeiou")
 
 
@@ -84,13 +97,18 @@ def _steps(
     first: Sequence[Token], second: Sequence[Token], at: int, to: int, context: Context
 ) -> list[tuple[int, int, int]]:
     """Return the explained steps from two places: how many tokens of each, and how many light words that costs."""
-    steps = []
+    steps: list[tuple[int, int, int]] = []
     left = first[at] if at < len(first) else None
     right = second[to] if to < len(second) else None
     if left and right:
-        if (alike(left, right, context) and _both_fit(first, second, at, to)) or _agreeing(first, second, at, to):
+        if (
+            (alike(left, right, context) and _both_fit(first, second, at, to))
+            or _agreeing(first, second, at, to)
+            or _same_preposition(first, second, at, to)
+        ):
             steps.append((1, 1, 0))
         if left.kind is right.kind is WORD and left.key != right.key:
+            steps += _special(first, second, at, to, context)
             steps += [
                 (taken, other, 0)
                 for taken, one in _runs(first, at)
@@ -101,18 +119,51 @@ def _steps(
         if token and token.kind is WORD:
             stopped = token.key in _STOPPED and _stopped(token.key, first, second, at, to)
             untold = at == to == 0 and _untold_subject(*((first, second) if step[0] else (second, first)))
-            if token.key in EMPTY or stopped or untold:
+            mine, theirs = ((first, at), (second, to)) if step[0] else ((second, to), (first, at))
+            if token.key in EMPTY or stopped or untold or _implied(*mine, *theirs):
                 steps.append((*step, 0))
             elif token.key in LIGHT and not token.case.isupper():
                 steps.append((*step, 1))
     return steps
 
 
+def _implied(told: Sequence[Token], at: int, untold: Sequence[Token], to: int) -> bool:
+    """Whether a word on one side is understood on the other: a subject said once, "please", the "of" of an amount."""
+    key = told[at].key
+    if key == "please":
+        return told[at].case in ("", START)
+    if key == "of":
+        amount = at + 1 < len(told) and told[at + 1].kind is NUMBER
+        return amount and to < len(untold) and untold[to].kind is NUMBER and at > 0 and told[at - 1].kind is WORD
+    return key.rstrip("~") in _REPEATED and to < len(untold) and _repeated(told, at)
+
+
+def _repeated(tokens: Sequence[Token], at: int) -> bool:
+    """Whether a pronoun behind "and" is the subject that the sentence has had all along: "I sing and I dance"."""
+    if not 1 < at < len(tokens) - 1 or tokens[at - 1].key not in ("and", "but", "or") or tokens[at].stop:
+        return False
+    begin = next((place + 1 for place in range(at - 2, -1, -1) if tokens[place].stop in (".", ";", ":")), 0)
+    before = tokens[begin : at - 1]
+    if not before or not _SUBORDINATING.isdisjoint(token.key for token in before):
+        return False
+    if before[0].key == tokens[at].key:
+        return True
+    named = [token for token in before if token.case not in ("", START) or token.key in PEOPLE]
+    person = tokens[at].key.rstrip("~") in ("he", "she") and not any(token.key in _THIRD for token in before)
+    first = before[0].case not in ("", START) or (before[0].case == START and not common(before[0].key))
+    others = [token for token in named if token is not before[0]]
+    return person and (
+        (first and not others) or (len(named) == 1 and before[0].key == "<speaker's>" and named[0] is before[1])
+    )
+
+
 def _untold_subject(told: Sequence[Token], untold: Sequence[Token]) -> bool:
     """Whether one side leaves out that it is the user who does it: "Booked a cabin", "Speaks Thai"."""
-    if len(told) <= 1 or not untold or told[0].key != "<speaker>" or untold[0].key != told[1].key:
+    if len(told) <= 1 or not untold or told[0].key != "<speaker>":
         return False
-    return any(form in ("vs", "vd") for _, form in readings(untold[0].key))
+    if untold[0].key != told[1].key:
+        return untold[0].key in _STATIVE and _agree(untold[0].key, told[1].key)
+    return untold[0].key in _STATIVE or any(form in ("vs", "vd") for _, form in readings(untold[0].key))
 
 
 def _stopped(key: str, first: Sequence[Token], second: Sequence[Token], at: int, to: int) -> bool:
@@ -121,6 +172,77 @@ def _stopped(key: str, first: Sequence[Token], second: Sequence[Token], at: int,
         return False
     stops = first[at - 1].stop + second[to - 1].stop
     return ":" in stops if key == "be" else bool(set(stops) & set(",;")) if key == "and" else bool(stops)
+
+
+def _same_preposition(first: Sequence[Token], second: Sequence[Token], at: int, to: int) -> bool:
+    one, other = first[at].key, second[to].key
+    if _PREPOSITIONS.get(one) == other or _PREPOSITIONS.get(other) == one:
+        return not any(token.kind is NUMBER for token in (*first[at + 1 : at + 2], *second[to + 1 : to + 2]))
+    if {one, other} != {"over", "to"}:
+        return False
+    return all(any(token.key.startswith("prefer") for token in side) for side in (first[:at], second[:to]))
+
+
+def _special(
+    first: Sequence[Token], second: Sequence[Token], at: int, to: int, context: Context
+) -> Iterator[tuple[int, int, int]]:
+    """Yield the steps over acronyms, "all tests pass" for "every test passes", "may" for "are allowed to"."""
+    for one, other, place, there, turned in ((first, second, at, to, False), (second, first, to, at, True)):
+        found = [_spelled_out(one, other, place, there, context), _distributed(one, other, place, there)]
+        if one[place].key == "may" and [token.key for token in other[there : there + 3]] == ["be", "allowed", "to"]:
+            found.append((1, 3) if place and _is_plural(one[place - 1]) else (0, 0))
+        yield from ((step[1], step[0], 0) if turned else (*step, 0) for step in found if step[0])
+
+
+def _is_plural(token: Token) -> bool:
+    """Whether a word can only be the plural of a noun."""
+    forms = {form for _, form in readings(token.key)}
+    return token.case in ("", START) and "ns" in forms and "n" not in forms
+
+
+def _spelled_out(short: Sequence[Token], long: Sequence[Token], at: int, to: int, context: Context) -> tuple[int, int]:
+    """Return how many tokens an acronym and its words take: "D&D", "ETA"; (0, 0) for anything else."""
+    key, case = short[at].key, short[at].case
+    letters = [token.key for token in short[at : at + 3]]
+    if len(letters) == 3 and letters[1] == "and" and len(letters[0]) == len(letters[2]) == 1:  # noqa: PLR2004 - "R&D"
+        words = [token.key for token in long[to : to + 3]]
+        same = len(words) == 3 and words[1] == "and" and [word[0] for word in words] == [word[0] for word in letters]  # noqa: PLR2004
+        return (3, 3) if same and len(words[0]) > 1 < len(words[2]) else (0, 0)
+    if not 1 < len(key) <= _LONGEST_ACRONYM or not (case.isupper() or context.caseless) or not key.isalpha():
+        return 0, 0
+    end, found = to, 0
+    while end < len(long) and found < len(key) and long[end].kind is WORD:
+        if long[end].key[0] == key[found] and long[end].key not in CLOSED:
+            found += 1
+        elif long[end].key not in _SMALL or not found:
+            return 0, 0
+        end += 1
+        if long[end - 1].stop:
+            break
+    return (1, end - to) if found == len(key) else (0, 0)
+
+
+def _distributed(one: Sequence[Token], other: Sequence[Token], at: int, to: int) -> tuple[int, int]:
+    """Return how many tokens "all tests pass" and "every test passes" take; (0, 0) where it is not the same.
+
+    Not where a figure follows: all may have together what each has not.
+    """
+    if one[at].key != "all" or other[to].key not in ("every", "each"):
+        return 0, 0
+    if any(token.kind is NUMBER for token in one[at + 1 :]):
+        return 0, 0
+    taken = 0
+    for place, (mine, theirs) in enumerate(zip(one[at + 1 :], other[to + 1 :], strict=False), start=2):
+        if mine.key == theirs.key:
+            continue
+        forms = set(readings(theirs.key))
+        if not taken and any((lemma, "n") in forms for lemma, form in readings(mine.key) if form == "ns"):
+            taken = place
+        elif taken and _agree(mine.key, theirs.key):
+            return place, place
+        else:
+            break
+    return taken, taken
 
 
 def _both_fit(first: Sequence[Token], second: Sequence[Token], at: int, to: int) -> bool:
@@ -194,7 +316,8 @@ def same_case(left: Token, right: Token, context: Context) -> bool:
         return False
     written = one if one not in ("", START) else other
     if not titled and not (context.caseless and written[0].isupper()):
-        return False
+        # "api" is "API" whatever else has capitals; "us" is not "US".
+        return left.key in MODERN and written.isupper()
     # A common word that is also a name means something else with a capital: "Polish".
     return (
         context.caseless
@@ -293,9 +416,6 @@ def _same_phrase(one: str, two: str, heads: tuple[Token, Token], context: Contex
         (whole, head), parts = ((one, heads[0]), two) if " " not in one else ((two, heads[1]), one)
         if len(whole) >= _SHORTEST_JOINED and whole == parts.replace(" ", "").replace("'", ""):
             return True
-        if len(whole) <= _LONGEST_ACRONYM and (head.case.isupper() or context.caseless):
-            words = parts.split()
-            return whole == "".join(word[0] for word in words) and CLOSED.isdisjoint(words)
     if two in RUNS.get(one, ()):
         return True
     return (" " not in one or entry_of(one)) and (" " not in two or entry_of(two)) and synonymous(one, two)

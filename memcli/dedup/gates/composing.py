@@ -47,7 +47,7 @@ _BEGINNINGS = frozenset(
 )
 _BEHIND_DAY = frozenset(("of", *MONTHS))
 _DEGREES = {"celsius": "°C", "c": "°C", "fahrenheit": "°F", "f": "°F"}
-_SPAN = ("from", "between", "for", "during")
+_SPAN = ("from", "between", "for", "during", "at")
 _PARTS = {"quarter": "4"} | {word: value[:-2] for word, value in ORDINALS.items() if int(value[:-2]) in range(3, 11)}
 _PARTS_OF = {f"{word}s": value for word, value in _PARTS.items()}
 _FRACTION = re.compile(r"([1-9])/([2-9]|1\d)")
@@ -261,6 +261,8 @@ def _single(tokens: list[Token], at: int) -> tuple[str, int]:
     value, taken = _dated(keys)
     if taken:
         return value, taken
+    if keys[0] in ("noon", "midnight"):
+        return _COUNTS[keys[0]][0][1], 1
     return _numeral(tokens, at, [])
 
 

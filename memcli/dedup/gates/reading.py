@@ -25,6 +25,7 @@ _NEGATIONS = frozenset(
     for after in ("", ",")
 ) | {"no longer"}
 _PERIODS = frozenset("second minute hour day night week month year".split())
+_LEADS_SPAN = frozenset("for in within after over during about".split())
 _MEASURABLE = frozenset("minute hour day week month year".split())
 _TIMES = frozenset("once twice times time thrice".split())
 _BEFORE_TIME = frozenset("on at in".split())
@@ -39,10 +40,15 @@ _HEDGES |= {"over": "over-n", "above": "over-n", "exceeding": "over-n", "under":
 _HEDGES |= {"maximum": "at-most", "max": "at-most", "minimum": "at-least", "min": "at-least", "circa": "about-n"}
 _COMPARED = {"more": "over-n", "greater": "over-n", "less": "under-n", "fewer": "under-n"}
 _TIMING = frozenset((*_BEFORE_TIME, *_HEDGES, "a", "than", "/", "'d"))
+# What leads to a statement and is no part of it.
+_LEAD_IN = re.compile(
+    r"\W*(?:(?:note|nb|fyi|n\.b\.|remember|reminder)\s*:|(?:please )?note that|fyi,?(?= ))\s*(?=\S)", re.IGNORECASE
+)
 _TITLED = 4
 _CAPITALISED = re.compile(r"(?<![\w`/.-])[A-Z][a-z]")
 _DESIGNATION = re.compile(r"[^\W\d_].*\d", re.DOTALL)
 _PLACES = frozenset("to in at from near into".split())
+_BEFORE_VERB = frozenset((("plan-to",), ("planned-to",), ("will",)))
 _SHORTEST_SLIP = 5
 _MENDED = tuple(
     sorted(
@@ -120,6 +126,8 @@ def designated(text: str) -> tuple[str, ...]:
 def _scanned(text: str) -> tuple[str, bool, Scanner]:
     """Return a text as it is prepared, whether it is caseless, and what it was cut into."""
     plain = prepared(text)
+    if text[:1] in "nNfFrRpP":
+        plain = _LEAD_IN.sub("", plain, count=1) if _LEAD_IN.match(plain) else plain
     caseless = _caseless(plain)
     return plain, caseless, Scanner(plain.lower() if caseless and not plain[:1].islower() else plain)
 
@@ -165,7 +173,8 @@ def _timed(tokens: list[Token]) -> list[Token]:
         if token.key in _BEFORE_TIME and _is_time(following):
             continue
         if token.key == "a" and following.kind is WORD and following.key in _PERIODS:
-            if any(each.kind is NUMBER or each.key in _TIMES for each in result[-4:]):
+            led = bool(result) and result[-1].key in _LEADS_SPAN
+            if not led and any(each.kind is NUMBER or each.key in _TIMES for each in result[-4:]):
                 result.append(Token(WORD, "every"))
             elif following.key in _MEASURABLE:
                 result.append(Token(NUMBER, with_unit("1", following.key) or "1", "", following.stop))
@@ -232,9 +241,17 @@ def _phrase(tokens: list[Token], at: int) -> tuple[int, tuple[str, ...]] | None:
             tuple(token.key for token in span) == words
             and all(token.kind is WORD and token.case in ("", START) for token in span)
             and not any(token.stop for token in span[:-1])
+            and (kept[-1:] not in _BEFORE_VERB or _may_be_verb(tokens, at + len(words)))
         ):
             return len(words), kept
     return None
+
+
+def _may_be_verb(tokens: list[Token], at: int) -> bool:
+    """Whether a verb may stand there: "plan to move", but not the Basic "plan to the Pro plan"."""
+    if at >= len(tokens) or tokens[at].kind is not WORD or tokens[at].case not in ("", START):
+        return False
+    return any(form == "v" for _, form in readings(tokens[at].key)) or tokens[at].key in CLOSED - {"the", "a"}
 
 
 def _persons(tokens: list[Token]) -> tuple[list[Token], str]:
@@ -270,7 +287,7 @@ def _first_person(tokens: list[Token]) -> Iterator[Token]:
 def _predicated(word: str) -> bool:
     """Whether a word behind "user's" is what the user is or does, and nothing that one may own."""
     forms = {form for _, form in readings(word)}
-    return word == "not" or bool(forms and not forms & {"n", "ns"} and forms & {"a", "vg"})
+    return word in ("not", "going") or bool(forms and not forms & {"n", "ns"} and forms & {"a", "vg"})
 
 
 def _marked(tokens: list[Token]) -> list[Token]:

@@ -46,6 +46,14 @@ _BULLETS = re.compile(
 )
 _TABLE_ROW = re.compile(r"^[ \t]*\|(.*?)\|[ \t]*$", re.MULTILINE)
 _STARRED = re.compile(r"(?<![\w*])(\*{1,3})(?=[^\s*])([^*\n]*[^\s*])\1(?![\w*])")
+# Marks whose partner stands in another sentence: "**For the record it works." "**kwargs" begins no such sentence.
+_OPENED = re.compile(r"(?<![\w*])\*{1,3}(?=[A-Z][a-z]*(?:\s|$))|^\W*?\b_{1,3}(?=[A-Z][a-z]*\s)")
+_CLOSED = re.compile(
+    r"(?<=[.!?:,;)])\*{1,3}(?=\s|$)|(?<=[a-z])\*{2,3}(?=[.!?:,;)]*(?:\s|$))|(?<![\w_])([A-Za-z]+[.!?:,;)]*)_{1,3}$"
+)
+_LINKED = re.compile(r"\[([^\[\]\n]+)\]\((\S+?)\)")
+_NUMBERED = re.compile(r"^\s*\d{1,2}[.)]\s+(?=[A-Z*`\"'])")
+_ABBREVIATED = re.compile(r"(?:[A-Z]\.)+[A-Z]")
 _QUOTED = re.compile(r"```(.+?)```|`([^`]+)`|(?<!\w)\"([^\"]+)\"|(?<!\w)'([^']+)'(?!\w)", re.DOTALL)
 _OPENING = "\"'`([{"
 _CLOSING = "\"'`)]}.,;:!?。"
@@ -70,7 +78,7 @@ _COMPARED |= {"<=": "at most", ">=": "at least"}
 _WRITTEN_SO |= _COMPARED
 _WRITTEN_SO["="] = "is"
 # Between words: explained by a stop, "to", "and" and nothing else.
-_SIGNS = {"-": "-", "->": "->", "→": "->", "+": "+", "@": "at"}
+_SIGNS = {"/": "/", "-": "-", "->": "->", "→": "->", "+": "+", "@": "at"}
 # "$30/hour", "200+", "31-Dec-2025", ".5", "R&D".
 _PERIODS = {"hr": "hour", "h": "hour", "wk": "week", "mo": "month", "yr": "year", "min": "minute"}
 _PARTED = re.compile(
@@ -112,7 +120,14 @@ def prepared(text: str) -> str:
         text = _BULLETS.sub("", text)
     if "|" in text:
         text = _TABLE_ROW.sub(r"\1", text)
-    return _STARRED.sub(r"\2", text) if "*" in text else text
+    if text[:1].isdigit():
+        text = _NUMBERED.sub("", text)
+    if "](" in text:
+        text = _LINKED.sub(r"\1 (\2)", text)
+    if "*" not in text and "_" not in text:
+        return text
+    text = _STARRED.sub(r"\2", text)
+    return _CLOSED.sub(r"\1", _OPENED.sub("", text))
 
 
 def quotes(text: str) -> tuple[str, ...]:
@@ -221,6 +236,9 @@ class Scanner:
         lowered = core.lower()
         if core[0] == "." and core[1:].isdigit():
             core = "0" + core
+        elif _ABBREVIATED.fullmatch(core):
+            self._word(core.replace(".", ""))
+            return
         if lowered in _WRITTEN_SO:
             for word in _WRITTEN_SO[lowered].split():
                 self._word(word)

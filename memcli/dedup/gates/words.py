@@ -99,7 +99,7 @@ language, loc location, misc miscellaneous, mod module, nav navigation, orig ori
 position, prev previous, proc process, prof professor, recv receive, ret return, rev revision, seq sequence, sess
 session, sched schedule, stat statistic, stats statistics, subj subject, sub subscription, sys system, tel telephone,
 txn transaction, val value, vals values, ver version, vol volume, xfer transfer, cust customer, inv invoice, whse
-warehouse, ctr center, bldg building, flr floor, rm room, rev revenue, mkt market, mktg marketing, intl international,
+warehouse, ctr center, bldg building, flr floor, rm room, hq headquarters, mt mount, tmrw tomorrow, tmr tomorrow, ppt presentation, vit vitamin, hwy highway, pkwy parkway, dept department, ingr ingredient, deps dependencies, dep dependency, bldg building, temps temperatures, mins minutes, adv advance, dob birthdate, ve version, cal calendar, cals calories, lvl level, mngr manager, org organization, orgs organizations, tech technology technician technical, intro introduction, demo demonstration, promo promotion, vol volume volunteer, sig signature, auto automatic automatically, rev revenue, mkt market, mktg marketing, intl international,
 natl national, dist district, gov governor government, sept september, ticket tkt, k8s kubernetes, postgres postgresql,
 pg postgres postgresql, js javascript, ts typescript, py python, mongo mongodb, gh github, i18n internationalization,
 l10n localization, ver version, lb pound, lbs pounds, gal gallon, oz ounce ounces"""
@@ -112,7 +112,7 @@ for _names in _SHORT_FORMS.split(","):
 # gone, "an" is "a", be-forms are "be" and "was"). The last one of a line is what the others become.
 _PHRASES = """
 in order to > so as to > to
-due to > owing to > on account of > because of
+as a result of > due to > owing to > on account of > because of
 because > cause of that > because
 prior to > before
 subsequent to > after
@@ -134,7 +134,15 @@ be planning to > plan to > plans to > intend to > intends to > plan-to
 was planning to > planned to > intended to > planned-to
 would like to > want to > wants to > want-to
 have got > have
-be located in > be situated in > live in > lives in > reside in > resides in > be-in-place
+be located > be situated
+respond with > return
+responds with > returns
+responded with > returned
+every once in a while > occasionally
+biannually > twice every year
+amongst > among
+underneath > beneath > under
+via > through
 at maximum of > a maximum of > maximum of > at most > no more than > not more than > up to > at-most
 at minimum of > a minimum of > minimum of > at least > no less than > no fewer than > not less than > at-least
 per cent > percent
@@ -266,7 +274,7 @@ PHRASES = _phrases()
 _GROUPS = """enable activate; disable deactivate; suggest recommend propose advise; limit cap restrict; fix repair mend;
 fix resolve; pick choose select; buy purchase; begin start commence; launch start; end finish; ease relieve lessen
 alleviate reduce; build construct; erase delete; show display; answer reply respond; help assist aid; need require;
-allow permit let; prohibit forbid ban; get obtain; get receive; retain keep; leave depart; relocate move migrate;
+allow permit let; prohibit forbid ban; get obtain; get receive; retain keep; leave depart; stop quit cease; deny reject refuse; stay remain; relocate move migrate;
 called named; use utilize
 utilise employ; happen occur; speak talk; live reside; teach instruct; employ hire; verify check; examine inspect;
 modify change alter; increase raise boost; decrease reduce lower; cut reduce lower; rise climb; fall drop decline; send
