@@ -14,6 +14,7 @@ from memcli.dedup.gates.clauses import reordered
 from memcli.dedup.gates.composing import surface
 from memcli.dedup.gates.lexicon import opposite, same_lemma
 from memcli.dedup.gates.reading import Reading, Signature, designated, read
+from memcli.dedup.gates.roles import same_roles
 from memcli.dedup.gates.tokens import IDENTIFIER, START, WORD, Token, stands_in
 from memcli.dedup.gates.words import EMPTY, MODALS, NEGATIONS, QUANTIFIERS, STATES
 from memcli.model import Judgement
@@ -222,11 +223,12 @@ def judge(a: str, b: str, cosine: float, threshold: float) -> Judgement:
     words = [Counter(token.key for token in side.tokens if token.kind is WORD) for side in (first, second)]
     shared = (words[0] & words[1]).total()
     union = words[0].total() + words[1].total() - shared
-    spare = int(_EXTRA_SHARE * max(each.total() for each in words)) if cosine >= (threshold + 1) / 2 else 0
+    is_close = cosine >= (threshold + 1) / 2
+    spare = int(_EXTRA_SHARE * max(each.total() for each in words)) if is_close else 0
     context = Context(
         first.caseless or second.caseless, first.view != second.view and "" not in (first.view, second.view)
     )
-    differences = {} if _same(first, second, context, spare) else _differences(first, second, context)
+    differences = {} if _same(first, second, context, spare, is_close=is_close) else _differences(first, second, context)
     return Judgement(
         passed=tuple(gate for gate in GATES if gate not in differences),
         failed=tuple(gate for gate in GATES if gate in differences),
@@ -235,10 +237,12 @@ def judge(a: str, b: str, cosine: float, threshold: float) -> Judgement:
     )
 
 
-def _same(first: Reading, second: Reading, context: Context, spare: int) -> bool:
+def _same(first: Reading, second: Reading, context: Context, spare: int, *, is_close: bool) -> bool:
     if first.signature != second.signature or (first.quoted + second.quoted and _misquoted(first, second)):
         return False
-    return aligned(first.tokens, second.tokens, context, spare) or reordered(first.tokens, second.tokens, context)
+    if aligned(first.tokens, second.tokens, context, spare) or reordered(first.tokens, second.tokens, context):
+        return True
+    return is_close and same_roles(first.tokens, second.tokens, context)
 
 
 def _differences(first: Reading, second: Reading, context: Context) -> dict[str, str]:

@@ -1,0 +1,557 @@
+"""Who does what to whom, told by heads and labels: the last way in which two texts may be found to say the same.
+
+A text is parsed, roughly, into nodes: each figure, name and word of content, with what it may belong to (its heads)
+and how (its label: agent, patient, a preposition, "of" for what belongs to something). Two texts are the same where
+each node has a counterpart with the same polarity, mood and tense and a head and label that agree. A rough parse is
+wrong at times, and then most often the texts are found to differ; whatever it does not know is a node like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
+
+from memcli.dedup.gates.align import Context, alike
+from memcli.dedup.gates.families import deed, mostly_verb, verbs
+from memcli.dedup.gates.lexicon import readings
+from memcli.dedup.gates.tokens import NUMBER, START, WORD, Token
+from memcli.dedup.gates.words import ADVERBS, MODALS, PLAIN_WEEKDAYS
+
+_BE = frozenset("be was been being".split())
+_AUXILIARY = _BE | frozenset("have had do did".split())
+_MODAL = frozenset("can could may might must shall should will would".split())
+_NEGATIVE = frozenset("not never no ,no not, no, never, none need-not".split()) | {"no longer"}
+_DEPENDING = frozenset("because if unless when while although though whenever whether so once".split())
+_EITHER = frozenset("before after until since as than".split())
+_JOINING = frozenset("and but or nor".split())
+_RELATIVE = frozenset("which who whose whom".split())
+_PREPOSITIONS = frozenset(
+    """in on at by for from with into under over above below between among through during against about without within
+    along across behind beyond near toward instead-of of to at-most at-least about-n over-n under-n except""".split()
+) | _EITHER
+_SILENT = frozenset("the a 's that there please also both".split())
+_LIGHT = frozenset("make take get undergo perform conduct do give have receive happen occur".split())
+_SUBJECTS = frozenset("we you he she it they i this <speaker> <i> <user>".split())
+_PERIODS = frozenset("morning evening afternoon night day week month year hour minute".split())
+_OWNING = frozenset(("of", "mod", "have"))
+_MOST_NODES = 40
+
+
+@dataclass(slots=True)
+class Node:
+    """A figure, name or word of content: what it may belong to, how, and what is said along with it."""
+
+    token: Token
+    is_verb: bool = False
+    labels: set[tuple[str, int]] = field(default_factory=set)
+    marks: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Clause:
+    """A stretch of tokens with at most one finite verb; `link` is the conjunction before it."""
+
+    link: str
+    tokens: list[Token]
+    verb: int = -1
+    marks: set[str] = field(default_factory=set)
+    passive: bool = False
+    copula: str = ""
+
+
+def same_roles(first: Sequence[Token], second: Sequence[Token], context: Context) -> bool:
+    """Whether each node of one text has its counterpart in the other, with the same head and role."""
+    mine, theirs = nodes(tuple(first)), nodes(tuple(second))
+    if mine is None or theirs is None or len(mine) != len(theirs):
+        return False
+    pairs = _paired(mine, theirs, context)
+    if pairs is None or not _ordered(mine, theirs, pairs):
+        return False
+    return all(_agrees(mine, theirs, one, pairs) for one in range(len(mine)))
+
+
+@lru_cache(maxsize=1 << 9)
+def nodes(tokens: tuple[Token, ...]) -> list[Node] | None:
+    """Return the nodes of a text in their order, None for what is too long or built in a way that is not known."""
+    if len(tokens) > _MOST_NODES or any(token.key == "whose" for token in tokens):
+        return None
+    found: list[Node] = []
+    sentence: list[Token] = []
+    for token in tokens:
+        sentence.append(token)
+        if token.stop in (".", ";"):
+            _Parser(found).parse(sentence)
+            sentence = []
+    if sentence:
+        _Parser(found).parse(sentence)
+    return found
+
+
+def _forms(token: Token) -> frozenset[str]:
+    if token.kind is not WORD or token.case not in ("", START):
+        return frozenset()
+    return frozenset(form for _, form in readings(token.key))
+
+
+def _is_adverb(token: Token) -> bool:
+    if token.key in ADVERBS or token.key in ("still", "already", "always", "just", "ever", "too"):
+        return True
+    return _forms(token) == {"r"} and token.key.endswith("ly")
+
+
+def _segments(sentence: Sequence[Token]) -> list[_Clause]:
+    """Cut a sentence at its conjunctions, relative pronouns and stops; what has no finite verb is put to a neighbour."""
+    cut: list[_Clause] = [_Clause("", [])]
+    for at, token in enumerate(sentence):
+        key = token.key if token.kind is WORD else ""
+        link = ""
+        if key in _DEPENDING or key in _JOINING:
+            link = key
+        elif key in _RELATIVE or (key == "that" and at and _before_verb(sentence, at + 1)):
+            link = "rel"
+        elif key in _EITHER and _has_finite(sentence, at + 1):
+            link = key
+        if link:
+            cut.append(_Clause(link, []))
+        else:
+            if at and sentence[at - 1].stop and cut[-1].tokens:
+                cut.append(_Clause(",", []))
+            cut[-1].tokens.append(token)
+    for clause in cut:
+        _find_verb(clause)
+    return _joined([clause for clause in cut if clause.tokens or clause.link])
+
+
+def _before_verb(sentence: Sequence[Token], at: int) -> bool:
+    return at < len(sentence) and (
+        sentence[at].key in _AUXILIARY | _MODAL | _SUBJECTS or bool(_forms(sentence[at]) & {"vs", "vd"})
+    )
+
+
+def _has_finite(sentence: Sequence[Token], at: int) -> bool:
+    """Whether a finite verb stands between that place and the next cut."""
+    part: list[Token] = []
+    for token in sentence[at:]:
+        if token.key in _DEPENDING or token.key in _JOINING or token.key in _RELATIVE:
+            break
+        part.append(token)
+        if token.stop:
+            break
+    clause = _Clause("before", part)
+    _find_verb(clause)
+    return clause.verb > 0
+
+
+def _joined(cut: list[_Clause]) -> list[_Clause]:
+    """Put what has no finite verb to the clause before it, or behind it where it begins the sentence."""
+    result: list[_Clause] = []
+    for clause in cut:
+        last = result[-1] if result else None
+        if last is not None and (clause.verb < 0 or (last.verb < 0 and clause.link in ("and", "or", ","))):
+            word = [] if clause.link == "," else [Token(WORD, clause.link)]
+            fronted = last.verb < 0
+            merged = _Clause(last.link, [*last.tokens, *word, *clause.tokens])
+            shift = len(last.tokens) + len(word)
+            source = clause if fronted else last
+            merged.verb = (clause.verb + shift if clause.verb >= 0 else -1) if fronted else last.verb
+            merged.marks, merged.passive, merged.copula = source.marks, source.passive, source.copula
+            result[-1] = merged
+        else:
+            result.append(clause)
+    return result
+
+
+def _find_verb(clause: _Clause) -> None:
+    """Set the place of the clause's finite verb, its marks, and whether it is passive or a copula."""
+    tokens = clause.tokens
+    for at, token in enumerate(tokens):
+        if token.kind is WORD and token.case in ("", START) and token.key in _AUXILIARY | _MODAL:
+            if at and tokens[at - 1].key == "to":
+                continue
+            _group(clause, at)
+            return
+    best, rank = -1, 0
+    for at, token in enumerate(tokens):
+        forms = _forms(token)
+        before = tokens[at - 1] if at else None
+        if not forms & {"v", "vs", "vd"} or not _may_be_finite(forms, before, clause.link):
+            continue
+        mine = 3 if not forms & {"n", "ns", "a"} else 2 if any(mostly_verb(lemma) for lemma in verbs(token.key)) else 1
+        if mine > rank:
+            best, rank = at, mine
+    if best >= 0:
+        clause.verb = best
+        clause.marks = {"past" if "vd" in _forms(tokens[best]) else "present"}
+
+
+def _may_be_finite(forms: frozenset[str], before: Token | None, link: str) -> bool:
+    """Whether a verb of these forms may be the finite one behind that token."""
+    if before is None:
+        return bool(forms & {"vs", "vd", "v"}) if link != "rel" else bool(forms & {"vs", "vd", "v"})
+    if before.stop or before.key in _PREPOSITIONS or before.key in _NEGATIVE - {"never"}:
+        return False
+    if before.key in _SUBJECTS or _is_adverb(before) or before.key == "never":
+        return True
+    mine = _forms(before)
+    noun = not mine or bool(mine & {"n", "ns", "vg"})
+    if forms & {"vs", "vd"}:
+        return noun
+    return bool(mine & {"ns"})
+
+
+def _group(clause: _Clause, begin: int) -> None:
+    """Read the group of auxiliaries that begins there, up to its main verb."""
+    tokens, at = clause.tokens, begin
+    been = had = False
+    marks = {"past" if tokens[begin].key in ("was", "had", "did") else "present"}
+    verb = begin
+    while at < len(tokens):
+        key, forms = tokens[at].key, _forms(tokens[at])
+        if key in _MODAL:
+            marks.add(key)
+        elif key in _NEGATIVE:
+            marks.add(key.strip(","))
+        elif key in _BE:
+            been, verb = True, at
+        elif key in ("have", "had") and not had and not been:
+            had, verb = True, at
+        elif key in ("do", "did") and at == begin:
+            verb = at
+        elif _is_adverb(tokens[at]):
+            pass
+        elif been and "vd" in forms:
+            clause.passive, verb = True, at
+            break
+        elif been and "vg" in forms:
+            marks.add("going on")
+            verb = at
+            break
+        elif been:
+            clause.copula = "be"
+            break
+        elif had and "vd" in forms:
+            marks.add("done")
+            verb = at
+            break
+        elif had:
+            clause.copula = "have"
+            break
+        else:
+            verb = at if "v" in forms else verb
+            break
+        at += 1
+    if verb == at and at >= len(tokens):
+        verb = at - 1
+    if at >= len(tokens) and not clause.passive:
+        clause.copula = "be" if been else "have" if had else ""
+    clause.verb, clause.marks = verb, marks
+
+
+class _Parser:
+    """Adds the nodes of one sentence."""
+
+    def __init__(self, found: list[Node]) -> None:
+        self._found = found
+        self._subject = -1
+        self._last = -1
+
+    def parse(self, sentence: Sequence[Token]) -> None:
+        """Add the nodes of a sentence, clause by clause."""
+        main = -1
+        waiting: list[tuple[int, str]] = []
+        for clause in _segments(sentence):
+            centre = self._clause(clause)
+            if centre < 0:
+                continue
+            depends = clause.link not in ("", "and", "but", "or", "nor", ",", "rel")
+            if depends and main < 0:
+                waiting.append((centre, clause.link))
+            elif depends:
+                self._found[centre].labels.add((clause.link, main))
+            elif clause.link != "rel":
+                self._found[centre].labels.add(("root", -1))
+                main = centre if main < 0 else main
+        for centre, link in waiting:
+            self._found[centre].labels.add((link, main))
+
+    def _add(self, token: Token, marks: set[str] | None = None, *, is_verb: bool = False) -> int:
+        self._found.append(Node(token._replace(stop=""), is_verb, marks=marks or set()))
+        return len(self._found) - 1
+
+    def _clause(self, clause: _Clause) -> int:
+        """Add the nodes of a clause; return the one that stands for the whole, -1 for none."""
+        if clause.verb < 0:
+            heads = self._phrases(clause.tokens, -1, "part")
+            return heads[0] if heads else -1
+        antecedent = self._last
+        tokens = clause.tokens
+        begin = clause.verb
+        while begin and (
+            tokens[begin - 1].key in _AUXILIARY | _MODAL | _NEGATIVE or _is_adverb(tokens[begin - 1])
+        ) and any(each.key in _AUXILIARY | _MODAL | _NEGATIVE for each in tokens[:begin]):
+            begin -= 1
+        adverbs = [token for token in tokens[begin : clause.verb] if _is_adverb(token)]
+        verb = -1 if clause.copula else self._add(tokens[clause.verb], set(clause.marks), is_verb=True)
+        before = self._phrases(tokens[:begin], verb, "subject")
+        subject = next((at for at in before if any(label == "subject" for label, _ in self._found[at].labels)), -1)
+        own = subject >= 0
+        if not own:
+            subject = antecedent if clause.link == "rel" else self._subject
+        for at in before:
+            self._found[at].labels = {
+                (label, subject if head < 0 and label != "subject" and verb < 0 else head)
+                for label, head in self._found[at].labels
+            }
+            if at != subject and own and any(head == verb for label, head in self._found[at].labels if label != "of"):
+                self._found[at].labels |= {(label, subject) for label, head in self._found[at].labels if head == verb}
+        rest = tokens[clause.verb + 1 :]
+        if clause.copula:
+            centre = self._copula(clause, subject, rest)
+        else:
+            after = self._phrases(rest, verb, "patient")
+            role = "patient" if clause.passive else "agent"
+            if subject >= 0:
+                self._found[subject].labels.discard(("subject", verb))
+                self._found[subject].labels.add((role, verb))
+            if clause.passive:
+                for at in after:
+                    if ("by", verb) in self._found[at].labels:
+                        self._found[at].labels = {("agent", verb)}
+            if clause.link == "rel":
+                self._found[verb].labels.add(("rel", antecedent))
+            centre = verb
+        for token in adverbs:
+            self._found[self._add(token)].labels.add(("adverb", centre))
+        if own:
+            self._subject = subject
+        return centre
+
+    def _copula(self, clause: _Clause, subject: int, rest: Sequence[Token]) -> int:
+        """Add what is said of the subject with "be" or "have"; return the node that stands for the clause."""
+        if subject < 0:
+            subject = self._add(Token(WORD, "there"))
+        self._found[subject].labels = {
+            each for each in self._found[subject].labels if each[0] not in ("subject", "root")
+        } or set()
+        after = self._phrases(rest, subject, clause.copula)
+        marks = set(clause.marks)
+        things = [at for at in after if (clause.copula, subject) in self._found[at].labels]
+        if clause.copula == "have" and things:
+            for thing in things:
+                self._found[thing].labels = {("root", -1)}
+                self._found[thing].marks |= marks
+                self._found[subject].labels.add(("of", thing))
+            return things[0]
+        self._found[subject].marks |= marks | ({"have"} if clause.copula == "have" else set())
+        return subject
+
+    def _phrases(self, tokens: Sequence[Token], verb: int, bare: str) -> list[int]:
+        """Add the phrases before or behind a verb; return their heads. `bare` labels those without a preposition."""
+        return _Phrases(self, self._found, verb, bare).read(tokens)
+
+    def add(self, token: Token, marks: set[str] | None = None, *, is_verb: bool = False) -> int:
+        """Add a node and return its place."""
+        return self._add(token, marks, is_verb=is_verb)
+
+    def note_last(self, head: int) -> None:
+        """Note the last head: what a relative clause is about."""
+        self._last = head
+
+
+class _Phrases:
+    """Cuts a stretch without finite verb into noun phrases and those with a preposition."""
+
+    def __init__(self, parser: _Parser, found: list[Node], verb: int, bare: str) -> None:
+        self._parser = parser
+        self._found = found
+        self._verb = verb
+        self._bare = bare
+        self._heads: list[int] = []
+        self._chunk: list[Token] = []
+        self._preposition = ""
+        self._owner = -1
+        self._marks: set[str] = set()
+        self._same = self._parted = False
+        self._bares = 0
+        self._inner = -1
+
+    def read(self, tokens: Sequence[Token]) -> list[int]:
+        """Add the nodes of the stretch; return the heads of its phrases."""
+        for at, token in enumerate(tokens):
+            key = token.key if token.kind is WORD else ""
+            before = tokens[at - 1] if at else None
+            if key == "'s":
+                self._flush(owning=True)
+            elif key in _SILENT:
+                pass
+            elif key in _JOINING:
+                self._flush()
+                self._same = True
+            elif key in _PREPOSITIONS:
+                self._flush()
+                self._preposition = key
+            elif key in _NEGATIVE:
+                self._flush()
+                self._marks.add(key.strip(","))
+            elif _is_adverb(token):
+                self._flush()
+                place = self._parser.add(token)
+                self._found[place].labels.add(("adverb", self._verb))
+            elif self._preposition and not self._chunk and self._begins_verb(tokens, at):
+                self._nonfinite(token)
+            else:
+                apart = self._chunk and (
+                    _is_time(token)
+                    or _is_time(self._chunk[-1])
+                    or (key == "every" and at + 1 < len(tokens))
+                    or (before is not None and before.key in _SUBJECTS)
+                )
+                if apart:
+                    self._flush()
+                self._chunk.append(token)
+            if token.stop:
+                self._flush()
+                self._parted = True
+        self._flush()
+        return self._heads
+
+    def _begins_verb(self, tokens: Sequence[Token], at: int) -> bool:
+        forms = _forms(tokens[at])
+        if self._preposition == "to":
+            return "v" in forms and (not forms & {"n"} or at + 1 < len(tokens))
+        return "vg" in forms and self._preposition and at + 1 < len(tokens) and not tokens[at].stop and tokens[at + 1].key not in _PREPOSITIONS
+
+    def _nonfinite(self, token: Token) -> None:
+        place = self._parser.add(token, is_verb=True)
+        self._found[place].labels = {(self._preposition, head) for head in {self._verb, *self._heads[-1:]}}
+        self._inner, self._preposition = place, ""
+        if token.stop:
+            self._inner = -1
+
+    def _flush(self, *, owning: bool = False) -> None:
+        if not self._chunk:
+            if owning and self._heads:
+                self._owner = self._heads.pop()
+            return
+        head = self._parser.add(self._chunk[-1], self._marks)
+        for token in self._chunk[:-1]:
+            self._found[self._parser.add(token)].labels.add(("mod", head))
+        if self._owner >= 0:
+            self._found[self._owner].labels = {("of", head)}
+        if owning:
+            self._owner = head
+            self._chunk, self._marks = [], set()
+            return
+        self._owner = -1
+        self._label(head)
+        self._heads.append(head)
+        self._parser.note_last(head)
+        self._chunk, self._preposition, self._marks, self._same = [], "", set(), False
+        self._parted = False
+
+    def _label(self, head: int) -> None:
+        node = self._found[head]
+        earlier = self._heads
+        if self._same and earlier and not self._preposition:
+            node.labels = set(self._found[earlier[-1]].labels)
+        elif self._preposition == "of" and earlier:
+            node.labels = {("of", earlier[-1])}
+        elif self._preposition:
+            fronted = self._bare == "subject" and not self._bares
+            inside = self._bare == "subject" and self._bares
+            hosts = set(earlier) if inside else {self._verb} if fronted else {self._verb, *earlier}
+            hosts |= {self._inner} if self._inner >= 0 else set()
+            node.labels = {(self._preposition, host) for host in hosts}
+        elif self._parted and self._bare != "subject" and earlier:
+            node.labels = {("next", earlier[-1])}
+        elif self._inner >= 0:
+            node.labels, self._inner = {("patient", self._inner)}, -1
+        elif _is_time(node.token):
+            node.labels = {("time", self._verb), *(("time", host) for host in earlier)}
+        else:
+            node.labels = {(self._bare, self._verb)} if self._bares == 0 else {("next", earlier[-1] if earlier else -1)}
+            self._bares += 1
+
+
+def _is_time(token: Token) -> bool:
+    if token.kind is NUMBER:
+        return token.key.endswith("o'clock") or token.key.count("-") > 1
+    return token.kind is WORD and (token.key in PLAIN_WEEKDAYS or token.key in ("today", "tomorrow", "yesterday"))
+
+
+def _paired(mine: list[Node], theirs: list[Node], context: Context) -> list[int] | None:
+    """Return the counterpart of each node, None where one has none."""
+    pairs = [-1] * len(mine)
+    free = set(range(len(theirs)))
+    for likeness in (_equal, _alike, _kin):
+        for one, node in enumerate(mine):
+            if pairs[one] >= 0:
+                continue
+            place = next((at for at in sorted(free) if likeness(node, theirs[at], context)), -1)
+            if place >= 0:
+                pairs[one] = place
+                free.discard(place)
+    return None if free or -1 in pairs else pairs
+
+
+def _equal(one: Node, other: Node, _: Context) -> bool:
+    return one.token == other.token and one.is_verb == other.is_verb
+
+
+def _alike(one: Node, other: Node, context: Context) -> bool:
+    return one.is_verb == other.is_verb and alike(one.token, other.token, context)
+
+
+def _kin(one: Node, other: Node, _: Context) -> bool:
+    """Whether both are forms of one verb, or one is the noun for what the other does."""
+    if any(node.token.kind is not WORD or node.token.case not in ("", START) for node in (one, other)):
+        return False
+    if one.is_verb and other.is_verb:
+        return not verbs(one.token.key).isdisjoint(verbs(other.token.key))
+    if one.is_verb == other.is_verb:
+        return False
+    verb, noun = (one, other) if one.is_verb else (other, one)
+    return not verbs(verb.token.key).isdisjoint(deed(noun.token.key))
+
+
+def _agrees(mine: list[Node], theirs: list[Node], one: int, pairs: Sequence[int]) -> bool:
+    """Whether a node and its counterpart have the same marks and a head and label that agree."""
+    node, other = mine[one], theirs[pairs[one]]
+    if node.marks != other.marks:
+        return False
+    moved = {(label, pairs[head] if head >= 0 else -1) for label, head in node.labels}
+    crossed = {pairs[at] for at in range(len(mine)) if mine[at].is_verb != theirs[pairs[at]].is_verb}
+    core = [{each for each in labels if each[0] in ("agent", "patient")} for labels in (moved, other.labels)]
+    if core[0] != core[1] and not any(head in crossed for side in core for _, head in side):
+        return False
+    return any(
+        head == its and _same_label(label, name, node.token, is_crossed=head in crossed)
+        for label, head in moved
+        for name, its in other.labels
+    )
+
+
+def _same_label(label: str, name: str, token: Token, *, is_crossed: bool) -> bool:
+    if label == name:
+        return True
+    both = {label, name}
+    if both <= _OWNING or (token.kind is NUMBER and both <= {"of", "be"}):
+        return True
+    return is_crossed and "mod" in both
+
+
+def _ordered(mine: list[Node], theirs: list[Node], pairs: Sequence[int]) -> bool:
+    """Whether phrases of one preposition keep their order, and at most one run of phrases has moved."""
+    led = [
+        (at, {label for label, _ in node.labels if label in _PREPOSITIONS and label != "of"})
+        for at, node in enumerate(mine)
+    ]
+    moved = [(labels, pairs[at]) for at, labels in led if labels]
+    for at, (labels, place) in enumerate(moved):
+        if any(labels & others and later < place for others, later in moved[at + 1 :]):
+            return False
+    ranks = {place: rank for rank, place in enumerate(sorted(place for _, place in moved))}
+    order = [-1, *(ranks[place] for _, place in moved), len(moved)]
+    return sum(later != one + 1 for one, later in pairwise(order)) <= 3  # noqa: PLR2004 - the ends of a run, and where it went
