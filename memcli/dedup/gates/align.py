@@ -44,7 +44,7 @@ _STOPPED = frozenset(("be", "-", "and"))
 _REPEATED = frozenset("<speaker> we they you he she".split())
 _THIRD = frozenset("he she they him her them his their".split())
 _SUBORDINATING = frozenset(
-    """to that who which whom whose if when while because since unless until before after where what how whether
+    """that who which whom whose if when while because since unless until before after where what how whether
     than though although as let make""".split()
 )
 # Nobody is told to do these: "Prefer tabs" is what somebody prefers.
@@ -146,6 +146,8 @@ def _repeated(tokens: Sequence[Token], at: int) -> bool:
     before = tokens[begin : at - 1]
     if not before or not _SUBORDINATING.isdisjoint(token.key for token in before):
         return False
+    if any(token.key == "to" and _is_base(tokens[place]) for place, token in enumerate(tokens[:at], start=1)):
+        return False
     if before[0].key == tokens[at].key:
         return True
     named = [token for token in before if token.case not in ("", START) or token.key in PEOPLE]
@@ -155,6 +157,10 @@ def _repeated(tokens: Sequence[Token], at: int) -> bool:
     return person and (
         (first and not others) or (len(named) == 1 and before[0].key == "<speaker's>" and named[0] is before[1])
     )
+
+
+def _is_base(token: Token) -> bool:
+    return any(form == "v" for _, form in readings(token.key))
 
 
 def _untold_subject(told: Sequence[Token], untold: Sequence[Token]) -> bool:

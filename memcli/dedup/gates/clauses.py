@@ -30,6 +30,7 @@ _PREPOSITIONS = frozenset(
     """in on at by for with from to into under over above below between among through during against about without
     within along across behind beyond near via toward upon instead instead-of before after until since""".split()
 )
+_FRONTING = _PREPOSITIONS | {"every"}
 # What the passive, a possessive or "there is" have and the other way to say it has not.
 _CONSTRUCTING = frozenset(
     ("by", "be", "was", "of", "in", "on", "at", "'s", "have", "there", "that", "which", "who", "called")
@@ -198,7 +199,7 @@ def _pieces(clause: tuple[Token, ...]) -> Clause:
             or _is_time(before)
             or (_is_time(token) and before.key != "every" and before.key not in _PREPOSITIONS)
             or (token.kind is WORD and (token.key in _PREPOSITIONS or token.key in ADVERBS or before.key in ADVERBS))
-            or (token.key in _SUBJECTS and pieces[-1][0].key in _PREPOSITIONS and len(pieces[-1]) > 1)
+            or (token.key in _SUBJECTS and pieces[-1][0].key in _FRONTING and len(pieces[-1]) > 1)
             or (token.key == "every" and _is_period(clause, at + 1))
         ):
             pieces.append([])
@@ -315,7 +316,8 @@ def _names_agent(piece: Piece) -> bool:
     if len(piece) == 1:
         return False
     kind = piece[1].kind
-    return (piece[0].key == "by" and kind is not NUMBER) or (piece[0].key == "in" and kind is IDENTIFIER)
+    counted = kind is NUMBER and piece[1].key.isdigit() and len(piece) > 2 and piece[2].kind is WORD  # noqa: PLR2004 - "by two managers"
+    return (piece[0].key == "by" and (kind is not NUMBER or counted)) or (piece[0].key == "in" and kind is IDENTIFIER)
 
 
 def _fronted(clause: Clause) -> int:

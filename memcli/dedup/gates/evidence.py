@@ -228,7 +228,9 @@ def judge(a: str, b: str, cosine: float, threshold: float) -> Judgement:
     context = Context(
         first.caseless or second.caseless, first.view != second.view and "" not in (first.view, second.view)
     )
-    differences = {} if _same(first, second, context, spare, is_close=is_close) else _differences(first, second, context)
+    differences = (
+        {} if _same(first, second, context, spare, is_close=is_close) else _differences(first, second, context)
+    )
     return Judgement(
         passed=tuple(gate for gate in GATES if gate not in differences),
         failed=tuple(gate for gate in GATES if gate in differences),

@@ -53,8 +53,10 @@ def deed(noun: str) -> frozenset[str]:
             continue
         for verb_end, noun_end in _ENDINGS:
             stem = lemma.removesuffix(noun_end)
-            if lemma.endswith(noun_end) and len(stem) >= _SHORTEST and any(
-                form == "v" for _, form in readings(stem + verb_end)
+            if (
+                lemma.endswith(noun_end)
+                and len(stem) >= _SHORTEST
+                and any(form == "v" for _, form in readings(stem + verb_end))
             ):
                 found.add(stem + verb_end)
     return frozenset(found)

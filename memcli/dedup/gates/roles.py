@@ -17,7 +17,7 @@ from memcli.dedup.gates.align import Context, alike
 from memcli.dedup.gates.families import deed, mostly_verb, verbs
 from memcli.dedup.gates.lexicon import readings
 from memcli.dedup.gates.tokens import NUMBER, START, WORD, Token
-from memcli.dedup.gates.words import ADVERBS, MODALS, PLAIN_WEEKDAYS
+from memcli.dedup.gates.words import ADVERBS, INTRANSITIVE, PLAIN_WEEKDAYS
 
 _BE = frozenset("be was been being".split())
 _AUXILIARY = _BE | frozenset("have had do did".split())
@@ -27,14 +27,37 @@ _DEPENDING = frozenset("because if unless when while although though whenever wh
 _EITHER = frozenset("before after until since as than".split())
 _JOINING = frozenset("and but or nor".split())
 _RELATIVE = frozenset("which who whose whom".split())
-_PREPOSITIONS = frozenset(
-    """in on at by for from with into under over above below between among through during against about without within
+_PREPOSITIONS = (
+    frozenset(
+        """in on at by for from with into under over above below between among through during against about without within
     along across behind beyond near toward instead-of of to at-most at-least about-n over-n under-n except""".split()
-) | _EITHER
+    )
+    | _EITHER
+)
 _SILENT = frozenset("the a 's that there please also both".split())
 _LIGHT = frozenset("make take get undergo perform conduct do give have receive happen occur".split())
 _SUBJECTS = frozenset("we you he she it they i this <speaker> <i> <user>".split())
 _PERIODS = frozenset("morning evening afternoon night day week month year hour minute".split())
+# Verbs that tell one deed from two sides, and which role of the first is which of the second.
+_SIDES = {"agent": "from", "to": "agent"}
+_CONVERSES = (
+    ("sell", "buy", _SIDES),
+    ("sell", "purchase", _SIDES),
+    ("lend", "borrow", _SIDES),
+    ("give", "receive", _SIDES),
+    ("give", "get", _SIDES),
+    ("send", "receive", _SIDES),
+    ("send", "get", _SIDES),
+    ("manage", "report", {"agent": "to", "patient": "agent"}),
+    ("supervise", "report", {"agent": "to", "patient": "agent"}),
+    ("own", "belong", {"agent": "to", "patient": "agent"}),
+    ("employ", "work", {"agent": "for", "patient": "agent"}),
+    ("beat", "lose", {"agent": "to", "patient": "agent"}),
+    ("precede", "follow", {"agent": "patient", "patient": "agent"}),
+)
+# Verbs with two objects: the first is who gets the second.
+_GIVING = frozenset("give lend send sell pay teach owe show offer hand promise tell".split())
+_STAYING = frozenset(("stay", "remain"))
 _OWNING = frozenset(("of", "mod", "have"))
 _MOST_NODES = 40
 
@@ -152,7 +175,10 @@ def _joined(cut: list[_Clause]) -> list[_Clause]:
         if last is not None and (clause.verb < 0 or (last.verb < 0 and clause.link in ("and", "or", ","))):
             word = [] if clause.link == "," else [Token(WORD, clause.link)]
             fronted = last.verb < 0
-            merged = _Clause(last.link, [*last.tokens, *word, *clause.tokens])
+            topic = last.tokens
+            if clause.link == "," and topic and topic[-1].stop == ":" and not any(_leads(token) for token in topic):
+                topic, word = [*topic[:-1], topic[-1]._replace(stop="")], [Token(WORD, "'s")]
+            merged = _Clause(last.link, [*topic, *word, *clause.tokens])
             shift = len(last.tokens) + len(word)
             source = clause if fronted else last
             merged.verb = (clause.verb + shift if clause.verb >= 0 else -1) if fronted else last.verb
@@ -161,6 +187,10 @@ def _joined(cut: list[_Clause]) -> list[_Clause]:
         else:
             result.append(clause)
     return result
+
+
+def _leads(token: Token) -> bool:
+    return token.kind is WORD and (token.key in _PREPOSITIONS or token.key in _JOINING)
 
 
 def _find_verb(clause: _Clause) -> None:
@@ -176,6 +206,8 @@ def _find_verb(clause: _Clause) -> None:
     for at, token in enumerate(tokens):
         forms = _forms(token)
         before = tokens[at - 1] if at else None
+        if before is None and tokens[-1].stop == ":":
+            continue
         if not forms & {"v", "vs", "vd"} or not _may_be_finite(forms, before, clause.link):
             continue
         mine = 3 if not forms & {"n", "ns", "a"} else 2 if any(mostly_verb(lemma) for lemma in verbs(token.key)) else 1
@@ -288,9 +320,11 @@ class _Parser:
         antecedent = self._last
         tokens = clause.tokens
         begin = clause.verb
-        while begin and (
-            tokens[begin - 1].key in _AUXILIARY | _MODAL | _NEGATIVE or _is_adverb(tokens[begin - 1])
-        ) and any(each.key in _AUXILIARY | _MODAL | _NEGATIVE for each in tokens[:begin]):
+        while (
+            begin
+            and (tokens[begin - 1].key in _AUXILIARY | _MODAL | _NEGATIVE or _is_adverb(tokens[begin - 1]))
+            and any(each.key in _AUXILIARY | _MODAL | _NEGATIVE for each in tokens[:begin])
+        ):
             begin -= 1
         adverbs = [token for token in tokens[begin : clause.verb] if _is_adverb(token)]
         verb = -1 if clause.copula else self._add(tokens[clause.verb], set(clause.marks), is_verb=True)
@@ -315,6 +349,7 @@ class _Parser:
             if subject >= 0:
                 self._found[subject].labels.discard(("subject", verb))
                 self._found[subject].labels.add((role, verb))
+            self._given(after, verb)
             if clause.passive:
                 for at in after:
                     if ("by", verb) in self._found[at].labels:
@@ -327,6 +362,14 @@ class _Parser:
         if own:
             self._subject = subject
         return centre
+
+    def _given(self, after: Sequence[int], verb: int) -> None:
+        """Tell who gets something from what they get: "lent Tomasz $1,200"."""
+        if verbs(self._found[verb].token.key).isdisjoint(_GIVING):
+            return
+        bare = [at for at in after if self._found[at].labels & {("patient", verb), ("next", after[0])}]
+        if len(bare) == 2 and bare[0] == after[0] and bare[1] == after[1]:  # noqa: PLR2004 - who, and what
+            self._found[bare[0]].labels, self._found[bare[1]].labels = {("to", verb)}, {("patient", verb)}
 
     def _copula(self, clause: _Clause, subject: int, rest: Sequence[Token]) -> int:
         """Add what is said of the subject with "be" or "have"; return the node that stands for the clause."""
@@ -406,6 +449,7 @@ class _Phrases:
                     _is_time(token)
                     or _is_time(self._chunk[-1])
                     or (key == "every" and at + 1 < len(tokens))
+                    or (token.kind is NUMBER and self._chunk[-1].case not in ("", START))
                     or (before is not None and before.key in _SUBJECTS)
                 )
                 if apart:
@@ -421,7 +465,13 @@ class _Phrases:
         forms = _forms(tokens[at])
         if self._preposition == "to":
             return "v" in forms and (not forms & {"n"} or at + 1 < len(tokens))
-        return "vg" in forms and self._preposition and at + 1 < len(tokens) and not tokens[at].stop and tokens[at + 1].key not in _PREPOSITIONS
+        return (
+            "vg" in forms
+            and self._preposition
+            and at + 1 < len(tokens)
+            and not tokens[at].stop
+            and tokens[at + 1].key not in _PREPOSITIONS
+        )
 
     def _nonfinite(self, token: Token) -> None:
         place = self._parser.add(token, is_verb=True)
@@ -501,6 +551,8 @@ def _equal(one: Node, other: Node, _: Context) -> bool:
 
 
 def _alike(one: Node, other: Node, context: Context) -> bool:
+    if not INTRANSITIVE.isdisjoint((one.token.key, other.token.key)):
+        return False
     return one.is_verb == other.is_verb and alike(one.token, other.token, context)
 
 
@@ -509,11 +561,22 @@ def _kin(one: Node, other: Node, _: Context) -> bool:
     if any(node.token.kind is not WORD or node.token.case not in ("", START) for node in (one, other)):
         return False
     if one.is_verb and other.is_verb:
-        return not verbs(one.token.key).isdisjoint(verbs(other.token.key))
+        mine, theirs = verbs(one.token.key), verbs(other.token.key)
+        return not mine.isdisjoint(theirs) or _converse(mine, theirs) is not None
     if one.is_verb == other.is_verb:
         return False
     verb, noun = (one, other) if one.is_verb else (other, one)
     return not verbs(verb.token.key).isdisjoint(deed(noun.token.key))
+
+
+def _converse(mine: frozenset[str], theirs: frozenset[str]) -> dict[str, str] | None:
+    """Return what becomes of the roles where one verb tells the other's deed from the other side, None for others."""
+    for one, other, roles in _CONVERSES:
+        if one in mine and other in theirs:
+            return roles
+        if other in mine and one in theirs:
+            return {new: old for old, new in roles.items()}
+    return None
 
 
 def _agrees(mine: list[Node], theirs: list[Node], one: int, pairs: Sequence[int]) -> bool:
@@ -521,22 +584,39 @@ def _agrees(mine: list[Node], theirs: list[Node], one: int, pairs: Sequence[int]
     node, other = mine[one], theirs[pairs[one]]
     if node.marks != other.marks:
         return False
-    moved = {(label, pairs[head] if head >= 0 else -1) for label, head in node.labels}
+    moved = {_moved(label, head, mine, theirs, pairs) for label, head in node.labels}
     crossed = {pairs[at] for at in range(len(mine)) if mine[at].is_verb != theirs[pairs[at]].is_verb}
     core = [{each for each in labels if each[0] in ("agent", "patient")} for labels in (moved, other.labels)]
     if core[0] != core[1] and not any(head in crossed for side in core for _, head in side):
         return False
     return any(
-        head == its and _same_label(label, name, node.token, is_crossed=head in crossed)
+        head == its
+        and _same_label(label, name, node.token, theirs[head] if head >= 0 else None, is_crossed=head in crossed)
         for label, head in moved
         for name, its in other.labels
     )
 
 
-def _same_label(label: str, name: str, token: Token, *, is_crossed: bool) -> bool:
+def _moved(label: str, head: int, mine: list[Node], theirs: list[Node], pairs: Sequence[int]) -> tuple[str, int]:
+    """Return a label and its head as the other text would tell them."""
+    if head < 0:
+        return label, -1
+    one, other = mine[head], theirs[pairs[head]]
+    if one.is_verb and other.is_verb and one.token.key != other.token.key:
+        mine_verbs, their_verbs = verbs(one.token.key), verbs(other.token.key)
+        if mine_verbs.isdisjoint(their_verbs):
+            label = (_converse(mine_verbs, their_verbs) or {}).get(label, label)
+    return label, pairs[head]
+
+
+def _same_label(label: str, name: str, token: Token, head: Node | None, *, is_crossed: bool) -> bool:
     if label == name:
         return True
     both = {label, name}
+    if head is not None and both == {"of", "from"} and deed(head.token.key):
+        return True
+    if head is not None and both == {"patient", "at"} and head.is_verb and verbs(head.token.key) & _STAYING:
+        return True
     if both <= _OWNING or (token.kind is NUMBER and both <= {"of", "be"}):
         return True
     return is_crossed and "mod" in both

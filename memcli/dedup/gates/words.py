@@ -300,7 +300,13 @@ for _group in _GROUPS.split(";"):
 
 # Runs of words that may stand for one another in their place.
 RUNS: dict[str, frozenset[str]] = {}
-for _runs in ("capped at|limited to|restricted to", "set to|configured to", "at night|every night", "by day|every day"):
+for _runs in (
+    "be situated|lives|live",
+    "capped at|limited to|restricted to",
+    "set to|configured to",
+    "at night|every night",
+    "by day|every day",
+):
     for _run in _runs.split("|"):
         RUNS[_run] = frozenset(_runs.split("|")) - {_run}
 # A verb that takes no object, for one that may take one: alike only where none follows.
