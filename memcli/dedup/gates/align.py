@@ -51,6 +51,7 @@ _SUBORDINATING = frozenset(
 _STATIVE = frozenset("prefer like love hate want dislike enjoy need".split())
 # Prepositions that are one before anything but a figure; "over" is "to" behind "prefer".
 _PREPOSITIONS = {"within": "in", "onto": "on", "beside": "near", "throughout": "during"}
+_COSTING = (("costs", "be"), ("cost", "was"))
 _VOWELS = frozenset("aeiou")
 
 
@@ -133,6 +134,8 @@ def _implied(told: Sequence[Token], at: int, untold: Sequence[Token], to: int) -
     if key == "please":
         return told[at].case in ("", START)
     if key == "of":
+        if at and told[at - 1].kind is NUMBER and " " in told[at - 1].key:
+            return to < len(untold) and untold[to].kind is WORD and at + 1 < len(told) and told[at + 1].kind is WORD
         amount = at + 1 < len(told) and told[at + 1].kind is NUMBER
         return amount and to < len(untold) and untold[to].kind is NUMBER and at > 0 and told[at - 1].kind is WORD
     return key.rstrip("~") in _REPEATED and to < len(untold) and _repeated(told, at)
@@ -182,6 +185,15 @@ def _stopped(key: str, first: Sequence[Token], second: Sequence[Token], at: int,
 
 def _same_preposition(first: Sequence[Token], second: Sequence[Token], at: int, to: int) -> bool:
     one, other = first[at].key, second[to].key
+    if (one, other) in _COSTING or (other, one) in _COSTING:
+        return (
+            all(
+                token.kind is NUMBER and token.key[-1:] in ("$", "€", "¥") or token.key.endswith(" pound")
+                for token in (*first[at + 1 : at + 2], *second[to + 1 : to + 2])
+            )
+            and at + 1 < len(first)
+            and to + 1 < len(second)
+        )
     if _PREPOSITIONS.get(one) == other or _PREPOSITIONS.get(other) == one:
         return not any(token.kind is NUMBER for token in (*first[at + 1 : at + 2], *second[to + 1 : to + 2]))
     if {one, other} != {"over", "to"}:
@@ -197,7 +209,13 @@ def _special(
         found = [_spelled_out(one, other, place, there, context), _distributed(one, other, place, there)]
         if one[place].key == "may" and [token.key for token in other[there : there + 3]] == ["be", "allowed", "to"]:
             found.append((1, 3) if place and _is_plural(one[place - 1]) else (0, 0))
-        yield from ((step[1], step[0], 0) if turned else (*step, 0) for step in found if step[0])
+        if one[place].key == "never" and [token.key for token in other[there : there + 2]] == ["do", "not"]:
+            # Of what somebody does, "never" says more.
+            ordered = all(not to or tokens[to - 1].stop for tokens, to in ((one, place), (other, there)))
+            found.append((1, 2) if ordered else (0, 0))
+        if place == there == 0 and [token.key for token in one[:2]] == ["there", "be"] != [t.key for t in other[:2]]:
+            found.append((2, 0))
+        yield from ((step[1], step[0], 0) if turned else (*step, 0) for step in found if any(step))
 
 
 def _is_plural(token: Token) -> bool:

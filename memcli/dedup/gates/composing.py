@@ -25,7 +25,7 @@ from memcli.dedup.gates.figures import (
     with_unit,
 )
 from memcli.dedup.gates.tokens import IDENTIFIER, NUMBER, START, WORD, Token
-from memcli.dedup.gates.words import MONTHS, PLAIN_WEEKDAYS, WEEKDAYS
+from memcli.dedup.gates.words import CLOSED, MONTHS, PLAIN_WEEKDAYS, WEEKDAYS
 
 _PERIODS = frozenset("second minute hour day night week month year".split())
 _TELLS_TIME = frozenset("at by from until till before after to since around between than every".split())
@@ -72,7 +72,8 @@ def composed(tokens: list[Token]) -> list[Token]:
     while at < len(tokens):
         value, taken = _amount(tokens, at, result) if _may_begin(tokens, at) else ("", 0)
         if not taken:
-            result += _as_word(tokens[at], tokens[at - 1].key if at else "the")
+            following = tokens[at + 1] if at + 1 < len(tokens) and not tokens[at].stop else None
+            result += _as_word(tokens[at], tokens[at - 1].key if at else "the", following)
             at += 1
             continue
         stop = tokens[at + taken - 1].stop
@@ -134,7 +135,7 @@ def _leads(token: Token, value: str) -> bool:
     return token.kind is WORD and ".." in value and token.key in _SPAN and not token.stop
 
 
-def _as_word(token: Token, before: str) -> Sequence[Token]:
+def _as_word(token: Token, before: str, following: Token | None) -> Sequence[Token]:
     """Return a word that is no part of a figure; days of the week by their one name."""
     key, stop = token.key, token.stop
     if token.kind is not WORD or not (key in _RENAMED or key.endswith("days")):
@@ -143,7 +144,9 @@ def _as_word(token: Token, before: str) -> Sequence[Token]:
     if key == "the" and plain:
         return ()
     if key == "second":
-        return (Token(NUMBER, "2nd", "", stop),) if before in _BEFORE_ORDINAL and plain else (token,)
+        thing = following is not None and following.kind is WORD and following.key not in CLOSED
+        ordinal = plain and (before in _BEFORE_ORDINAL or (before == "a" and thing))
+        return (Token(NUMBER, "2nd", "", stop),) if ordinal else (token,)
     if key in _COUNTS:
         return [Token(*each, "", stop) for each in _COUNTS[key]]
     if key in WEEKDAYS and (not plain or key in PLAIN_WEEKDAYS):

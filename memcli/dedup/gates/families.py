@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from memcli.dedup.gates.lexicon import entry, readings
+from memcli.dedup.gates.words import MODERN
 
 # How English makes the noun of an action from its verb: the verb's ending, and what takes its place.
 _ENDINGS = (
@@ -73,3 +74,13 @@ def mostly_verb(lemma: str) -> bool:
     """Whether a word is a verb in more senses than anything else."""
     found = entry(lemma)
     return found is not None and found.parts[:1] == "v"
+
+
+@lru_cache(maxsize=1 << 12)
+def one_deed(first: str, second: str) -> bool:
+    """Whether two nouns are one: "the deploy" and "the deployment"; a "treat" is no "treatment"."""
+    for short, long in ((first, second), (second, first)):
+        found = entry(short)
+        if found is not None and "n" not in found.parts and short in deed(long) and short in MODERN:
+            return True
+    return False

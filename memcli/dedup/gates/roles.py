@@ -14,10 +14,10 @@ from functools import lru_cache
 from itertools import pairwise
 
 from memcli.dedup.gates.align import Context, alike
-from memcli.dedup.gates.families import deed, mostly_verb, verbs
+from memcli.dedup.gates.families import deed, mostly_verb, one_deed, verbs
 from memcli.dedup.gates.lexicon import readings
 from memcli.dedup.gates.tokens import NUMBER, START, WORD, Token
-from memcli.dedup.gates.words import ADVERBS, INTRANSITIVE, PLAIN_WEEKDAYS
+from memcli.dedup.gates.words import ADVERBS, INTRANSITIVE, PEOPLE, PLAIN_WEEKDAYS
 
 _BE = frozenset("be was been being".split())
 _AUXILIARY = _BE | frozenset("have had do did".split())
@@ -35,7 +35,8 @@ _PREPOSITIONS = (
     | _EITHER
 )
 _SILENT = frozenset("the a 's that there please also both".split())
-_LIGHT = frozenset("make take get undergo perform conduct do give have receive happen occur".split())
+# Verbs that only carry the noun behind them where this is the noun of a deed.
+_LIGHT = frozenset("make take undergo perform conduct".split())
 _SUBJECTS = frozenset("we you he she it they i this <speaker> <i> <user>".split())
 _PERIODS = frozenset("morning evening afternoon night day week month year hour minute".split())
 # Verbs that tell one deed from two sides, and which role of the first is which of the second.
@@ -58,7 +59,10 @@ _CONVERSES = (
 # Verbs with two objects: the first is who gets the second.
 _GIVING = frozenset("give lend send sell pay teach owe show offer hand promise tell".split())
 _STAYING = frozenset(("stay", "remain"))
-_OWNING = frozenset(("of", "mod", "have"))
+_OWNING = frozenset(("of", "own", "mod", "have"))
+_BELONGING = frozenset(("of", "own", "have", "from", "by"))
+# What a word before a noun may be led by behind it: "the parser bug", "the bug in the parser".
+_COMPOUNDING = frozenset("of in for with on to about at".split())
 _MOST_NODES = 40
 
 
@@ -87,12 +91,21 @@ class _Clause:
 def same_roles(first: Sequence[Token], second: Sequence[Token], context: Context) -> bool:
     """Whether each node of one text has its counterpart in the other, with the same head and role."""
     mine, theirs = nodes(tuple(first)), nodes(tuple(second))
-    if mine is None or theirs is None or len(mine) != len(theirs):
+    if mine is None or theirs is None:
         return False
-    pairs = _paired(mine, theirs, context)
-    if pairs is None or not _ordered(mine, theirs, pairs):
+    if abs(len(mine) - len(theirs)) == 1:
+        mine, theirs = (_impersonal(mine), theirs) if len(mine) > len(theirs) else (mine, _impersonal(theirs))
+    if len(mine) != len(theirs):
         return False
-    return all(_agrees(mine, theirs, one, pairs) for one in range(len(mine)))
+    for backwards in (False, True):
+        pairs = _paired(mine, theirs, context, backwards=backwards)
+        if pairs is None:
+            return False
+        if _ordered(mine, theirs, pairs) and all(_agrees(mine, theirs, one, pairs) for one in range(len(mine))):
+            return True
+        if len({node.token.key for node in mine}) == len(mine):
+            return False
+    return False
 
 
 @lru_cache(maxsize=1 << 9)
@@ -100,16 +113,25 @@ def nodes(tokens: tuple[Token, ...]) -> list[Node] | None:
     """Return the nodes of a text in their order, None for what is too long or built in a way that is not known."""
     if len(tokens) > _MOST_NODES or any(token.key == "whose" for token in tokens):
         return None
-    found: list[Node] = []
+    parser = _Parser([])
     sentence: list[Token] = []
     for token in tokens:
         sentence.append(token)
         if token.stop in (".", ";"):
-            _Parser(found).parse(sentence)
+            parser.parse(_uncleft(sentence))
             sentence = []
     if sentence:
-        _Parser(found).parse(sentence)
-    return found
+        parser.parse(_uncleft(sentence))
+    return parser.result()
+
+
+def _uncleft(sentence: list[Token]) -> list[Token]:
+    """Return "Marta paid" for "it was Marta who paid"."""
+    keys = [token.key for token in sentence]
+    if keys[0] != "it" or not {"was", "be"} & set(keys[1:2]) or "not" in keys:
+        return sentence
+    at = next((at for at, key in enumerate(keys) if key in ("who", "that") and at > 2), 0)  # noqa: PLR2004 - it was X who
+    return [*sentence[2:at], *sentence[at + 1 :]] if 0 < at < len(keys) - 1 else sentence
 
 
 def _forms(token: Token) -> frozenset[str]:
@@ -253,7 +275,7 @@ def _group(clause: _Clause, begin: int) -> None:
             verb = at
         elif _is_adverb(tokens[at]):
             pass
-        elif been and "vd" in forms:
+        elif been and ("vd" in forms or key in ("run", "overrun", "rerun")):
             clause.passive, verb = True, at
             break
         elif been and "vg" in forms:
@@ -288,9 +310,15 @@ class _Parser:
         self._found = found
         self._subject = -1
         self._last = -1
+        self._light: dict[int, int] = {}
+
+    def result(self) -> list[Node]:
+        """Return all nodes but the verbs that only carry a noun: "made a decision"."""
+        return _without(self._found, self._light) if self._light else self._found
 
     def parse(self, sentence: Sequence[Token]) -> None:
         """Add the nodes of a sentence, clause by clause."""
+        self._subject = self._last = -1
         main = -1
         waiting: list[tuple[int, str]] = []
         for clause in _segments(sentence):
@@ -350,6 +378,7 @@ class _Parser:
                 self._found[subject].labels.discard(("subject", verb))
                 self._found[subject].labels.add((role, verb))
             self._given(after, verb)
+            self._lighten(verb, subject, after)
             if clause.passive:
                 for at in after:
                     if ("by", verb) in self._found[at].labels:
@@ -362,6 +391,29 @@ class _Parser:
         if own:
             self._subject = subject
         return centre
+
+    def _lighten(self, verb: int, subject: int, after: Sequence[int]) -> None:
+        """Let the noun stand for the deed where the verb only carries it: "made a decision", "an upgrade happened"."""
+        lemmas = verbs(self._found[verb].token.key)
+        things = [at for at in after if ("patient", verb) in self._found[at].labels]
+        if lemmas & _LIGHT and len(things) == 1:
+            thing = things[0]
+        elif lemmas & {"happen", "occur"} and subject >= 0:
+            thing = subject
+        else:
+            return
+        if not deed(self._found[thing].token.key) or "ns" in _forms(self._found[thing].token):
+            return
+        self._found[thing].marks |= self._found[verb].marks
+        self._found[thing].labels = {each for each in self._found[thing].labels if each[1] != verb} | set(
+            self._found[verb].labels
+        )
+        if "undergo" in lemmas and subject >= 0:
+            self._found[subject].labels = {
+                ("patient" if label == "agent" and head == verb else label, head)
+                for label, head in self._found[subject].labels
+            }
+        self._light[verb] = thing
 
     def _given(self, after: Sequence[int], verb: int) -> None:
         """Tell who gets something from what they get: "lent Tomasz $1,200"."""
@@ -444,12 +496,17 @@ class _Phrases:
                 self._found[place].labels.add(("adverb", self._verb))
             elif self._preposition and not self._chunk and self._begins_verb(tokens, at):
                 self._nonfinite(token)
+            elif self._chunk and _forms(token) == {"vg"} or (self._chunk and _forms(token) == {"vg", "v"}):
+                self._flush()
+                self._preposition = "doing"
+                self._nonfinite(token)
             else:
                 apart = self._chunk and (
                     _is_time(token)
                     or _is_time(self._chunk[-1])
                     or (key == "every" and at + 1 < len(tokens))
                     or (token.kind is NUMBER and self._chunk[-1].case not in ("", START))
+                    or self._given(token)
                     or (before is not None and before.key in _SUBJECTS)
                 )
                 if apart:
@@ -460,6 +517,19 @@ class _Phrases:
                 self._parted = True
         self._flush()
         return self._heads
+
+    def _given(self, token: Token) -> bool:
+        """Whether the name before that token is who gets it: "gave Omar the keys"."""
+        if self._verb < 0 or self._bare != "patient" or token.case not in ("", START):
+            return False
+        got = self._chunk[-1].case not in ("", START) or self._chunk[-1].key in (
+            "him",
+            "her",
+            "them",
+            "us",
+            "<speaker>",
+        )
+        return got and not verbs(self._found[self._verb].token.key).isdisjoint(_GIVING)
 
     def _begins_verb(self, tokens: Sequence[Token], at: int) -> bool:
         forms = _forms(tokens[at])
@@ -486,10 +556,11 @@ class _Phrases:
                 self._owner = self._heads.pop()
             return
         head = self._parser.add(self._chunk[-1], self._marks)
-        for token in self._chunk[:-1]:
-            self._found[self._parser.add(token)].labels.add(("mod", head))
+        places = [self._parser.add(token) for token in self._chunk[:-1]]
+        for at, place in enumerate(places):
+            self._found[place].labels |= {("mod", later) for later in (*places[at + 1 :], head)}
         if self._owner >= 0:
-            self._found[self._owner].labels = {("of", head)}
+            self._found[self._owner].labels = {("own", head)}
         if owning:
             self._owner = head
             self._chunk, self._marks = [], set()
@@ -531,7 +602,27 @@ def _is_time(token: Token) -> bool:
     return token.kind is WORD and (token.key in PLAIN_WEEKDAYS or token.key in ("today", "tomorrow", "yesterday"))
 
 
-def _paired(mine: list[Node], theirs: list[Node], context: Context) -> list[int] | None:
+def _impersonal(found: list[Node]) -> list[Node]:
+    """Return the nodes without the "we" that only has the deed done: "we keep logs", "logs are kept"."""
+    doers = [at for at, node in enumerate(found) if node.token.key == "we"]
+    if len(doers) != 1 or {label for label, _ in found[doers[0]].labels} != {"agent"} or found[doers[0]].marks:
+        return found
+    return _without(found, {doers[0]: -1})
+
+
+def _without(found: list[Node], gone: dict[int, int]) -> list[Node]:
+    """Return the nodes without some, whose place as a head another node takes."""
+    kept = [at for at in range(len(found)) if at not in gone]
+    place = {at: new for new, at in enumerate(kept)} | {-1: -1}
+    result = []
+    for at in kept:
+        node = found[at]
+        labels = {(label, place[gone.get(head, head)]) for label, head in node.labels if gone.get(head, head) != at}
+        result.append(Node(node.token, node.is_verb, labels or {("root", -1)}, node.marks))
+    return result
+
+
+def _paired(mine: list[Node], theirs: list[Node], context: Context, *, backwards: bool) -> list[int] | None:
     """Return the counterpart of each node, None where one has none."""
     pairs = [-1] * len(mine)
     free = set(range(len(theirs)))
@@ -539,7 +630,7 @@ def _paired(mine: list[Node], theirs: list[Node], context: Context) -> list[int]
         for one, node in enumerate(mine):
             if pairs[one] >= 0:
                 continue
-            place = next((at for at in sorted(free) if likeness(node, theirs[at], context)), -1)
+            place = next((at for at in sorted(free, reverse=backwards) if likeness(node, theirs[at], context)), -1)
             if place >= 0:
                 pairs[one] = place
                 free.discard(place)
@@ -564,7 +655,7 @@ def _kin(one: Node, other: Node, _: Context) -> bool:
         mine, theirs = verbs(one.token.key), verbs(other.token.key)
         return not mine.isdisjoint(theirs) or _converse(mine, theirs) is not None
     if one.is_verb == other.is_verb:
-        return False
+        return one_deed(one.token.key, other.token.key)
     verb, noun = (one, other) if one.is_verb else (other, one)
     return not verbs(verb.token.key).isdisjoint(deed(noun.token.key))
 
@@ -589,8 +680,12 @@ def _agrees(mine: list[Node], theirs: list[Node], one: int, pairs: Sequence[int]
     core = [{each for each in labels if each[0] in ("agent", "patient")} for labels in (moved, other.labels)]
     if core[0] != core[1] and not any(head in crossed for side in core for _, head in side):
         return False
+    alone = all(
+        _belonging(side, head) <= 1 for side, head in ((mine, pairs.index(h)) for _, h in moved if h >= 0)
+    ) and all(_belonging(theirs, h) <= 1 for _, h in moved if h >= 0)
     return any(
         head == its
+        and (label == name or alone)
         and _same_label(label, name, node.token, theirs[head] if head >= 0 else None, is_crossed=head in crossed)
         for label, head in moved
         for name, its in other.labels
@@ -609,21 +704,45 @@ def _moved(label: str, head: int, mine: list[Node], theirs: list[Node], pairs: S
     return label, pairs[head]
 
 
+def _belonging(found: list[Node], head: int) -> int:
+    """Return how many nodes belong to that one, in whatever way that is told."""
+    return sum(
+        any(label in _BELONGING and at == head for label, at in node.labels) and node.token.kind is not NUMBER
+        for node in found
+    )
+
+
 def _same_label(label: str, name: str, token: Token, head: Node | None, *, is_crossed: bool) -> bool:
     if label == name:
         return True
     both = {label, name}
-    if head is not None and both == {"of", "from"} and deed(head.token.key):
+    if head is not None and "from" in both and both & {"of", "own"} and deed(head.token.key):
+        return True
+    if token.kind is WORD and "mod" in both and both & _COMPOUNDING:
+        return True
+    plain = token.case in ("", START) and token.key not in PEOPLE and not token.key.startswith("<")
+    if plain and "own" in both and both & {"for", "in"}:
         return True
     if head is not None and both == {"patient", "at"} and head.is_verb and verbs(head.token.key) & _STAYING:
         return True
     if both <= _OWNING or (token.kind is NUMBER and both <= {"of", "be"}):
         return True
-    return is_crossed and "mod" in both
+    return is_crossed and ("mod" in both or both <= {"of", "own", "patient"} or both <= {"of", "own", "agent"})
 
 
 def _ordered(mine: list[Node], theirs: list[Node], pairs: Sequence[int]) -> bool:
     """Whether phrases of one preposition keep their order, and at most one run of phrases has moved."""
+    for at, node in enumerate(mine):
+        heads = {head for label, head in node.labels if label == "mod"}
+        for later in range(at + 1, len(mine)):
+            both = any(label == "mod" and head in heads for label, head in mine[later].labels)
+            other = {head for label, head in theirs[pairs[at]].labels if label == "mod"}
+            if (
+                both
+                and pairs[later] < pairs[at]
+                and any(label == "mod" and head in other for label, head in theirs[pairs[later]].labels)
+            ):
+                return False
     led = [
         (at, {label for label, _ in node.labels if label in _PREPOSITIONS and label != "of"})
         for at, node in enumerate(mine)

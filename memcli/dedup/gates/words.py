@@ -135,6 +135,8 @@ was planning to > planned to > intended to > planned-to
 would like to > want to > wants to > want-to
 have got > have
 be located > be situated
+call for > require
+calls for > requires
 respond with > return
 responds with > returns
 responded with > returned
@@ -272,7 +274,7 @@ PHRASES = _phrases()
 
 # Words that may stand for one another wherever they stand, in the same form: what WordNet lacks or has elsewhere.
 _GROUPS = """enable activate; disable deactivate; suggest recommend propose advise; limit cap restrict; fix repair mend;
-fix resolve; pick choose select; buy purchase; begin start commence; launch start; end finish; ease relieve lessen
+fix resolve; pick choose select; buy purchase; begin start commence; launch start; end finish; end expire lapse; visit tour; ease relieve lessen
 alleviate reduce; build construct; erase delete; show display; answer reply respond; help assist aid; need require;
 allow permit let; prohibit forbid ban; get obtain; get receive; retain keep; leave depart; stop quit cease; deny reject refuse; stay remain; relocate move migrate;
 called named; use utilize
@@ -301,6 +303,8 @@ for _group in _GROUPS.split(";"):
 # Runs of words that may stand for one another in their place.
 RUNS: dict[str, frozenset[str]] = {}
 for _runs in (
+    "would like|want|wants",
+    "'s name be|be called|be named",
     "be situated|lives|live",
     "capped at|limited to|restricted to",
     "set to|configured to",
