@@ -143,6 +143,8 @@ def _possessed(clause: tuple[Token, ...]) -> Iterator[tuple[Token, ...]]:
     for owned in range(1, min(_LONGEST_APPOSITION, len(clause) - at - 1) + 1):
         for owner in range(1, min(_LONGEST_APPOSITION, at) + 1):
             thing, whose = clause[at + 1 : at + 1 + owned], clause[at - owner : at]
+            if clause[at + 1 + owned].key in ("of", "in", "by", "from") if at + 1 + owned < len(clause) else False:
+                continue  # "Acme's purchase of Nordlys": both would belong to it
             for lead in ("of", "in"):
                 yield (*clause[: at - owner], *thing, Token(WORD, lead), *whose, *clause[at + 1 + owned :])
 

@@ -140,6 +140,11 @@ def _forms(token: Token) -> frozenset[str]:
     return frozenset(form for _, form in readings(token.key))
 
 
+def _function(token: Token) -> str:
+    """Return a word by which a sentence is built, "" for a name: "as", but not "AS"."""
+    return token.key if token.kind is WORD and token.case in ("", START) else ""
+
+
 def _is_adverb(token: Token) -> bool:
     if token.key in ADVERBS or token.key in ("still", "already", "always", "just", "ever", "too"):
         return True
@@ -150,7 +155,7 @@ def _segments(sentence: Sequence[Token]) -> list[_Clause]:
     """Cut a sentence at its conjunctions, relative pronouns and stops; what has no finite verb is put to a neighbour."""
     cut: list[_Clause] = [_Clause("", [])]
     for at, token in enumerate(sentence):
-        key = token.key if token.kind is WORD else ""
+        key = _function(token)
         link = ""
         if key in _DEPENDING or key in _JOINING:
             link = key
@@ -220,11 +225,11 @@ def _find_verb(clause: _Clause) -> None:
     tokens = clause.tokens
     for at, token in enumerate(tokens):
         if token.kind is WORD and token.case in ("", START) and token.key in _AUXILIARY | _MODAL:
-            if at and tokens[at - 1].key == "to":
+            if at and (tokens[at - 1].key == "to" or (token.key == "may" and tokens[at - 1].key in _PREPOSITIONS)):
                 continue
             _group(clause, at)
             return
-    best, rank = -1, 0
+    best, rank = -1, 0.0
     for at, token in enumerate(tokens):
         forms = _forms(token)
         before = tokens[at - 1] if at else None
@@ -233,6 +238,8 @@ def _find_verb(clause: _Clause) -> None:
         if not forms & {"v", "vs", "vd"} or not _may_be_finite(forms, before, clause.link):
             continue
         mine = 3 if not forms & {"n", "ns", "a"} else 2 if any(mostly_verb(lemma) for lemma in verbs(token.key)) else 1
+        if before is None and "v" in forms and forms & {"n", "a"}:
+            mine = 0.5
         if mine > rank:
             best, rank = at, mine
     if best >= 0:
@@ -244,7 +251,7 @@ def _may_be_finite(forms: frozenset[str], before: Token | None, link: str) -> bo
     """Whether a verb of these forms may be the finite one behind that token."""
     if before is None:
         return bool(forms & {"vs", "vd", "v"}) if link != "rel" else bool(forms & {"vs", "vd", "v"})
-    if before.stop or before.key in _PREPOSITIONS or before.key in _NEGATIVE - {"never"}:
+    if before.stop or before.kind is NUMBER or before.key in _PREPOSITIONS or before.key in _NEGATIVE - {"never"}:
         return False
     if before.key in _SUBJECTS or _is_adverb(before) or before.key == "never":
         return True
@@ -475,7 +482,7 @@ class _Phrases:
     def read(self, tokens: Sequence[Token]) -> list[int]:
         """Add the nodes of the stretch; return the heads of its phrases."""
         for at, token in enumerate(tokens):
-            key = token.key if token.kind is WORD else ""
+            key = _function(token)
             before = tokens[at - 1] if at else None
             if key == "'s":
                 self._flush(owning=True)
@@ -502,10 +509,9 @@ class _Phrases:
                 self._nonfinite(token)
             else:
                 apart = self._chunk and (
-                    _is_time(token)
+                    (_is_time(token) and self._chunk[-1].key != "every")
                     or _is_time(self._chunk[-1])
                     or (key == "every" and at + 1 < len(tokens))
-                    or (token.kind is NUMBER and self._chunk[-1].case not in ("", START))
                     or self._given(token)
                     or (before is not None and before.key in _SUBJECTS)
                 )
@@ -718,7 +724,7 @@ def _same_label(label: str, name: str, token: Token, head: Node | None, *, is_cr
     both = {label, name}
     if head is not None and "from" in both and both & {"of", "own"} and deed(head.token.key):
         return True
-    if token.kind is WORD and "mod" in both and both & _COMPOUNDING:
+    if (token.kind is WORD or token.key.isdigit()) and "mod" in both and both & _COMPOUNDING:
         return True
     plain = token.case in ("", START) and token.key not in PEOPLE and not token.key.startswith("<")
     if plain and "own" in both and both & {"for", "in"}:
