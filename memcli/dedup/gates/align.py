@@ -188,7 +188,7 @@ def _same_preposition(first: Sequence[Token], second: Sequence[Token], at: int, 
     if (one, other) in _COSTING or (other, one) in _COSTING:
         return (
             all(
-                token.kind is NUMBER and token.key[-1:] in ("$", "€", "¥") or token.key.endswith(" pound")
+                (token.kind is NUMBER and token.key[-1:] in ("$", "€", "¥")) or token.key.endswith(" pound")
                 for token in (*first[at + 1 : at + 2], *second[to + 1 : to + 2])
             )
             and at + 1 < len(first)

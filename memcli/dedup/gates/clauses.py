@@ -112,6 +112,8 @@ def _placed(clause: tuple[Token, ...]) -> tuple[Token, ...] | None:
     if len(clause) < _LONGEST_APPOSITION or (clause[0].key, clause[1].key) != ("there", "be"):
         return None
     place = next((at for at, token in enumerate(clause) if token.key in ("in", "on", "at")), 0)
+    if place and clause[place].key != "in":
+        return None  # what has it tells "in" from "on" no more
     if not 2 < place < len(clause) - 1:  # noqa: PLR2004 - "there", "is", something, and where
         return None
     return (*(token._replace(stop="") for token in clause[place + 1 :]), Token(WORD, "have"), *clause[2:place])
@@ -122,7 +124,7 @@ def _told(clause: tuple[Token, ...]) -> tuple[Token, ...] | None:
     keys = [token.key for token in clause]
     verb = next((at for at, key in enumerate(keys) if key in _BE), 0)
     relative = next((at for at, key in enumerate(keys) if key in ("that", "which", "who") and at > verb), 0)
-    if not 0 < verb < relative - 1 or relative + 2 >= len(clause) or "not" in keys:
+    if keys[verb] != "be" or not 0 < verb < relative - 1 or relative + 2 >= len(clause) or "not" in keys:
         return None
     doer = relative + 2
     plain = [token._replace(stop="") for token in clause]
@@ -143,6 +145,8 @@ def _possessed(clause: tuple[Token, ...]) -> Iterator[tuple[Token, ...]]:
     for owned in range(1, min(_LONGEST_APPOSITION, len(clause) - at - 1) + 1):
         for owner in range(1, min(_LONGEST_APPOSITION, at) + 1):
             thing, whose = clause[at + 1 : at + 1 + owned], clause[at - owner : at]
+            if any(token.key in _PREPOSITIONS for token in (*thing, *whose)):
+                continue
             if clause[at + 1 + owned].key in ("of", "in", "by", "from") if at + 1 + owned < len(clause) else False:
                 continue  # "Acme's purchase of Nordlys": both would belong to it
             for lead in ("of", "in"):

@@ -1,0 +1,228 @@
+"""A sentence cut into clauses of one finite verb each: the rough half of a parse that `nodes` completes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from memcli.dedup.gates.families import mostly_verb, verbs
+from memcli.dedup.gates.lexicon import readings
+from memcli.dedup.gates.tokens import NUMBER, START, WORD, Token
+from memcli.dedup.gates.words import ADVERBS
+
+_BE = frozenset("be was been being".split())
+AUXILIARY = _BE | frozenset("have had do did".split())
+MODAL = frozenset("can could may might must shall should will would".split())
+NEGATIVE = frozenset("not never no ,no not, no, never, none need-not".split()) | {"no longer"}
+_DEPENDING = frozenset("because if unless when while although though whenever whether so once".split())
+_EITHER = frozenset("before after until since as than".split())
+JOINING = frozenset("and but or nor".split())
+_RELATIVE = frozenset("which who whose whom".split())
+PREPOSITIONS = (
+    frozenset(
+        """in on at by for from with into under over above below between among through during against about without within
+    along across behind beyond near toward instead-of of to at-most at-least about-n over-n under-n except""".split()
+    )
+    | _EITHER
+)
+SILENT = frozenset("the a 's that there please also both".split())
+SUBJECTS = frozenset("we you he she it they i this <speaker> <i> <user>".split())
+
+
+@dataclass(slots=True)
+class Clause:
+    """A stretch of tokens with at most one finite verb; `link` is the conjunction before it."""
+
+    link: str
+    tokens: list[Token]
+    verb: int = -1
+    marks: set[str] = field(default_factory=set)
+    passive: bool = False
+    copula: str = ""
+
+
+def forms_of(token: Token) -> frozenset[str]:
+    if token.kind is not WORD or token.case not in ("", START):
+        return frozenset()
+    return frozenset(form for _, form in readings(token.key))
+
+
+def function_word(token: Token) -> str:
+    """Return a word by which a sentence is built, "" for a name: "as", but not "AS"."""
+    return token.key if token.kind is WORD and token.case in ("", START) else ""
+
+
+def is_adverb(token: Token) -> bool:
+    if token.key in ADVERBS or token.key in ("still", "already", "always", "just", "ever", "too"):
+        return True
+    return forms_of(token) == {"r"} and token.key.endswith("ly")
+
+
+def segments(sentence: Sequence[Token]) -> list[Clause]:
+    """Cut a sentence at its conjunctions, relative pronouns and stops; what has no finite verb is put to a neighbour."""
+    cut: list[Clause] = [Clause("", [])]
+    for at, token in enumerate(sentence):
+        key = function_word(token)
+        link = ""
+        if key in _DEPENDING or key in JOINING:
+            link = key
+        elif key in _RELATIVE or (key == "that" and at and _before_verb(sentence, at + 1)):
+            link = "rel"
+        elif key in _EITHER and _has_finite(sentence, at + 1):
+            link = key
+        if link:
+            cut.append(Clause(link, []))
+        else:
+            if at and sentence[at - 1].stop and cut[-1].tokens:
+                cut.append(Clause(",", []))
+            cut[-1].tokens.append(token)
+    for clause in cut:
+        _find_verb(clause)
+    return _joined([clause for clause in cut if clause.tokens or clause.link])
+
+
+def _before_verb(sentence: Sequence[Token], at: int) -> bool:
+    return at < len(sentence) and (
+        sentence[at].key in AUXILIARY | MODAL | SUBJECTS or bool(forms_of(sentence[at]) & {"vs", "vd"})
+    )
+
+
+def _has_finite(sentence: Sequence[Token], at: int) -> bool:
+    """Whether a finite verb stands between that place and the next cut."""
+    part: list[Token] = []
+    for token in sentence[at:]:
+        if token.key in _DEPENDING or token.key in JOINING or token.key in _RELATIVE:
+            break
+        part.append(token)
+        if token.stop:
+            break
+    clause = Clause("before", part)
+    _find_verb(clause)
+    return clause.verb > 0
+
+
+def _joined(cut: list[Clause]) -> list[Clause]:
+    """Put what has no finite verb to the clause before it, or behind it where it begins the sentence."""
+    result: list[Clause] = []
+    for clause in cut:
+        last = result[-1] if result else None
+        if last is not None and (clause.verb < 0 or (last.verb < 0 and clause.link in ("and", "or", ","))):
+            word = [] if clause.link == "," else [Token(WORD, clause.link)]
+            fronted = last.verb < 0
+            topic = last.tokens
+            if clause.link == "," and topic and topic[-1].stop == ":" and not any(_leads(token) for token in topic):
+                topic, word = [*topic[:-1], topic[-1]._replace(stop="")], [Token(WORD, "'s")]
+            merged = Clause(last.link, [*topic, *word, *clause.tokens])
+            shift = len(last.tokens) + len(word)
+            source = clause if fronted else last
+            merged.verb = (clause.verb + shift if clause.verb >= 0 else -1) if fronted else last.verb
+            merged.marks, merged.passive, merged.copula = source.marks, source.passive, source.copula
+            result[-1] = merged
+        else:
+            result.append(clause)
+    return result
+
+
+def _leads(token: Token) -> bool:
+    return token.kind is WORD and (token.key in PREPOSITIONS or token.key in JOINING)
+
+
+def _find_verb(clause: Clause) -> None:
+    """Set the place of the clause's finite verb, its marks, and whether it is passive or a copula."""
+    tokens = clause.tokens
+    for at, token in enumerate(tokens):
+        if token.kind is WORD and token.case in ("", START) and token.key in AUXILIARY | MODAL:
+            if at and (tokens[at - 1].key == "to" or (token.key == "may" and tokens[at - 1].key in PREPOSITIONS)):
+                continue
+            _group(clause, at)
+            return
+    best, rank = -1, 0.0
+    for at, token in enumerate(tokens):
+        forms = forms_of(token)
+        before = tokens[at - 1] if at else None
+        if before is None and tokens[-1].stop == ":":
+            continue
+        if not forms & {"v", "vs", "vd"} or not _may_be_finite(forms, before, clause.link):
+            continue
+        mine = 3 if not forms & {"n", "ns", "a"} else 2 if any(mostly_verb(lemma) for lemma in verbs(token.key)) else 1
+        if before is None and "v" in forms and forms & {"n", "a"}:
+            mine = 0.5
+        if mine > rank:
+            best, rank = at, mine
+    if best >= 0:
+        clause.verb = best
+        clause.marks = {"past" if "vd" in forms_of(tokens[best]) else "present"}
+
+
+def _may_be_finite(forms: frozenset[str], before: Token | None, link: str) -> bool:
+    """Whether a verb of these forms may be the finite one behind that token."""
+    if before is None:
+        return bool(forms & {"vs", "vd", "v"}) if link != "rel" else bool(forms & {"vs", "vd", "v"})
+    if before.stop or before.kind is NUMBER or before.key in PREPOSITIONS or before.key in NEGATIVE - {"never"}:
+        return False
+    if before.key in SUBJECTS or is_adverb(before) or before.key == "never":
+        return True
+    mine = forms_of(before)
+    noun = not mine or bool(mine & {"n", "ns", "vg"})
+    if forms & {"vs", "vd"}:
+        return noun
+    return bool(mine & {"ns"})
+
+
+def _group(clause: Clause, begin: int) -> None:
+    """Read the group of auxiliaries that begins there, up to its main verb."""
+    tokens, at = clause.tokens, begin
+    been = had = False
+    marks = {"past" if tokens[begin].key in ("was", "had", "did") else "present"}
+    verb = begin
+    while at < len(tokens):
+        key, forms = tokens[at].key, forms_of(tokens[at])
+        if key in MODAL:
+            marks.add(key)
+        elif key in NEGATIVE:
+            marks.add(key.strip(","))
+        elif key in _BE:
+            been, verb = True, at
+        elif key in ("have", "had") and not had and not been:
+            had, verb = True, at
+        elif key in ("do", "did") and at == begin:
+            verb = at
+        elif is_adverb(tokens[at]):
+            pass
+        elif been and ("vd" in forms or key in ("run", "overrun", "rerun")):
+            clause.passive, verb = True, at
+            break
+        elif been and "vg" in forms:
+            marks.add("going on")
+            verb = at
+            break
+        elif been:
+            clause.copula = "be"
+            break
+        elif had and "vd" in forms:
+            marks.add("done")
+            verb = at
+            break
+        elif had:
+            clause.copula = "have"
+            break
+        else:
+            verb = at if "v" in forms else verb
+            break
+        at += 1
+    if verb == at and at >= len(tokens):
+        verb = at - 1
+    if at >= len(tokens) and not clause.passive:
+        clause.copula = "be" if been else "have" if had else ""
+    clause.verb, clause.marks = verb, marks
+
+
+def uncleft(sentence: list[Token]) -> list[Token]:
+    """Return "Marta paid" for "it was Marta who paid"."""
+    keys = [token.key for token in sentence]
+    if keys[0] != "it" or not {"was", "be"} & set(keys[1:2]) or "not" in keys:
+        return sentence
+    at = next((at for at, key in enumerate(keys) if key in ("who", "that") and at > 2), 0)  # noqa: PLR2004 - it was X who
+    if not any(token.kind is WORD and token.case not in ("", START) for token in sentence[2:at]):
+        return sentence
+    return [*sentence[2:at], *sentence[at + 1 :]] if 0 < at < len(keys) - 1 else sentence
