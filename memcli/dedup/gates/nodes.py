@@ -239,13 +239,15 @@ class _Phrases:
                 pass
             elif key in JOINING:
                 self._flush()
+                if not self._heads:  # it joins nothing that is known
+                    self._found[self._parser.add(token)].labels.add(("particle", self._verb))
                 self._same = True
             elif key in PREPOSITIONS:
                 self._flush()
-                self._preposition = f"{self._preposition} {key}".strip()
+                self._preposition = f"{self._preposition} {key}".removeprefix("of ").strip()
             elif key in NEGATIVE:
                 self._flush()
-                self._marks.add(key.strip(","))
+                self._marks.add(key)
             elif is_adverb(token):
                 self._flush()
                 place = self._parser.add(token)

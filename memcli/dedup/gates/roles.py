@@ -49,6 +49,9 @@ def same_roles(first: Sequence[Token], second: Sequence[Token], context: Context
     mine, theirs = nodes(tuple(first)), nodes(tuple(second))
     if mine is None or theirs is None:
         return False
+    # "Us and us" would be "us and Us".
+    if any(len({node.token.key for node in side}) < len({node.token[1:3] for node in side}) for side in (mine, theirs)):
+        return False
     if abs(len(mine) - len(theirs)) == 1:
         mine, theirs = (_impersonal(mine), theirs) if len(mine) > len(theirs) else (mine, _impersonal(theirs))
     if len(mine) != len(theirs):
@@ -133,7 +136,8 @@ def _agrees(mine: list[Node], theirs: list[Node], one: int, pairs: Sequence[int]
         return None
     crossed = {pairs[at] for at in range(len(mine)) if mine[at].is_verb != theirs[pairs[at]].is_verb}
     core = [{each for each in labels if each[0] in ("agent", "patient")} for labels in (moved, other.labels)]
-    if core[0] != core[1] and not any(head in crossed for side in core for _, head in side):
+    loose = {head for side in core for _, head in side if head in crossed or verbs(theirs[head].token.key) & _STAYING}
+    if core[0] != core[1] and not loose:
         return None
     sides = [{each for each in labels if each[0] not in _BARE} for labels in (moved, other.labels)]
     turned = {label for label, _ in moved} != {label for label, _ in node.labels}

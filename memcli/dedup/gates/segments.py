@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from memcli.dedup.gates.families import mostly_verb, verbs
 from memcli.dedup.gates.lexicon import readings
 from memcli.dedup.gates.tokens import NUMBER, START, WORD, Token
-from memcli.dedup.gates.words import ADVERBS
+from memcli.dedup.gates.words import ADVERBS, MODERN
 
 _BE = frozenset("be was been being".split())
 AUXILIARY = _BE | frozenset("have had do did".split())
@@ -44,7 +44,8 @@ class Clause:
 def forms_of(token: Token) -> frozenset[str]:
     if token.kind is not WORD or token.case not in ("", START):
         return frozenset()
-    return frozenset(form for _, form in readings(token.key))
+    found = frozenset(form for _, form in readings(token.key))
+    return found | {"n"} if token.key in MODERN else found
 
 
 def function_word(token: Token) -> str:
@@ -147,6 +148,8 @@ def _find_verb(clause: Clause) -> None:
         mine = 3 if not forms & {"n", "ns", "a"} else 2 if any(mostly_verb(lemma) for lemma in verbs(token.key)) else 1
         if before is None and "v" in forms and forms & {"n", "a"}:
             mine = 0.5
+        if forms & {"vs", "vd"}:
+            mine += 0.25
         if mine > rank:
             best, rank = at, mine
     if best >= 0:
@@ -180,7 +183,7 @@ def _group(clause: Clause, begin: int) -> None:
         if key in MODAL:
             marks.add(key)
         elif key in NEGATIVE:
-            marks.add(key.strip(","))
+            marks.add(key)
         elif key in _BE:
             been, verb = True, at
         elif key in ("have", "had") and not had and not been:

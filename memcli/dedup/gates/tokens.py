@@ -47,10 +47,11 @@ _BULLETS = re.compile(
 _TABLE_ROW = re.compile(r"^[ \t]*\|(.*?)\|[ \t]*$", re.MULTILINE)
 _STARRED = re.compile(r"(?<![\w*])(\*{1,3})(?=[^\s*])([^*\n]*[^\s*])\1(?![\w*])")
 # Marks whose partner stands in another sentence: "**For the record it works." "**kwargs" begins no such sentence.
-_OPENED = re.compile(r"(?<![\w*])\*{1,3}(?=[A-Z][a-z]*(?:\s|$))|^\W*?\b_{1,3}(?=[A-Z][a-z]*\s)")
+_OPENED = re.compile(r"(?<![\w*])\*{1,3}(?=[A-Z][a-z]*(?:\s|$))|^_{1,3}(?=[A-Z][a-z]*\s)")
 _CLOSED = re.compile(
-    r"(?<=[.!?:,;)])\*{1,3}(?=\s|$)|(?<=[a-z])\*{2,3}(?=[.!?:,;)]*(?:\s|$))|(?<![\w_])([A-Za-z]+[.!?:,;)]*)_{1,3}$"
+    r"(?<=[.!?:,;)])\*{1,3}(?=\s|$)|(?<=[a-z])\*{2,3}(?=[.!?:,;)]*(?:\s|$))|(?<!\S)([A-Za-z]+[.!?:,;)]*)__$"
 )
+_UNDERSCORED = re.compile(r"(?<!\w)(_{1,3})(?=[^\s_])([^_\n]*\s[^_\n]*[^\s_])\1(?!\w)")
 _LINKED = re.compile(r"\[([^\[\]\n]+)\]\((\S+?)\)")
 _NUMBERED = re.compile(r"^\s*\d{1,2}[.)]\s+(?=[A-Z*`\"'])")
 _ABBREVIATED = re.compile(r"(?:[A-Z]\.)+[A-Z]")
@@ -126,7 +127,7 @@ def prepared(text: str) -> str:
         text = _LINKED.sub(r"\1 (\2)", text)
     if "*" not in text and "_" not in text:
         return text
-    text = _STARRED.sub(r"\2", text)
+    text = _UNDERSCORED.sub(r"\2", _STARRED.sub(r"\2", text))
     return _CLOSED.sub(r"\1", _OPENED.sub("", text))
 
 
