@@ -114,7 +114,7 @@ def _steps(
                 (taken, other, 0)
                 for taken, one in _runs(first, at)
                 for other, two in _runs(second, to)
-                if taken + other > _PAIR and _same_phrase(one, two, (left, right), context)
+                if taken + other > _PAIR and _same_phrase(one, two)
             ]
     for token, step in ((left, (1, 0)), (right, (0, 1))):
         if token and token.kind is WORD:
@@ -354,6 +354,9 @@ def same_case(left: Token, right: Token, context: Context) -> bool:
 @lru_cache(maxsize=1 << 12)
 def interchangeable(one: str, other: str) -> bool:
     """Whether two lower-case words mean the same: synonyms in one form, or a short form."""
+    forms = [{(lemma, form) for lemma, form in readings(word) if form[0] == "v"} for word in (one, other)]
+    if {lemma for lemma, _ in forms[0]} & {lemma for lemma, _ in forms[1]} and not forms[0] & forms[1]:
+        return False  # "open" and "opened" are synonyms as adjectives
     return (
         _grouped(one, other)
         or synonymous(one, other)
@@ -434,10 +437,10 @@ def _runs(tokens: Sequence[Token], at: int) -> list[tuple[int, str]]:
     return runs
 
 
-def _same_phrase(one: str, two: str, heads: tuple[Token, Token], context: Context) -> bool:
+def _same_phrase(one: str, two: str) -> bool:
     """Whether two short runs of words are one: "data base" and "database", "PR" and "pull request"."""
     if one[0] == two[0] and (" " not in one or " " not in two):
-        (whole, head), parts = ((one, heads[0]), two) if " " not in one else ((two, heads[1]), one)
+        whole, parts = (one, two) if " " not in one else (two, one)
         if len(whole) >= _SHORTEST_JOINED and whole == parts.replace(" ", "").replace("'", ""):
             return True
     if two in RUNS.get(one, ()):

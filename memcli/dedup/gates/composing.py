@@ -24,7 +24,7 @@ from memcli.dedup.gates.figures import (
     together,
     with_unit,
 )
-from memcli.dedup.gates.tokens import IDENTIFIER, NUMBER, START, WORD, Token
+from memcli.dedup.gates.tokens import NUMBER, START, WORD, Token
 from memcli.dedup.gates.words import CLOSED, MONTHS, PLAIN_WEEKDAYS, WEEKDAYS
 
 _PERIODS = frozenset("second minute hour day night week month year".split())
@@ -56,6 +56,7 @@ _MINUTES = {"quarter": 15, "half": 30, "five": 5, "ten": 10, "twenty": 20, "twen
 _MEASURES = frozenset(
     """tablespoon teaspoon tbsp tsp kilo kilogram kilometre kilometer litre liter mile gallon""".split()
 )
+_LONG = frozenset("decade fortnight century".split())
 _LEADS_HOUR = frozenset(("per", "a", "an", "/", "every", "each"))
 _HOURS = frozenset(("hour", "h", "hr"))
 _SPEEDS = {"mi": "mph", "km": "km/h"}
@@ -104,7 +105,8 @@ def _weekdays(tokens: list[Token], *, dated: bool) -> list[Token]:
             continue
         spans = len(near) > 1 and all(each.key in PLAIN_WEEKDAYS for each in near)
         if spans and token.key in ("through", "-", "till", "until"):
-            token = Token(WORD, "to")
+            result.append(Token(WORD, "to"))
+            continue
         begins = at + 2 < len(tokens) and tokens[at + 2].key in ("to", "through", "-", "till", "until")
         if token.key == "from" and begins and tokens[at + 1].key in PLAIN_WEEKDAYS:
             continue
@@ -141,19 +143,20 @@ def _as_word(token: Token, before: str, following: Token | None) -> Sequence[Tok
     if token.kind is not WORD or not (key in _RENAMED or key.endswith("days")):
         return (token,)
     plain = token.case in ("", START)
+    found: Sequence[Token] = [token._replace(case="")] if key in MONTHS else [token]
     if key == "the" and plain:
-        return ()
-    if key == "second":
+        found = ()
+    elif key == "second":
         thing = following is not None and following.kind is WORD and following.key not in CLOSED
-        ordinal = plain and (before in _BEFORE_ORDINAL or (before == "a" and thing))
-        return (Token(NUMBER, "2nd", "", stop),) if ordinal else (token,)
-    if key in _COUNTS:
-        return [Token(*each, "", stop) for each in _COUNTS[key]]
-    if key in WEEKDAYS and (not plain or key in PLAIN_WEEKDAYS):
-        return [Token(WORD, WEEKDAYS[key], "", stop)]
-    if key.endswith("days") and key[:-1] in WEEKDAYS:
-        return [Token(WORD, "every"), Token(WORD, key[:-1], "", stop)]
-    return [token._replace(case="")] if key in MONTHS else [token]
+        if plain and (before in _BEFORE_ORDINAL or (before == "a" and thing)):
+            found = [Token(NUMBER, "2nd", "", stop)]
+    elif key in _COUNTS:
+        found = [Token(*each, "", stop) for each in _COUNTS[key]]
+    elif key in WEEKDAYS and (not plain or key in PLAIN_WEEKDAYS):
+        found = [Token(WORD, WEEKDAYS[key], "", stop)]
+    elif key.endswith("days") and key[:-1] in WEEKDAYS:
+        found = [Token(WORD, "every"), Token(WORD, key[:-1], "", stop)]
+    return found
 
 
 def _amount(tokens: list[Token], at: int, before: list[Token]) -> tuple[str, int]:
@@ -163,46 +166,50 @@ def _amount(tokens: list[Token], at: int, before: list[Token]) -> tuple[str, int
         value, taken = _dated(keys)
         if taken:
             return _spanned(value, taken, tokens, at)
-    if tokens[at].kind is WORD:
-        value, taken = _by_words(tokens, at, keys, before)
-        if taken:
-            return value, taken
+    value, taken = _by_words(tokens, at, keys, before) if tokens[at].kind is WORD else ("", 0)
+    if taken:
+        return value, taken
     value, taken = _numeral(tokens, at, before)
     if not taken:
         return "", 0
     if keys[taken] in _PARTS_OF or (keys[taken] in _PARTS and keys[taken + 1] == "of" and value == "1"):
         return f"{value}/{(_PARTS_OF | _PARTS)[keys[taken]]}", taken + 1
-    value, taken = _spanned(value, taken, tokens, at, _lead(before))
-    return _summed(value, taken, tokens, at)
+    return _summed(*_spanned(value, taken, tokens, at, _lead(before)), tokens, at)
 
 
 def _by_words(tokens: list[Token], at: int, keys: list[str], before: list[Token]) -> tuple[str, int]:
     """Return the figure that words without a numeral make: "half past three", "half a cup", "every other day"."""
-    first, lead = keys[0], _lead(before)
-    skip = int(first == "a")
+    first, skip = keys[0], int(keys[0] == "a")
     if keys[skip] in _MINUTES and keys[skip + 1] in ("past", "to"):
-        hour = keys[skip + 2]
-        time = _hour(keys[skip], keys[skip + 1], str(NUMERALS.get(hour, hour)))
+        time = _hour(keys[skip], keys[skip + 1], str(NUMERALS.get(keys[skip + 2], keys[skip + 2])))
         if time:
             return _measured(time, skip + 3, tokens, at, "at")
-    if lead == "every" and keys[1] in _PERIODS and (first == "other" or first in ORDINALS):
+    if _lead(before) == "every" and keys[1] in _PERIODS and (first == "other" or first in ORDINALS):
         return with_unit(ORDINALS.get(first, "2nd")[:-2], keys[1]) or "", 2
     if first == "half":
-        at_unit = 2 if keys[1] == "a" else 1
-        half = scaled("0.5", keys[at_unit]) if keys[at_unit] in SCALES else None
-        if half:
-            return _measured(half, at_unit + 1, tokens, at)
-        half = with_unit("1/2", keys[at_unit]) if keys[at_unit] in SPELLED or keys[at_unit] in _PERIODS else None
-        return (half, at_unit + 1) if half else ("", 0)
-    if first != "a":
-        return "", 0
+        return _halved(tokens, at, keys)
+    return _single_one(keys, before) if first == "a" else ("", 0)
+
+
+def _halved(tokens: list[Token], at: int, keys: list[str]) -> tuple[str, int]:
+    unit = 2 if keys[1] == "a" else 1
+    half = scaled("0.5", keys[unit]) if keys[unit] in SCALES else None
+    if half:
+        return _measured(half, unit + 1, tokens, at)
+    half = with_unit("1/2", keys[unit]) if keys[unit] in SPELLED or keys[unit] in _PERIODS else None
+    return (half, unit + 1) if half else ("", 0)
+
+
+def _single_one(keys: list[str], before: list[Token]) -> tuple[str, int]:
+    """Return what "a" makes one of: "a third of", "an hour and a half", "a litre"."""
+    value, taken = "", 2
     if keys[1] in _PARTS and keys[2] == "of":
-        return f"1/{_PARTS[keys[1]]}", 2
-    if keys[1] in _PERIODS and keys[2:5] == ["and", "a", "half"]:
-        return with_unit("1.5", keys[1]) or "", 5
-    if keys[1] in _MEASURES and not any(token.kind is NUMBER for token in before[-4:]):
-        return with_unit("1", keys[1]) or "", 2
-    return "", 0
+        value = f"1/{_PARTS[keys[1]]}"
+    elif keys[1] in _PERIODS and keys[2:5] == ["and", "a", "half"]:
+        value, taken = with_unit("1.5", keys[1]) or "", 5
+    elif keys[1] in _LONG or (keys[1] in _MEASURES and not any(token.kind is NUMBER for token in before[-4:])):
+        value = with_unit("1", keys[1]) or ""
+    return (value, taken) if value else ("", 0)
 
 
 def _hour(part: str, relation: str, hour: str) -> str:
@@ -274,12 +281,9 @@ def _numeral(tokens: list[Token], at: int, before: list[Token]) -> tuple[str, in
     token = tokens[at]
     following = tokens[at + 1] if at + 1 < len(tokens) else Token("", "")
     if token.kind is NUMBER:
-        if token.key.isdigit() and not token.stop:
-            part = _FRACTION.fullmatch(following.key) if following.kind is NUMBER else None
-            if part and int(part[1]) < int(part[2]):
-                return exact(int(token.key) + Fraction(following.key)), 2
-            if _and_a_half(tokens, at + 1):
-                return exact(int(token.key) + Fraction(1, 2)), 4
+        more, taken = _fraction(tokens, at + 1) if token.key.isdigit() and not token.stop else (0, 0)
+        if taken:
+            return exact(Fraction(token.key) + more), 1 + taken
         grown = scaled(token.key, following.key) if following.key in SCALES else None
         return (grown, 2) if grown else (token.key, 1)
     if token.key == "a" and following.key in SCALES:
@@ -291,16 +295,16 @@ def _numeral(tokens: list[Token], at: int, before: list[Token]) -> tuple[str, in
     if token.key not in NUMERALS or is_pronoun or token.case not in ("", START):
         return "", 0
     value, taken = _in_words(tokens, at)
-    if value.isdigit() and _and_a_half(tokens, at + taken):
-        return exact(int(value) + Fraction(1, 2)), taken + 3
-    part = tokens[at + taken] if at + taken < len(tokens) else Token("", "")
-    if value.isdigit() and part.kind is NUMBER and _FRACTION.fullmatch(part.key) and not tokens[at + taken - 1].stop:
-        return exact(int(value) + Fraction(part.key)), taken + 1
-    return value, taken
+    more, width = _fraction(tokens, at + taken) if value.isdigit() and not tokens[at + taken - 1].stop else (0, 0)
+    return (exact(Fraction(value) + more), taken + width) if width else (value, taken)
 
 
-def _and_a_half(tokens: list[Token], at: int) -> bool:
-    return [token.key for token in tokens[at : at + 3]] == ["and", "a", "half"]
+def _fraction(tokens: list[Token], at: int) -> tuple[Fraction | int, int]:
+    """Return the fraction behind a whole number, "1/2" or "and a half", and how many tokens it takes."""
+    if [token.key for token in tokens[at : at + 3]] == ["and", "a", "half"]:
+        return Fraction(1, 2), 3
+    part = _FRACTION.fullmatch(tokens[at].key) if at < len(tokens) and tokens[at].kind is NUMBER else None
+    return (Fraction(part[0]), 1) if part and int(part[1]) < int(part[2]) else (0, 0)
 
 
 def _in_words(tokens: list[Token], at: int) -> tuple[str, int]:
@@ -334,25 +338,23 @@ def _measured(value: str, taken: int, tokens: list[Token], at: int, lead: str = 
 def _unit(value: str, tokens: list[Token], at: int) -> tuple[str, int]:
     """Return a number with the unit at that place and how many tokens the unit takes; ("", 0) where there is none."""
     unit, following = tokens[at], tokens[at + 1] if at + 1 < len(tokens) else Token("", "")
+    named, taken = "", 1
     if unit.kind is NUMBER or unit.key == "in":
         return "", 0
-    if unit.kind is IDENTIFIER and unit.key == "o'clock":
-        hour = value.isdigit() and 1 <= int(value) <= _NOON
-        return (name_clock(int(value), "00"), 1) if hour else ("", 0)
-    if unit.key == "per" and following.key == "cent":
-        return with_unit(value, "%") or "", 2
-    if unit.key in ("square", "sq") and following.key:
-        length = with_unit("1", surface(following)) or ""
-        named = with_unit(value, f"{SPELLED.get(following.key, following.key)}^2") if length else None
-        return (named, 2) if named else ("", 0)
-    degrees = unit.key in ("degree", "degrees", "°") and at + 1 < len(tokens)
-    name = _DEGREES.get(following.key, "") if degrees else surface(unit)
-    named = with_unit(value, name) or ""
-    speed = _SPEEDS.get(named.rpartition(" ")[2])
-    if speed and following.key in _LEADS_HOUR and not unit.stop and at + 2 < len(tokens):
-        if tokens[at + 2].key in _HOURS:
-            return with_unit(value, speed) or "", 3
-    return (named, 1 + degrees) if named else ("", 0)
+    if unit.key == "o'clock":
+        named = name_clock(int(value), "00") if value.isdigit() and 1 <= int(value) <= _NOON else ""
+    elif unit.key == "per" and following.key == "cent":
+        named, taken = with_unit(value, "%") or "", 2
+    elif unit.key in ("square", "sq") and following.key and with_unit("1", surface(following)):
+        named, taken = with_unit(value, f"{SPELLED.get(following.key, following.key)}^2") or "", 2
+    elif unit.key in ("degree", "degrees", "°") and following.key:
+        named, taken = with_unit(value, _DEGREES.get(following.key, "")) or "", 2
+    else:
+        named = with_unit(value, surface(unit)) or ""
+        speed = _SPEEDS.get(named.rpartition(" ")[2]) if following.key in _LEADS_HOUR and not unit.stop else None
+        if speed and at + 2 < len(tokens) and tokens[at + 2].key in _HOURS:
+            named, taken = with_unit(value, speed) or "", 3
+    return (named, taken) if named else ("", 0)
 
 
 def surface(token: Token) -> str:

@@ -14,9 +14,12 @@ _UNIT_TABLE = """s 1 s, ms 1/1000 s, µs 1/1000000 s, us 1/1000000 s, ns 1/10000
 kB 1 KB, MB 1 MB, GB 1 GB, TB 1 TB, PB 1 PB, KiB 1 KiB, MiB 1 MiB, GiB 1 GiB, Hz 1 Hz, kHz 1000 Hz, MHz 1000000 Hz,
 GHz 1000000000 Hz, m 1 m, mm 1/1000 m, cm 1/100 m, km 1000 m, mcg 1/1000000 g, µg 1/1000000 g, mg 1/1000 g, g 1 g, kg
 1000 g,
-ml 1/1000 l, mL 1/1000 l, l 1 l, L 1 l, dl 1/10 l, % 1 %, °C 1 °C, °F 1 °F, $ 1 $, € 1 €, £ 1 pound, ¥ 1 ¥, kW 1000 W, W 1
+ml 1/1000 l, mL 1/1000 l, l 1 l, L 1 l, dl 1/10 l, % 1 %, °C 1 °C, °F 1 °F, $ 1 $, € 1 €, £ 1 pound, ¥ 1 ¥, kW 1000 W,
+W 1
 W,
-kWh 1 kWh, V 1 V, ft 12 in, in 1 in, m^2 1 m^2, km^2 1 km^2, cm^2 1 cm^2, ft^2 1 ft^2, m^3 1 m^3, sqm 1 m^2, sqft 1 ft^2, cup 1 cup, tbsp 1 tbsp, tsp 1 tsp, gal 1 gal, lb 1 pound, lbs 1 pound, oz 1 oz, mi 1 mi, mph 1 mph, km/h 1 km/h, kph 1 km/h, px 1 px, kcal 1
+kWh 1 kWh, V 1 V, ft 12 in, in 1 in, m^2 1 m^2, km^2 1 km^2, cm^2 1 cm^2, ft^2 1 ft^2, m^3 1 m^3, sqm 1 m^2, sqft 1
+ft^2, cup 1 cup, tbsp 1 tbsp, tsp 1 tsp, gal 1 gal, lb 1 pound, lbs 1 pound, oz 1 oz, mi 1 mi, mph 1 mph, km/h 1 km/h,
+kph 1 km/h, px 1 px, kcal 1
 kcal,
 USD 1 $, EUR 1 €, GBP 1 pound, JPY 1 ¥, d 86400 s"""
 _UNITS = {name: (base, Fraction(size)) for name, size, base in map(str.split, _UNIT_TABLE.split(","))}
@@ -27,7 +30,8 @@ kilobytes, MB megabyte megabytes, GB gigabyte gigabytes, TB terabyte terabytes, 
 millimetre millimetres millimeter
 millimeters, cm centimetre centimetres centimeter centimeters, km kilometre kilometres kilometer kilometers kms, mg
 milligram milligrams, mcg microgram micrograms, g gram grams, kg kilogram kilograms kilo kilos kgs, ml millilitre
-millilitres milliliter milliliters, l litre litres liter liters, lb pound pounds lbs, oz ounce ounces, ft foot feet, in inch inches, cup cup cups, tbsp tbsp tablespoon tablespoons, tsp tsp teaspoon teaspoons, gal gallon gallons,
+millilitres milliliter milliliters, l litre litres liter liters, lb pound pounds lbs, oz ounce ounces, ft foot feet,
+in inch inches, cup cup cups, tbsp tbsp tablespoon tablespoons, tsp tsp teaspoon teaspoons, gal gallon gallons,
 mi mile miles, px pixel pixels, Hz hertz, W watt watts, kW kilowatt kilowatts, V volt volts"""
 # Written without a capital where nothing has one: still bytes, hertz and degrees.
 _UNCASED = {

@@ -29,6 +29,7 @@ from memcli.dedup.gates.words import PLAIN_WEEKDAYS
 _LIGHT = frozenset("make take undergo perform conduct".split())
 # Verbs with two objects: the first is who gets the second.
 _GIVING = frozenset("give lend send sell pay teach owe show offer hand promise tell".split())
+_RECEIVERS = frozenset("him her them us <speaker>".split())
 _MOST_NODES = 40
 
 
@@ -57,6 +58,19 @@ def nodes(tokens: tuple[Token, ...]) -> list[Node] | None:
     if sentence:
         parser.parse(uncleft(sentence))
     return parser.result()
+
+
+def _group_begin(clause: Clause) -> int:
+    """Return the place of the first auxiliary, negation or adverb of a clause's verb."""
+    tokens, begin = clause.tokens, clause.verb
+    helping = AUXILIARY | MODAL | NEGATIVE
+    while (
+        begin
+        and (tokens[begin - 1].key in helping or is_adverb(tokens[begin - 1]))
+        and any(each.key in helping for each in tokens[:begin])
+    ):
+        begin -= 1
+    return begin
 
 
 class _Parser:
@@ -102,51 +116,46 @@ class _Parser:
             heads = self._phrases(clause.tokens, -1, "part")
             return heads[0] if heads else -1
         antecedent = self._last
-        tokens = clause.tokens
-        begin = clause.verb
-        while (
-            begin
-            and (tokens[begin - 1].key in AUXILIARY | MODAL | NEGATIVE or is_adverb(tokens[begin - 1]))
-            and any(each.key in AUXILIARY | MODAL | NEGATIVE for each in tokens[:begin])
-        ):
-            begin -= 1
-        adverbs = [token for token in tokens[begin : clause.verb] if is_adverb(token)]
+        tokens, begin = clause.tokens, _group_begin(clause)
         verb = -1 if clause.copula else self._add(tokens[clause.verb], set(clause.marks), is_verb=True)
         before = self._phrases(tokens[:begin], verb, "subject")
-        subject = next((at for at in before if any(label == "subject" for label, _ in self._found[at].labels)), -1)
-        own = subject >= 0
-        if not own:
-            subject = antecedent if clause.link == "rel" else self._subject
-        for at in before:
-            self._found[at].labels = {
-                (label, subject if head < 0 and label != "subject" and verb < 0 else head)
-                for label, head in self._found[at].labels
-            }
-            if at != subject and own and any(head == verb for label, head in self._found[at].labels if label != "of"):
-                self._found[at].labels |= {(label, subject) for label, head in self._found[at].labels if head == verb}
+        own = next((at for at in before if any(label == "subject" for label, _ in self._found[at].labels)), -1)
+        subject = own if own >= 0 else antecedent if clause.link == "rel" else self._subject
+        self._front(before, verb, subject, own)
         rest = tokens[clause.verb + 1 :]
-        if clause.copula:
-            centre = self._copula(clause, subject, rest)
-        else:
-            after = self._phrases(rest, verb, "patient")
-            role = "patient" if clause.passive else "agent"
-            if subject >= 0:
-                self._found[subject].labels.discard(("subject", verb))
-                self._found[subject].labels.add((role, verb))
-            self._given(after, verb)
-            self._lighten(verb, subject, after)
-            if clause.passive:
-                for at in after:
-                    if ("by", verb) in self._found[at].labels:
-                        self._found[at].labels = {("agent", verb)}
-            if clause.link == "rel":
-                self._found[verb].labels.add(("rel", antecedent))
-            centre = verb
-        for token in adverbs:
-            self._found[self._add(token)].labels.add(("adverb", centre))
-        if own:
+        centre = self._copula(clause, subject, rest) if clause.copula else self._deed(clause, verb, subject, rest)
+        if clause.link == "rel" and not clause.copula:
+            self._found[verb].labels.add(("rel", antecedent))
+        for token in tokens[begin : clause.verb]:
+            if is_adverb(token):
+                self._found[self._add(token)].labels.add(("adverb", centre))
+        if own >= 0:
             self._subject = subject
         return centre
+
+    def _front(self, before: Sequence[int], verb: int, subject: int, own: int) -> None:
+        """Let what stands before the subject belong to it as well as to the verb."""
+        for at in before:
+            node = self._found[at]
+            if verb < 0:
+                node.labels = {
+                    (label, subject if head < 0 and label != "subject" else head) for label, head in node.labels
+                }
+            if at != own and own >= 0 and any(head == verb for label, head in node.labels if label != "of"):
+                node.labels |= {(label, own) for label, head in node.labels if head == verb}
+
+    def _deed(self, clause: Clause, verb: int, subject: int, rest: Sequence[Token]) -> int:
+        """Add what stands behind a verb of content and tell who does it to whom; return the verb."""
+        after = self._phrases(rest, verb, "patient")
+        if subject >= 0:
+            self._found[subject].labels.discard(("subject", verb))
+            self._found[subject].labels.add(("patient" if clause.passive else "agent", verb))
+        self._given(after, verb)
+        self._lighten(verb, subject, after)
+        for at in after:
+            if clause.passive and ("by", verb) in self._found[at].labels:
+                self._found[at].labels = {("agent", verb)}
+        return verb
 
     def _lighten(self, verb: int, subject: int, after: Sequence[int]) -> None:
         """Let the noun stand for the deed where the verb only carries it: "made a decision", "an upgrade happened"."""
@@ -232,11 +241,8 @@ class _Phrases:
         """Add the nodes of the stretch; return the heads of its phrases."""
         for at, token in enumerate(tokens):
             key = function_word(token)
-            before = tokens[at - 1] if at else None
-            if key == "'s":
+            if key == "'s" and not (at and is_adverb(tokens[at - 1])):
                 self._flush(owning=True)
-            elif key in SILENT:
-                pass
             elif key in JOINING:
                 self._flush()
                 if not self._heads:  # it joins nothing that is known
@@ -248,27 +254,8 @@ class _Phrases:
             elif key in NEGATIVE:
                 self._flush()
                 self._marks.add(key)
-            elif is_adverb(token):
-                self._flush()
-                place = self._parser.add(token)
-                self._found[place].labels.add(("adverb", self._verb))
-            elif self._preposition and not self._chunk and self._begins_verb(tokens, at):
-                self._nonfinite(token)
-            elif (self._chunk and forms_of(token) == {"vg"}) or (self._chunk and forms_of(token) == {"vg", "v"}):
-                self._flush()
-                self._preposition = "doing"
-                self._nonfinite(token)
-            else:
-                apart = self._chunk and (
-                    (_is_time(token) and self._chunk[-1].key != "every")
-                    or _is_time(self._chunk[-1])
-                    or (key == "every" and at + 1 < len(tokens))
-                    or self._given(token)
-                    or (before is not None and before.key in SUBJECTS)
-                )
-                if apart:
-                    self._flush()
-                self._chunk.append(token)
+            elif key not in SILENT:
+                self._content(tokens, at)
             self._stops = bool(token.stop) or at + 1 == len(tokens)
             if token.stop:
                 self._flush()
@@ -276,6 +263,34 @@ class _Phrases:
         self._flush()
         self._strand()
         return self._heads
+
+    def _content(self, tokens: Sequence[Token], at: int) -> None:
+        """Take a word of content, a name or a figure."""
+        token = tokens[at]
+        if is_adverb(token):
+            self._flush()
+            self._found[self._parser.add(token)].labels.add(("adverb", self._verb))
+        elif self._preposition and not self._chunk and self._begins_verb(tokens, at):
+            self._nonfinite(token)
+        elif self._chunk and "vg" in forms_of(token) <= {"vg", "v"}:
+            self._flush()
+            self._preposition = "doing"
+            self._nonfinite(token)
+        else:
+            if self._chunk and self._parts(token, tokens[at - 1], is_last=at + 1 == len(tokens)):
+                self._flush()
+            self._chunk.append(token)
+
+    def _parts(self, token: Token, before: Token, *, is_last: bool) -> bool:
+        """Whether that token begins another phrase than the one before it."""
+        last = self._chunk[-1]
+        return (
+            (_is_time(token) and last.key != "every")
+            or _is_time(last)
+            or (token.key == "every" and not is_last)
+            or self._given(token)
+            or before.key in SUBJECTS
+        )
 
     def _strand(self) -> None:
         """Keep a preposition that leads nothing: "turn the lights on"."""
@@ -288,26 +303,14 @@ class _Phrases:
         """Whether the name before that token is who gets it: "gave Omar the keys"."""
         if self._verb < 0 or self._bare != "patient" or token.case not in ("", START):
             return False
-        got = self._chunk[-1].case not in ("", START) or self._chunk[-1].key in (
-            "him",
-            "her",
-            "them",
-            "us",
-            "<speaker>",
-        )
+        got = self._chunk[-1].case not in ("", START) or self._chunk[-1].key in _RECEIVERS
         return got and not verbs(self._found[self._verb].token.key).isdisjoint(_GIVING)
 
     def _begins_verb(self, tokens: Sequence[Token], at: int) -> bool:
         forms = forms_of(tokens[at])
         if self._preposition == "to":
             return "v" in forms and (not forms & {"n"} or at + 1 < len(tokens))
-        return (
-            "vg" in forms
-            and self._preposition
-            and at + 1 < len(tokens)
-            and not tokens[at].stop
-            and tokens[at + 1].key not in PREPOSITIONS
-        )
+        return "vg" in forms and at + 1 < len(tokens) and not tokens[at].stop and tokens[at + 1].key not in PREPOSITIONS
 
     def _nonfinite(self, token: Token) -> None:
         place = self._parser.add(token, is_verb=True)

@@ -52,22 +52,23 @@ def same_roles(first: Sequence[Token], second: Sequence[Token], context: Context
     # "Us and us" would be "us and Us".
     if any(len({node.token.key for node in side}) < len({node.token[1:3] for node in side}) for side in (mine, theirs)):
         return False
-    if abs(len(mine) - len(theirs)) == 1:
-        mine, theirs = (_impersonal(mine), theirs) if len(mine) > len(theirs) else (mine, _impersonal(theirs))
     if len(mine) != len(theirs):
-        return False
+        mine, theirs = (_impersonal(mine), theirs) if len(mine) > len(theirs) else (mine, _impersonal(theirs))
     for backwards in (False, True):
         pairs = _paired(mine, theirs, context, backwards=backwards)
-        if pairs is None:
-            return False
-        if _ordered(mine, theirs, pairs):
-            told = [_agrees(mine, theirs, one, pairs) for one in range(len(mine))]
-            # Two nodes told in another way might have changed places.
-            if None not in told and told.count(_OTHERWISE) <= 1:
-                return True
-        if len({node.token.key for node in mine}) == len(mine):
-            return False
+        if pairs is not None and _all_agree(mine, theirs, pairs):
+            return True
+        if pairs is None or len({node.token.key for node in mine}) == len(mine):
+            break
     return False
+
+
+def _all_agree(mine: list[Node], theirs: list[Node], pairs: Sequence[int]) -> bool:
+    if not _ordered(mine, theirs, pairs):
+        return False
+    told = [_agrees(mine, theirs, one, pairs) for one in range(len(mine))]
+    # Two nodes told in another way might have changed places.
+    return None not in told and told.count(_OTHERWISE) <= 1
 
 
 def _impersonal(found: list[Node]) -> list[Node]:
@@ -80,6 +81,8 @@ def _impersonal(found: list[Node]) -> list[Node]:
 
 def _paired(mine: list[Node], theirs: list[Node], context: Context, *, backwards: bool) -> list[int] | None:
     """Return the counterpart of each node, None where one has none."""
+    if len(mine) != len(theirs):
+        return None
     pairs = [-1] * len(mine)
     free = set(range(len(theirs)))
     for likeness in (_equal, _alike, _kin):
@@ -129,40 +132,42 @@ def _converse(mine: frozenset[str], theirs: frozenset[str]) -> dict[str, str] | 
 def _agrees(mine: list[Node], theirs: list[Node], one: int, pairs: Sequence[int]) -> str | None:
     """Return how a node's head and label agree with its counterpart's, None where they or the marks do not."""
     node, other = mine[one], theirs[pairs[one]]
-    if node.marks != other.marks:
+    if node.marks != other.marks or not _whole(mine, theirs, one, pairs[one]):
         return None
     moved = {_moved(label, head, mine, theirs, pairs) for label, head in node.labels}
-    if node.is_verb and other.is_verb and not _whole(mine, theirs, one, pairs[one]):
-        return None
     crossed = {pairs[at] for at in range(len(mine)) if mine[at].is_verb != theirs[pairs[at]].is_verb}
     core = [{each for each in labels if each[0] in ("agent", "patient")} for labels in (moved, other.labels)]
-    loose = {head for side in core for _, head in side if head in crossed or verbs(theirs[head].token.key) & _STAYING}
-    if core[0] != core[1] and not loose:
-        return None
+    heads = {head for side in core for _, head in side}
     sides = [{each for each in labels if each[0] not in _BARE} for labels in (moved, other.labels)]
     turned = {label for label, _ in moved} != {label for label, _ in node.labels}
-    if (
-        bool(sides[0]) != bool(sides[1])
-        and not turned
-        and not any(head in crossed for _, head in (*moved, *other.labels))
-    ):
+    bends = any(head in crossed for _, head in (*moved, *other.labels))
+    if core[0] != core[1] and not (heads & crossed or any(verbs(theirs[at].token.key) & _STAYING for at in heads)):
         return None
-    if sides[0] & sides[1] or ((turned or (not sides[0] and not sides[1])) and moved & other.labels):
+    if bool(sides[0]) != bool(sides[1]) and not turned and not bends:
+        return None
+    if sides[0] & sides[1] or ((turned or not any(sides)) and moved & other.labels):
         return _SAME
-    alone = all(
-        _belonging(found, head) <= 1
-        for found, heads in ((mine, {head for _, head in node.labels}), (theirs, {head for _, head in moved}))
-        for head in heads
-        if head >= 0
+    labels = sides if all(sides) else [moved, other.labels]
+    return _told(node, theirs, labels, crossed) if _alone(node, mine, theirs, moved) else None
+
+
+def _alone(node: Node, mine: list[Node], theirs: list[Node], moved: set[tuple[str, int]]) -> bool:
+    """Whether no other node belongs to what this one belongs to: it could not have changed places with it."""
+    return all(
+        head < 0 or _belonging(found, head) <= 1
+        for found, labels in ((mine, node.labels), (theirs, moved))
+        for _, head in labels
     )
-    if not alone:
-        return None
-    told = [
+
+
+def _told(node: Node, theirs: list[Node], sides: Sequence[set[tuple[str, int]]], crossed: set[int]) -> str | None:
+    """Return how the labels of one side are told on the other, None where they are not."""
+    told = {
         _likeness(label, name, node.token, theirs[head] if head >= 0 else None, is_crossed=head in crossed)
-        for label, head in (sides[0] if all(sides) else moved)
-        for name, its in (sides[1] if all(sides) else other.labels)
+        for label, head in sides[0]
+        for name, its in sides[1]
         if head == its
-    ]
+    }
     return _SAME if _SAME in told else _OTHERWISE if _OTHERWISE in told else None
 
 
@@ -180,6 +185,8 @@ def _moved(label: str, head: int, mine: list[Node], theirs: list[Node], pairs: S
 
 def _whole(mine: list[Node], theirs: list[Node], one: int, other: int) -> bool:
     """Whether a deed told from its two sides names both: who sells, who buys."""
+    if not (mine[one].is_verb and theirs[other].is_verb):
+        return True
     verb, its = verbs(mine[one].token.key), verbs(theirs[other].token.key)
     roles = _converse(verb, its) if verb.isdisjoint(its) else None
     if roles is None:

@@ -20,12 +20,15 @@ JOINING = frozenset("and but or nor".split())
 _RELATIVE = frozenset("which who whose whom".split())
 PREPOSITIONS = (
     frozenset(
-        """in on at by for from with into under over above below between among through during against about without within
-    along across behind beyond near toward instead-of of to at-most at-least about-n over-n under-n except""".split()
+        """in on at by for from with into under over above below between among through during against about without
+    within along across behind beyond near toward instead-of of to at-most at-least about-n over-n under-n
+    except""".split()
     )
     | _EITHER
 )
 SILENT = frozenset("the a 's that there please also both".split())
+# Participles that are as their verb.
+_PARTICIPLES = frozenset("run overrun rerun come overcome become".split())
 SUBJECTS = frozenset("we you he she it they i this <speaker> <i> <user>".split())
 
 
@@ -42,6 +45,7 @@ class Clause:
 
 
 def forms_of(token: Token) -> frozenset[str]:
+    """Return what a word can be, as `lexicon.readings` tells it; nothing for names and figures."""
     if token.kind is not WORD or token.case not in ("", START):
         return frozenset()
     found = frozenset(form for _, form in readings(token.key))
@@ -54,13 +58,14 @@ def function_word(token: Token) -> str:
 
 
 def is_adverb(token: Token) -> bool:
+    """Whether a word is an adverb that may stand anywhere in its clause."""
     if token.key in ADVERBS or token.key in ("still", "already", "always", "just", "ever", "too"):
         return True
     return forms_of(token) == {"r"} and token.key.endswith("ly")
 
 
 def segments(sentence: Sequence[Token]) -> list[Clause]:
-    """Cut a sentence at its conjunctions, relative pronouns and stops; what has no finite verb is put to a neighbour."""
+    """Cut a sentence at its conjunctions, relative pronouns and stops; what has no finite verb goes to a neighbour."""
     cut: list[Clause] = [Clause("", [])]
     for at, token in enumerate(sentence):
         key = function_word(token)
@@ -132,24 +137,15 @@ def _find_verb(clause: Clause) -> None:
     """Set the place of the clause's finite verb, its marks, and whether it is passive or a copula."""
     tokens = clause.tokens
     for at, token in enumerate(tokens):
-        if token.kind is WORD and token.case in ("", START) and token.key in AUXILIARY | MODAL:
-            if at and (tokens[at - 1].key == "to" or (token.key == "may" and tokens[at - 1].key in PREPOSITIONS)):
-                continue
+        before = tokens[at - 1].key if at else ""
+        if function_word(token) in AUXILIARY | MODAL and before != "to":
+            if token.key == "may" and before in PREPOSITIONS:
+                continue  # the month
             _group(clause, at)
             return
     best, rank = -1, 0.0
-    for at, token in enumerate(tokens):
-        forms = forms_of(token)
-        before = tokens[at - 1] if at else None
-        if before is None and tokens[-1].stop == ":":
-            continue
-        if not forms & {"v", "vs", "vd"} or not _may_be_finite(forms, before, clause.link):
-            continue
-        mine = 3 if not forms & {"n", "ns", "a"} else 2 if any(mostly_verb(lemma) for lemma in verbs(token.key)) else 1
-        if before is None and "v" in forms and forms & {"n", "a"}:
-            mine = 0.5
-        if forms & {"vs", "vd"}:
-            mine += 0.25
+    for at in range(len(tokens)):
+        mine = _finite_rank(tokens, at, clause.link)
         if mine > rank:
             best, rank = at, mine
     if best >= 0:
@@ -157,10 +153,23 @@ def _find_verb(clause: Clause) -> None:
         clause.marks = {"past" if "vd" in forms_of(tokens[best]) else "present"}
 
 
-def _may_be_finite(forms: frozenset[str], before: Token | None, link: str) -> bool:
+def _finite_rank(tokens: Sequence[Token], at: int, link: str) -> float:
+    """Return how likely that token is the finite verb of its clause, 0 for not at all."""
+    forms = forms_of(tokens[at])
+    if not forms & {"v", "vs", "vd"} or (at == 0 and tokens[-1].stop == ":"):
+        return 0.0
+    if not _may_be_finite(forms, tokens[at - 1] if at else None):
+        return 0.0
+    if at == 0 and "v" in forms and forms & {"n", "a"} and link != "rel":
+        return 0.5  # what tells somebody to do it begins so, but rather does a noun
+    known = 3 if not forms & {"n", "ns", "a"} else 2 if any(map(mostly_verb, verbs(tokens[at].key))) else 1
+    return known + 0.25 * bool(forms & {"vs", "vd"})
+
+
+def _may_be_finite(forms: frozenset[str], before: Token | None) -> bool:
     """Whether a verb of these forms may be the finite one behind that token."""
     if before is None:
-        return bool(forms & {"vs", "vd", "v"}) if link != "rel" else bool(forms & {"vs", "vd", "v"})
+        return True
     if before.stop or before.kind is NUMBER or before.key in PREPOSITIONS or before.key in NEGATIVE - {"never"}:
         return False
     if before.key in SUBJECTS or is_adverb(before) or before.key == "never":
@@ -175,49 +184,37 @@ def _may_be_finite(forms: frozenset[str], before: Token | None, link: str) -> bo
 def _group(clause: Clause, begin: int) -> None:
     """Read the group of auxiliaries that begins there, up to its main verb."""
     tokens, at = clause.tokens, begin
-    been = had = False
-    marks = {"past" if tokens[begin].key in ("was", "had", "did") else "present"}
-    verb = begin
+    clause.marks = {"past" if tokens[begin].key in ("was", "had", "did") else "present"}
+    clause.verb = begin
+    auxiliary = ""
     while at < len(tokens):
-        key, forms = tokens[at].key, forms_of(tokens[at])
-        if key in MODAL:
-            marks.add(key)
-        elif key in NEGATIVE:
-            marks.add(key)
-        elif key in _BE:
-            been, verb = True, at
-        elif key in ("have", "had") and not had and not been:
-            had, verb = True, at
-        elif key in ("do", "did") and at == begin:
-            verb = at
-        elif is_adverb(tokens[at]):
-            pass
-        elif been and ("vd" in forms or key in ("run", "overrun", "rerun")):
-            clause.passive, verb = True, at
-            break
-        elif been and "vg" in forms:
-            marks.add("going on")
-            verb = at
-            break
-        elif been:
-            clause.copula = "be"
-            break
-        elif had and "vd" in forms:
-            marks.add("done")
-            verb = at
-            break
-        elif had:
-            clause.copula = "have"
-            break
-        else:
-            verb = at if "v" in forms else verb
-            break
+        key = tokens[at].key
+        if key in MODAL or key in NEGATIVE:
+            clause.marks.add(key)
+        elif key in _BE or (key in ("have", "had") and not auxiliary):
+            auxiliary, clause.verb = "be" if key in _BE else "have", at
+        elif not (is_adverb(tokens[at]) or (key in ("do", "did") and at == begin)):
+            _complete(clause, at, auxiliary)
+            return
         at += 1
-    if verb == at and at >= len(tokens):
-        verb = at - 1
-    if at >= len(tokens) and not clause.passive:
-        clause.copula = "be" if been else "have" if had else ""
-    clause.verb, clause.marks = verb, marks
+    clause.copula = auxiliary
+
+
+def _complete(clause: Clause, at: int, auxiliary: str) -> None:
+    """Take the main verb behind the auxiliaries, or find that these are all there is."""
+    forms = forms_of(clause.tokens[at])
+    if clause.tokens[at].key in _PARTICIPLES:
+        forms |= {"vd"}
+    if not auxiliary:
+        clause.verb = at if "v" in forms else clause.verb
+    elif "vd" in forms:
+        clause.verb, clause.passive = at, auxiliary == "be"
+        clause.marks |= {"done"} if auxiliary == "have" else set()
+    elif auxiliary == "be" and "vg" in forms:
+        clause.verb = at
+        clause.marks.add("going on")
+    else:
+        clause.copula = auxiliary
 
 
 def uncleft(sentence: list[Token]) -> list[Token]:
@@ -225,7 +222,7 @@ def uncleft(sentence: list[Token]) -> list[Token]:
     keys = [token.key for token in sentence]
     if keys[0] != "it" or not {"was", "be"} & set(keys[1:2]) or "not" in keys:
         return sentence
-    at = next((at for at, key in enumerate(keys) if key in ("who", "that") and at > 2), 0)  # noqa: PLR2004 - it was X who
+    at = next((at for at, key in enumerate(keys) if key in ("who", "that") and at >= len(("it", "was", "X"))), 0)
     if not any(token.kind is WORD and token.case not in ("", START) for token in sentence[2:at]):
         return sentence
     return [*sentence[2:at], *sentence[at + 1 :]] if 0 < at < len(keys) - 1 else sentence

@@ -54,6 +54,7 @@ _CLOSED = re.compile(
 _UNDERSCORED = re.compile(r"(?<!\w)(_{1,3})(?=[^\s_])([^_\n]*\s[^_\n]*[^\s_])\1(?!\w)")
 _LINKED = re.compile(r"\[([^\[\]\n]+)\]\((\S+?)\)")
 _NUMBERED = re.compile(r"^\s*\d{1,2}[.)]\s+(?=[A-Z*`\"'])")
+_POINT = re.compile(r"^\.(?=\d+$)")
 _ABBREVIATED = re.compile(r"(?:[A-Z]\.)+[A-Z]")
 _QUOTED = re.compile(r"```(.+?)```|`([^`]+)`|(?<!\w)\"([^\"]+)\"|(?<!\w)'([^']+)'(?!\w)", re.DOTALL)
 _OPENING = "\"'`([{"
@@ -86,7 +87,7 @@ _PARTED = re.compile(
     r"([$€£¥]?\d[\d.,]*[A-Za-z%€£]*)(/)(hour|hr|h|day|night|week|wk|month|mo|year|yr|minute|min)"
     r"|(\d[\d,]*)(\+)|(\d\d?)-([A-Z][a-z]{2,8})-(\d{4})|([A-Z])(&)([A-Z])"
 )
-_SLASHED = re.compile(r"([a-z]{3,})/([a-z]{3,})")
+_SLASHED = re.compile(r"([a-z]{3,})(/)([a-z]{3,})")
 _CONTRACTED = {"m": "be", "re": "be", "ve": "have", "ll": "will", "d": "'d"}
 _IT_IS = frozenset("it he she that there here what who where how this".split())
 _AUXILIARIES = "do does did is are was were has have had could would should must need might".split()
@@ -234,32 +235,24 @@ class Scanner:
 
     def _mixed(self, core: str) -> None:
         """Add what is not all letters: a figure, a contraction, a hyphenated word, or something with its own form."""
+        core = _POINT.sub("0.", core)
         lowered = core.lower()
-        if core[0] == "." and core[1:].isdigit():
-            core = "0" + core
-        elif _ABBREVIATED.fullmatch(core):
-            self._word(core.replace(".", ""))
-            return
-        if lowered in _WRITTEN_SO:
-            for word in _WRITTEN_SO[lowered].split():
+        written = core.replace(".", "") if _ABBREVIATED.fullmatch(core) else _WRITTEN_SO.get(lowered)
+        if written:
+            for word in written.split():
                 self._word(word)
         elif found := FIGURE.fullmatch(core):
             self._figure(*found.groups())
-        elif measured := _MEASURED.fullmatch(core):
-            self._add(NUMBER, measured[1])
-            for part in measured[2].split("-"):
-                self._word(part)
         elif "'" in core:
             self._contraction(core, lowered)
-        elif parts := _PARTED.fullmatch(core):
+        elif parts := _PARTED.fullmatch(core) or _SLASHED.fullmatch(core):
             for part in filter(None, parts.groups()):
                 self._part(part)
-        elif slashed := _SLASHED.fullmatch(core):
-            self._word(slashed[1])
-            self._add(WORD, "/")
-            self._word(slashed[2])
         elif core in _SIGNS:
             self._add(WORD, _SIGNS[core])
+        elif measured := _MEASURED.fullmatch(core):
+            self._add(NUMBER, measured[1])
+            self._hyphenated(measured[2], measured[2].lower())
         elif _HYPHENATED.fullmatch(core):
             self._hyphenated(core, lowered)
         else:

@@ -99,7 +99,12 @@ language, loc location, misc miscellaneous, mod module, nav navigation, orig ori
 position, prev previous, proc process, prof professor, recv receive, ret return, rev revision, seq sequence, sess
 session, sched schedule, stat statistic, stats statistics, subj subject, sub subscription, sys system, tel telephone,
 txn transaction, val value, vals values, ver version, vol volume, xfer transfer, cust customer, inv invoice, whse
-warehouse, ctr center, bldg building, flr floor, rm room, hq headquarters, mt mount, tmrw tomorrow, tmr tomorrow, ppt presentation, vit vitamin, hwy highway, pkwy parkway, dept department, ingr ingredient, deps dependencies, dep dependency, bldg building, temps temperatures, mins minutes, adv advance, dob birthdate, ve version, cal calendar, cals calories, lvl level, mngr manager, org organization, orgs organizations, tech technology technician technical, intro introduction, demo demonstration, promo promotion, vol volume volunteer, sig signature, auto automatic automatically, rev revenue, mkt market, mktg marketing, intl international,
+warehouse, ctr center, bldg building, flr floor, rm room, hq headquarters, mt mount, tmrw tomorrow, tmr tomorrow, ppt
+presentation, vit vitamin, hwy highway, pkwy parkway, dept department, ingr ingredient, deps dependencies, dep
+dependency, bldg building, temps temperatures, mins minutes, adv advance, dob birthdate, ve version, cal calendar,
+cals calories, lvl level, mngr manager, org organization, orgs organizations, tech technology technician technical,
+intro introduction, demo demonstration, promo promotion, vol volume volunteer, sig signature, auto automatic
+automatically, rev revenue, mkt market, mktg marketing, intl international,
 natl national, dist district, gov governor government, sept september, ticket tkt, k8s kubernetes, postgres postgresql,
 pg postgres postgresql, js javascript, ts typescript, py python, mongo mongodb, gh github, i18n internationalization,
 l10n localization, ver version, lb pound, lbs pounds, gal gallon, oz ounce ounces"""
@@ -274,9 +279,11 @@ PHRASES = _phrases()
 
 # Words that may stand for one another wherever they stand, in the same form: what WordNet lacks or has elsewhere.
 _GROUPS = """enable activate; disable deactivate; suggest recommend propose advise; limit cap restrict; fix repair mend;
-fix resolve; pick choose select; buy purchase; begin start commence; launch start; end finish; end expire lapse; visit tour; ease relieve lessen
+fix resolve; pick choose select; buy purchase; begin start commence; launch start; end finish; end expire lapse; visit
+tour; ease relieve lessen
 alleviate reduce; build construct; erase delete; show display; answer reply respond; help assist aid; need require;
-allow permit let; prohibit forbid ban; get obtain; get receive; retain keep; leave depart; stop quit cease; deny reject refuse; stay remain; relocate move migrate;
+allow permit let; prohibit forbid ban; get obtain; get receive; retain keep; leave depart; stop quit cease; deny
+reject refuse; stay remain; relocate move migrate;
 called named; use utilize
 utilise employ; happen occur; speak talk; live reside; teach instruct; employ hire; verify check; examine inspect;
 modify change alter; increase raise boost; decrease reduce lower; cut reduce lower; rise climb; fall drop decline; send
