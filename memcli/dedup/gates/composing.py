@@ -68,13 +68,20 @@ _MARKS = {"lb": "lb", "lbs": "lb", "gbp": "£", "£": "£"}
 def composed(tokens: list[Token]) -> list[Token]:
     """Join numerals, figures, units, dates and ranges: "twenty", "five", "min" is one figure."""
     result: list[Token] = []
-    at = 0
-    dated = False
-    while at < len(tokens):
-        value, taken = _amount(tokens, at, result) if _may_begin(tokens, at) else ("", 0)
+    at, end, days = 0, len(tokens), False
+    while at < end:
+        token = tokens[at]
+        key = token.key
+        begins = key in _BEGINNINGS or token.kind is NUMBER or (at + 1 < end and tokens[at + 1].key in _BEHIND_DAY)
+        if not begins and key not in _RENAMED and key[-4:] != "days":
+            result.append(token)
+            at += 1
+            continue
+        value, taken = _amount(tokens, at, result) if begins else ("", 0)
         if not taken:
-            following = tokens[at + 1] if at + 1 < len(tokens) and not tokens[at].stop else None
-            result += _as_word(tokens[at], tokens[at - 1].key if at else "the", following)
+            following = tokens[at + 1] if at + 1 < end and not token.stop else None
+            result += _as_word(token, tokens[at - 1].key if at else "the", following)
+            days = days or key in WEEKDAYS or key[-4:] == "days"
             at += 1
             continue
         stop = tokens[at + taken - 1].stop
@@ -83,8 +90,7 @@ def composed(tokens: list[Token]) -> list[Token]:
         while result and _leads(result[-1], value):
             result.pop()
         result.append(Token(NUMBER, value, case, stop))
-        dated = dated or len(value) == len("2026-03-05")
-    return _weekdays(result, dated=dated)
+    return _weekdays(result) if days else result
 
 
 def _pound(span: Sequence[Token]) -> str:
@@ -92,10 +98,8 @@ def _pound(span: Sequence[Token]) -> str:
     return next((mark for token in span if (mark := token.case or _MARKS.get(token.key, "")) in ("£", "lb")), "")
 
 
-def _weekdays(tokens: list[Token], *, dated: bool) -> list[Token]:
+def _weekdays(tokens: list[Token]) -> list[Token]:
     """Drop a weekday that its date implies, and name spans of days one way: "Monday through Friday"."""
-    if not dated and not any(token.key in PLAIN_WEEKDAYS for token in tokens):
-        return tokens
     result: list[Token] = []
     for at, token in enumerate(tokens):
         near = [*tokens[at + 1 : at + 2], *tokens[max(at - 1, 0) : at]]
@@ -122,14 +126,6 @@ def _falls_on(token: Token, weekday: str) -> bool:
     except ValueError:
         return False
     return f"{day:%A}".lower() == weekday
-
-
-def _may_begin(tokens: list[Token], at: int) -> bool:
-    """Whether a figure may begin at that token. At most none can."""
-    token = tokens[at]
-    if token.kind is NUMBER or token.key in _BEGINNINGS:
-        return True
-    return at + 1 < len(tokens) and tokens[at + 1].key in _BEHIND_DAY
 
 
 def _leads(token: Token, value: str) -> bool:

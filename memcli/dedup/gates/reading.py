@@ -46,7 +46,8 @@ _LEAD_IN = re.compile(
 )
 _TITLED = 4
 _CAPITALISED = re.compile(r"(?<![\w`/.-])[A-Z][a-z]")
-_DESIGNATION = re.compile(r"[^\W\d_].*\d", re.DOTALL)
+# Not "m^2", which is a unit behind a figure.
+_DESIGNATION = re.compile(r"(?![a-z]{1,2}\^[23]$)[^\W\d_].*\d", re.DOTALL)
 _PLACES = frozenset("to in at from near into".split())
 _BEFORE_VERB = frozenset((("plan-to",), ("planned-to",), ("will",)))
 _SHORTEST_SLIP = 5
