@@ -106,6 +106,7 @@ def _steps(
             (alike(left, right, context) and _both_fit(first, second, at, to))
             or _agreeing(first, second, at, to)
             or _same_preposition(first, second, at, to)
+            or _allergens(first, second, at, to)
         ):
             steps.append((1, 1, 0))
         if left.kind is right.kind is WORD and left.key != right.key:
@@ -183,6 +184,17 @@ def _stopped(key: str, first: Sequence[Token], second: Sequence[Token], at: int,
     return ":" in stops if key == "be" else bool(set(stops) & set(",;")) if key == "and" else bool(stops)
 
 
+def _allergens(first: Sequence[Token], second: Sequence[Token], at: int, to: int) -> bool:
+    """Whether a kind is told by one or by many of it: "allergic to peanut(s)"."""
+    if any(
+        [token.key for token in side[max(here - 2, 0) : here]] != ["allergic", "to"]
+        for side, here in ((first, at), (second, to))
+    ):
+        return False
+    forms = [set(readings(token.key)) if token.case in ("", START) else set() for token in (first[at], second[to])]
+    return any((lemma, "ns") in other for one, other in (forms, forms[::-1]) for lemma, form in one if form == "n")
+
+
 def _same_preposition(first: Sequence[Token], second: Sequence[Token], at: int, to: int) -> bool:
     one, other = first[at].key, second[to].key
     if (one, other) in _COSTING or (other, one) in _COSTING:
@@ -196,7 +208,7 @@ def _same_preposition(first: Sequence[Token], second: Sequence[Token], at: int, 
         )
     if _PREPOSITIONS.get(one) == other or _PREPOSITIONS.get(other) == one:
         return not any(token.kind is NUMBER for token in (*first[at + 1 : at + 2], *second[to + 1 : to + 2]))
-    if {one, other} != {"over", "to"}:
+    if not {one, other} <= {"over", "to", "instead-of"}:
         return False
     return all(any(token.key.startswith("prefer") for token in side) for side in (first[:at], second[:to]))
 
@@ -209,6 +221,7 @@ def _special(
         found = [_spelled_out(one, other, place, there, context), _distributed(one, other, place, there)]
         if one[place].key == "may" and [token.key for token in other[there : there + 3]] == ["be", "allowed", "to"]:
             found.append((1, 3) if place and _is_plural(one[place - 1]) else (0, 0))
+        found.append((1, 0) if _called(one, other, place, there) else (0, 0))
         if one[place].key == "never" and [token.key for token in other[there : there + 2]] == ["do", "not"]:
             # Of what somebody does, "never" says more.
             ordered = all(not to or tokens[to - 1].stop for tokens, to in ((one, place), (other, there)))
@@ -216,6 +229,14 @@ def _special(
         if place == there == 0 and [token.key for token in one[:2]] == ["there", "be"] != [t.key for t in other[:2]]:
             found.append((2, 0))
         yield from ((step[1], step[0], 0) if turned else (*step, 0) for step in found if any(step))
+
+
+def _called(one: Sequence[Token], other: Sequence[Token], at: int, to: int) -> bool:
+    """Whether "called" may be left out before a name: "her dog is called Rex", "her dog is Rex"."""
+    if one[at].key not in ("called", "named") or not (at and to) or at + 1 == len(one):
+        return False
+    names = [token.case not in ("", START) and token.kind is WORD for token in (one[at + 1], other[to])]
+    return all(names) and one[at - 1].key == other[to - 1].key == "be"
 
 
 def _is_plural(token: Token) -> bool:

@@ -14,7 +14,7 @@ from itertools import pairwise, product
 
 from memcli.dedup.gates.align import Context, aligned, alike
 from memcli.dedup.gates.lexicon import readings, same_lemma
-from memcli.dedup.gates.tokens import IDENTIFIER, NUMBER, WORD, Token
+from memcli.dedup.gates.tokens import IDENTIFIER, NUMBER, START, WORD, Token
 from memcli.dedup.gates.words import ADVERBS, MODALS, PLAIN_WEEKDAYS
 
 Piece = tuple[Token, ...]
@@ -33,7 +33,25 @@ _PREPOSITIONS = frozenset(
 _FRONTING = _PREPOSITIONS | {"every"}
 # What the passive, a possessive or "there is" have and the other way to say it has not.
 _CONSTRUCTING = frozenset(
-    ("by", "be", "was", "of", "in", "on", "at", "'s", "have", "there", "that", "which", "who", "called")
+    (
+        "by",
+        "be",
+        "was",
+        "of",
+        "in",
+        "on",
+        "at",
+        "'s",
+        "have",
+        "there",
+        "that",
+        "which",
+        "who",
+        "called",
+        "named",
+        "<speaker>",
+        "<speaker's>",
+    )
 )
 _BE = {"be": "vs", "was": "vd"}
 _ADVERBS = frozenset("always usually often never not still currently now also already".split())
@@ -87,7 +105,7 @@ def _variants(sentence: tuple[Token, ...]) -> tuple[tuple[Clause, ...], ...]:
     active = tuple(_active(clause) or clause for clause in clauses)
     plain = tuple(_clauses(sentence))
     found = [clauses, active]
-    rewritten = (_apposed, _equated, _placed, _told)
+    rewritten = (_apposed, _equated, _placed, _told, _named)
     found += [tuple(_pieces(rewrite(clause) or clause) for clause in plain) for rewrite in rewritten]
     for at, clause in enumerate(plain):
         for other in _possessed(clause):
@@ -135,6 +153,18 @@ def _told(clause: tuple[Token, ...]) -> tuple[Token, ...] | None:
         *plain[:verb],
         *plain[doer + 1 :],
     )
+
+
+def _named(clause: tuple[Token, ...]) -> tuple[Token, ...] | None:
+    """Return "the user's dog is called Rex" for "the user has a dog called Rex", None for any other clause."""
+    keys = [token.key for token in clause]
+    at = next((at for at, key in enumerate(keys) if key in ("called", "named")), 0)
+    if keys[:2] != ["<speaker>", "have"] or not 2 < at < len(clause) - 1:  # noqa: PLR2004 - has what
+        return None
+    if any(token.kind is not WORD or token.case in ("", START) for token in clause[at + 1 :]):
+        return None
+    plain = tuple(token._replace(stop="") for token in clause)
+    return (Token(WORD, "<speaker's>"), *plain[2:at], Token(WORD, "be"), *plain[at:])
 
 
 def _possessed(clause: tuple[Token, ...]) -> Iterator[tuple[Token, ...]]:

@@ -368,7 +368,7 @@ class _Phrases:
 
 def _is_time(token: Token) -> bool:
     if token.kind is NUMBER:
-        return token.key.endswith("o'clock") or token.key.count("-") > 1
+        return token.key.endswith("o'clock") or token.key.count("-") > 1 or ".." in token.key
     return token.kind is WORD and (token.key in PLAIN_WEEKDAYS or token.key in ("today", "tomorrow", "yesterday"))
 
 

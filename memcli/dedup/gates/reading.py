@@ -96,7 +96,7 @@ def read(text: str) -> Reading:
     """Return the evidence in a text."""
     plain, caseless, scanner = _scanned(text)
     joined = _timed(composed(_spelled(list(scanner.tokens))))
-    unified, view = _persons(_phrased(joined))
+    unified, view = _persons(_allergic(_phrased(joined)))
     tokens = tuple(_without_articles(unified))
     return Reading(
         text=" ".join(plain.split()),
@@ -246,6 +246,17 @@ def _phrase(tokens: list[Token], at: int) -> tuple[int, tuple[str, ...]] | None:
         ):
             return len(words), kept
     return None
+
+
+def _allergic(tokens: list[Token]) -> list[Token]:
+    """Read "have a nut allergy" as "be allergic to nut"."""
+    at = next((at for at, token in enumerate(tokens) if token.key == "allergy"), 0)
+    begin = next((place for place in range(at - 1, max(at - 5, -1), -1) if tokens[place].key == "have"), -1)
+    what = [token for token in tokens[begin + 1 : at] if token.key != "a"]
+    if begin < 0 or not what or any(token.stop or token.kind is not WORD for token in what):
+        return tokens
+    kind = [*what[:-1], what[-1]._replace(stop=tokens[at].stop)]
+    return [*tokens[:begin], *(Token(WORD, key) for key in ("be", "allergic", "to")), *kind, *tokens[at + 1 :]]
 
 
 def _may_be_verb(tokens: list[Token], at: int) -> bool:

@@ -151,6 +151,8 @@ def _find_verb(clause: Clause) -> None:
     if best >= 0:
         clause.verb = best
         clause.marks = {"past" if "vd" in forms_of(tokens[best]) else "present"}
+        if best == 0 and "v" in forms_of(tokens[0]) and not {"vs", "vd"} & forms_of(tokens[0]) and clause.link == "":
+            clause.marks.add("must")  # "Store it in Vault": it must be stored there
 
 
 def _finite_rank(tokens: Sequence[Token], at: int, link: str) -> float:

@@ -145,6 +145,16 @@ calls for > requires
 respond with > return
 responds with > returns
 responded with > returned
+have fear of > have a fear of > be scared of > be afraid of
+pushed back to > postponed to
+push back to > postpone to
+went up by > increased by
+goes up by > increases by
+went down by > decreased by
+goes down by > decreases by
+due date > deadline
+car park > parking lot
+needs to > must
 every once in a while > occasionally
 biannually > twice every year
 amongst > among
@@ -242,7 +252,7 @@ both of > both
 daily > every day
 weekly > every week
 monthly > every month
-yearly > annually > every year
+yearly > annually > annual > every year
 hourly > every hour
 nightly > every night
 once every > once per > once each > every
@@ -278,7 +288,14 @@ def _phrases() -> dict[str, dict[str, list[tuple[tuple[str, ...], tuple[str, ...
 PHRASES = _phrases()
 
 # Words that may stand for one another wherever they stand, in the same form: what WordNet lacks or has elsewhere.
-_GROUPS = """enable activate; disable deactivate; suggest recommend propose advise; limit cap restrict; fix repair mend;
+_GROUPS = """hire recruit; acquire purchase; rise increase; fall decrease; finish complete; rent lease; find discover;
+collect
+gather; ask request; declare announce; inspect examine; forbid bar; company firm; picture photo; rug carpet; sneaker
+trainer; sweater jumper pullover; trousers pants; eggplant aubergine; zucchini courgette; cilantro coriander; truck
+lorry; petrol gasoline; airplane plane aeroplane; diaper nappy; tire tyre; wealthy rich; huge enormous gigantic;
+previous prior; famous renowned; shortly soon; promptly immediately; presently currently; infant baby;
+quickly speedily; silent quiet; accurate precise; reject decline; enable activate; disable deactivate; suggest
+recommend propose advise; limit cap restrict; fix repair mend;
 fix resolve; pick choose select; buy purchase; begin start commence; launch start; end finish; end expire lapse; visit
 tour; ease relieve lessen
 alleviate reduce; build construct; erase delete; show display; answer reply respond; help assist aid; need require;
