@@ -57,10 +57,14 @@ _VOWELS = frozenset("aeiou")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What of two whole texts bears on words: capitals that tell nothing in one of them, two views of one speaker."""
+    """What of two whole texts bears on words: capitals that tell nothing in one of them, two views of one speaker.
+
+    `shared` are the words that both texts have: two of them may have changed places.
+    """
 
     caseless: bool
     views_differ: bool
+    shared: frozenset[str] = frozenset()
 
 
 def aligned(first: Sequence[Token], second: Sequence[Token], context: Context, spare: int = 0) -> bool:
@@ -326,7 +330,7 @@ def _same_word(left: Token, right: Token, context: Context) -> bool:
     if mistyped(one, other):
         # A name may begin a sentence: "Robyn" is no slip of "Robin".
         return START not in (left.case, right.case) or min(len(one), len(other)) >= _LONG_START
-    return interchangeable(one, other)
+    return not (one in context.shared and other in context.shared) and interchangeable(one, other)
 
 
 @lru_cache(maxsize=1 << 12)

@@ -226,7 +226,9 @@ def judge(a: str, b: str, cosine: float, threshold: float) -> Judgement:
     is_close = cosine >= (threshold + 1) / 2
     spare = int(_EXTRA_SHARE * max(each.total() for each in words)) if is_close else 0
     context = Context(
-        first.caseless or second.caseless, first.view != second.view and "" not in (first.view, second.view)
+        first.caseless or second.caseless,
+        first.view != second.view and "" not in (first.view, second.view),
+        frozenset(words[0].keys() & words[1].keys()),
     )
     differences = (
         {} if _same(first, second, context, spare, is_close=is_close) else _differences(first, second, context)

@@ -127,7 +127,7 @@ def designated(text: str) -> tuple[str, ...]:
 def _scanned(text: str) -> tuple[str, bool, Scanner]:
     """Return a text as it is prepared, whether it is caseless, and what it was cut into."""
     plain = prepared(text)
-    if text[:1] in "nNfFrRpP":
+    if plain[:1] in "nNfFrRpP":
         plain = _LEAD_IN.sub("", plain, count=1) if _LEAD_IN.match(plain) else plain
     caseless = _caseless(plain)
     return plain, caseless, Scanner(plain.lower() if caseless and not plain[:1].islower() else plain)

@@ -13,6 +13,7 @@ from itertools import pairwise
 
 from memcli.dedup.gates.align import Context, alike
 from memcli.dedup.gates.families import deed, one_deed, verbs
+from memcli.dedup.gates.lexicon import readings
 from memcli.dedup.gates.nodes import Node, nodes, without
 from memcli.dedup.gates.segments import PREPOSITIONS
 from memcli.dedup.gates.tokens import NUMBER, START, WORD, Token
@@ -111,6 +112,8 @@ def _kin(one: Node, other: Node, _: Context) -> bool:
     if any(node.token.kind is not WORD or node.token.case not in ("", START) for node in (one, other)):
         return False
     if one.is_verb and other.is_verb:
+        if all((node.token.key, "v") in readings(node.token.key) for node in (one, other)):
+            return False  # "saw" is a verb beside "see"
         mine, theirs = verbs(one.token.key), verbs(other.token.key)
         return not mine.isdisjoint(theirs) or _converse(mine, theirs) is not None
     if one.is_verb == other.is_verb:

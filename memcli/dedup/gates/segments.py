@@ -194,6 +194,7 @@ def _group(clause: Clause, begin: int) -> None:
         if key in MODAL or key in NEGATIVE:
             clause.marks.add(key)
         elif key in _BE or (key in ("have", "had") and not auxiliary):
+            clause.marks |= {"past"} if key in ("was", "had") else set()
             auxiliary, clause.verb = "be" if key in _BE else "have", at
         elif not (is_adverb(tokens[at]) or (key in ("do", "did") and at == begin)):
             _complete(clause, at, auxiliary)

@@ -49,7 +49,7 @@ _STARRED = re.compile(r"(?<![\w*])(\*{1,3})(?=[^\s*])([^*\n]*[^\s*])\1(?![\w*])"
 # Marks whose partner stands in another sentence: "**For the record it works." "**kwargs" begins no such sentence.
 _OPENED = re.compile(r"(?<![\w*])\*{1,3}(?=[A-Z][a-z]*(?:\s|$))|^_{1,3}(?=[A-Z][a-z]*\s)")
 _CLOSED = re.compile(
-    r"(?<=[.!?:,;)])\*{1,3}(?=\s|$)|(?<=[a-z])\*{2,3}(?=[.!?:,;)]*(?:\s|$))|(?<!\S)([A-Za-z]+[.!?:,;)]*)__$"
+    r"(?<=[.!?:,;)])\*{1,3}(?=[.!?:,;)]*(?:\s|$))|(?<=[a-z])\*{2,3}(?=[.!?:,;)]*(?:\s|$))|(?<!\S)([A-Za-z]+[.!?:,;)]*)__$"
 )
 _UNDERSCORED = re.compile(r"(?<!\w)(_{1,3})(?=[^\s_])([^_\n]*\s[^_\n]*[^\s_])\1(?!\w)")
 _LINKED = re.compile(r"\[([^\[\]\n]+)\]\((\S+?)\)")
