@@ -48,6 +48,7 @@ _SUBORDINATING = frozenset(
     than though although as let make""".split()
 )
 # Nobody is told to do these: "Prefer tabs" is what somebody prefers.
+_HELPING = frozenset("be was have had do did can could will would must want-to plan-to".split())
 _STATIVE = frozenset("prefer like love hate want dislike enjoy need".split())
 # Prepositions that are one before anything but a figure; "over" is "to" behind "prefer".
 _PREPOSITIONS = {"within": "in", "onto": "on", "beside": "near", "throughout": "during"}
@@ -124,7 +125,8 @@ def _steps(
     for token, step in ((left, (1, 0)), (right, (0, 1))):
         if token and token.kind is WORD:
             stopped = token.key in _STOPPED and _stopped(token.key, first, second, at, to)
-            untold = at == to == 0 and _untold_subject(*((first, second) if step[0] else (second, first)))
+            one, other = (first[at:], second[to:]) if step[0] else (second[to:], first[at:])
+            untold = _begins(first, at) and _begins(second, to) and _untold_subject(one, other)
             mine, theirs = ((first, at), (second, to)) if step[0] else ((second, to), (first, at))
             if token.key in EMPTY or stopped or untold or _implied(*mine, *theirs):
                 steps.append((*step, 0))
@@ -136,6 +138,8 @@ def _steps(
 def _implied(told: Sequence[Token], at: int, untold: Sequence[Token], to: int) -> bool:
     """Whether a word on one side is understood on the other: a subject said once, "please", the "of" of an amount."""
     key = told[at].key
+    if key == "be" and _telegraphic(told, at, untold, to):
+        return True
     if key == "please":
         return told[at].case in ("", START)
     if key == "of":
@@ -167,6 +171,18 @@ def _repeated(tokens: Sequence[Token], at: int) -> bool:
     )
 
 
+def _begins(tokens: Sequence[Token], at: int) -> bool:
+    """Whether a sentence begins there."""
+    return at == 0 or tokens[at - 1].stop in (".", ";")
+
+
+def _telegraphic(told: Sequence[Token], at: int, untold: Sequence[Token], to: int) -> bool:
+    """Whether "is" is left out behind the user: "User allergic to nuts"."""
+    if not at == to == 1 or len(untold) == 1 or {told[0].key, untold[0].key} != {"<speaker>"}:
+        return False
+    return any(form == "a" for _, form in readings(untold[1].key))
+
+
 def _is_base(token: Token) -> bool:
     return any(form == "v" for _, form in readings(token.key))
 
@@ -175,6 +191,8 @@ def _untold_subject(told: Sequence[Token], untold: Sequence[Token]) -> bool:
     """Whether one side leaves out that it is the user who does it: "Booked a cabin", "Speaks Thai"."""
     if len(told) <= 1 or not untold or told[0].key != "<speaker>":
         return False
+    if untold[0].key == told[1].key and untold[0].key in _HELPING:
+        return True
     if untold[0].key != told[1].key:
         return untold[0].key in _STATIVE and _agree(untold[0].key, told[1].key)
     return untold[0].key in _STATIVE or any(form in ("vs", "vd") for _, form in readings(untold[0].key))

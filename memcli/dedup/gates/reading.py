@@ -15,6 +15,8 @@ from memcli.dedup.gates.words import CLOSED, MONTHS, PEOPLE, PHRASES, PLAIN_WEEK
 
 _SPEAKER = {"<i>": "<speaker>", "<user>": "<speaker>", "<i's>": "<speaker's>", "<user's>": "<speaker's>"}
 _SPEAKER |= {"<i self>": "<speaker self>"}
+# Whom the user speaks to.
+_ASSISTANT = {"assistant": "you", "claude": "you", "chatgpt": "you"}
 _POSSESSIVES = frozenset(("<i's>", "<user's>"))
 _USER = frozenset(("<user>", "<user's>"))
 _FIRST_PERSON = frozenset(("<i>", "<i's>", "<i self>", "we", "us", "our", "ours", "ourselves"))
@@ -275,6 +277,8 @@ def _persons(tokens: list[Token]) -> tuple[list[Token], str]:
     third, first = not _USER.isdisjoint(keys), not _FIRST_PERSON.isdisjoint(keys)
     if _SPEAKER.keys().isdisjoint(keys) or (third and first):
         return tokens, ""
+    if third:
+        tokens = [token._replace(key=_ASSISTANT.get(token.key, token.key)) for token in tokens]
     unified = [token._replace(key=_SPEAKER[token.key]) if token.key in _SPEAKER else token for token in tokens]
     return (_marked(unified), "third") if third else (unified, "first")
 

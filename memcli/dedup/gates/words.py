@@ -288,7 +288,17 @@ def _phrases() -> dict[str, dict[str, list[tuple[tuple[str, ...], tuple[str, ...
 PHRASES = _phrases()
 
 # Words that may stand for one another wherever they stand, in the same form: what WordNet lacks or has elsewhere.
-_GROUPS = """hire recruit; acquire purchase; rise increase; fall decrease; finish complete; rent lease; find discover;
+_GROUPS = """acquire obtain; conceal hide; reveal disclose; locate find; detect discover; misplace lose; ship send;
+log record;
+preserve keep; say state; admit confess; approve authorize; grant give; finance fund; achieve attain reach; beat
+defeat; destroy ruin; injure hurt; fix correct; resolve solve; handle manage; run operate; perform execute; measure
+gauge; evaluate assess; lengthen prolong extend; elevate raise; swiftly quickly; suddenly abruptly; formerly
+previously; initially originally; totally completely; partly partially; noisy loud; filthy dirty; crucial essential
+vital; necessary required; vacant empty; risky dangerous hazardous; false untrue; odd strange weird; unusual uncommon;
+spacious roomy; voyage trip; pharmacy drugstore; buddy friend pal; boss manager; staff personnel; job position;
+expense cost; contract agreement; outcome result; effect impact; answer response reply; timetable schedule; ache pain;
+page webpage; link hyperlink; stove cooker; dusk twilight; spot place; border boundary; hire recruit; acquire
+purchase; rise increase; fall decrease; finish complete; rent lease; find discover;
 collect
 gather; ask request; declare announce; inspect examine; forbid bar; company firm; picture photo; rug carpet; sneaker
 trainer; sweater jumper pullover; trousers pants; eggplant aubergine; zucchini courgette; cilantro coriander; truck
