@@ -9,8 +9,10 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
-from memcli.dedup.gates.lexicon import common, distance, entry, known, mistyped, named, readings, synonymous
+from memcli.dedup.gates.implied import begins, implied, untold_subject
+from memcli.dedup.gates.lexicon import agree, common, distance, entry, known, mistyped, named, readings, synonymous
 from memcli.dedup.gates.tokens import NUMBER, START, WORD, Token
 from memcli.dedup.gates.words import (
     CLOSED,
@@ -21,7 +23,6 @@ from memcli.dedup.gates.words import (
     LIGHT,
     MODERN,
     MONTHS,
-    PEOPLE,
     PRONOUNS,
     RUNS,
     SHORT_FORMS,
@@ -40,16 +41,6 @@ _LONG_START = 6
 _STAND_FOR = {"->": ("to",), "+": ("and",), "/": ("and", "or"), "instead-of": ("over",)}
 # What a stop may stand for.
 _STOPPED = frozenset(("be", "-", "and"))
-# Subjects that may be said again behind "and", and what may give the verb behind it another subject.
-_REPEATED = frozenset("<speaker> we they you he she".split())
-_THIRD = frozenset("he she they him her them his their".split())
-_SUBORDINATING = frozenset(
-    """that who which whom whose if when while because since unless until before after where what how whether
-    than though although as let make""".split()
-)
-# Nobody is told to do these: "Prefer tabs" is what somebody prefers.
-_HELPING = frozenset("be was have had do did can could will would must want-to plan-to".split())
-_STATIVE = frozenset("prefer like love hate want dislike enjoy need".split())
 # Prepositions that are one before anything but a figure; "over" is "to" behind "prefer".
 _PREPOSITIONS = {"within": "in", "onto": "on", "beside": "near", "throughout": "during"}
 _COSTING = (("costs", "be"), ("cost", "was"))
@@ -126,76 +117,13 @@ def _steps(
         if token and token.kind is WORD:
             stopped = token.key in _STOPPED and _stopped(token.key, first, second, at, to)
             one, other = (first[at:], second[to:]) if step[0] else (second[to:], first[at:])
-            untold = _begins(first, at) and _begins(second, to) and _untold_subject(one, other)
+            untold = begins(first, at) and begins(second, to) and untold_subject(one, other)
             mine, theirs = ((first, at), (second, to)) if step[0] else ((second, to), (first, at))
-            if token.key in EMPTY or stopped or untold or _implied(*mine, *theirs):
+            if token.key in EMPTY or stopped or untold or implied(*mine, *theirs):
                 steps.append((*step, 0))
             elif token.key in LIGHT and not token.case.isupper():
                 steps.append((*step, 1))
     return steps
-
-
-def _implied(told: Sequence[Token], at: int, untold: Sequence[Token], to: int) -> bool:
-    """Whether a word on one side is understood on the other: a subject said once, "please", the "of" of an amount."""
-    key = told[at].key
-    if key == "be" and _telegraphic(told, at, untold, to):
-        return True
-    if key == "please":
-        return told[at].case in ("", START)
-    if key == "of":
-        if at and told[at - 1].kind is NUMBER and " " in told[at - 1].key:
-            return to < len(untold) and untold[to].kind is WORD and at + 1 < len(told) and told[at + 1].kind is WORD
-        amount = at + 1 < len(told) and told[at + 1].kind is NUMBER
-        return amount and to < len(untold) and untold[to].kind is NUMBER and at > 0 and told[at - 1].kind is WORD
-    return key.rstrip("~") in _REPEATED and to < len(untold) and _repeated(told, at)
-
-
-def _repeated(tokens: Sequence[Token], at: int) -> bool:
-    """Whether a pronoun behind "and" is the subject that the sentence has had all along: "I sing and I dance"."""
-    if not 1 < at < len(tokens) - 1 or tokens[at - 1].key not in ("and", "but", "or") or tokens[at].stop:
-        return False
-    begin = next((place + 1 for place in range(at - 2, -1, -1) if tokens[place].stop in (".", ";", ":")), 0)
-    before = tokens[begin : at - 1]
-    if not before or not _SUBORDINATING.isdisjoint(token.key for token in before):
-        return False
-    if any(token.key == "to" and _is_base(tokens[place]) for place, token in enumerate(tokens[:at], start=1)):
-        return False
-    if before[0].key == tokens[at].key:
-        return True
-    named = [token for token in before if token.case not in ("", START) or token.key in PEOPLE]
-    person = tokens[at].key.rstrip("~") in ("he", "she") and not any(token.key in _THIRD for token in before)
-    first = before[0].case not in ("", START) or (before[0].case == START and not common(before[0].key))
-    others = [token for token in named if token is not before[0]]
-    return person and (
-        (first and not others) or (len(named) == 1 and before[0].key == "<speaker's>" and named[0] is before[1])
-    )
-
-
-def _begins(tokens: Sequence[Token], at: int) -> bool:
-    """Whether a sentence begins there."""
-    return at == 0 or tokens[at - 1].stop in (".", ";")
-
-
-def _telegraphic(told: Sequence[Token], at: int, untold: Sequence[Token], to: int) -> bool:
-    """Whether "is" is left out behind the user: "User allergic to nuts"."""
-    if not at == to == 1 or len(untold) == 1 or {told[0].key, untold[0].key} != {"<speaker>"}:
-        return False
-    return any(form == "a" for _, form in readings(untold[1].key))
-
-
-def _is_base(token: Token) -> bool:
-    return any(form == "v" for _, form in readings(token.key))
-
-
-def _untold_subject(told: Sequence[Token], untold: Sequence[Token]) -> bool:
-    """Whether one side leaves out that it is the user who does it: "Booked a cabin", "Speaks Thai"."""
-    if len(told) <= 1 or not untold or told[0].key != "<speaker>":
-        return False
-    if untold[0].key == told[1].key and untold[0].key in _HELPING:
-        return True
-    if untold[0].key != told[1].key:
-        return untold[0].key in _STATIVE and _agree(untold[0].key, told[1].key)
-    return untold[0].key in _STATIVE or any(form in ("vs", "vd") for _, form in readings(untold[0].key))
 
 
 def _stopped(key: str, first: Sequence[Token], second: Sequence[Token], at: int, to: int) -> bool:
@@ -305,7 +233,7 @@ def _distributed(one: Sequence[Token], other: Sequence[Token], at: int, to: int)
         forms = set(readings(theirs.key))
         if not taken and any((lemma, "n") in forms for lemma, form in readings(mine.key) if form == "ns"):
             taken = place
-        elif taken and _agree(mine.key, theirs.key):
+        elif taken and agree(mine.key, theirs.key):
             return place, place
         else:
             break
@@ -361,7 +289,7 @@ def _rewritten(one: str, other: str) -> bool:
 
 def _other_view(one: str, other: str) -> bool:
     """Whether two words are one as the user and as somebody else would say it: "like", "likes"; "my", "their"."""
-    return _same_person(one, other) or _same_person(other, one) or _agree(one, other)
+    return _same_person(one, other) or _same_person(other, one) or agree(one, other)
 
 
 def _unaccented(word: str) -> str:
@@ -439,16 +367,6 @@ def _shortened(short: str, long: str) -> bool:
     return all(letter in rest for letter in short)
 
 
-def _agree(one: str, other: str) -> bool:
-    """Whether two words are one verb with and without the ending of the third person."""
-    forms = dict(readings(one)), dict(readings(other))
-    return any(
-        (lemma, "v") in readings(base) and (lemma, "vs") in readings(third)
-        for base, third in ((one, other), (other, one))
-        for lemma in (forms[0] if base == one else forms[1])
-    )
-
-
 def _is_name(token: Token, context: Context) -> bool:
     return token.case not in ("", START) and not context.caseless
 
@@ -460,6 +378,9 @@ def _slipped_name(one: str, other: str) -> bool:
         return True
     if (known(one) and known(other)) or distance(one, other) != 1 or one[0] != other[0]:
         return False
+    longer, shorter = sorted((one, other), key=len, reverse=True)
+    if len(shorter) < len(longer) >= _LONG_START and longer[-1] == shorter[-1] and known(longer):
+        return not any(one == other for one, other in pairwise(longer) if one + other not in shorter)
     if len(one) == len(other):
         return len(one) >= _SWAPPED_NAME and sorted(one) == sorted(other)
     return min(len(one), len(other)) >= _LONG_NAME and one[-1] == other[-1]

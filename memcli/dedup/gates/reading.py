@@ -11,7 +11,7 @@ from memcli.dedup.gates.composing import composed
 from memcli.dedup.gates.figures import NUMERALS, ORDINALS, SPELLED, is_clock, with_unit
 from memcli.dedup.gates.lexicon import known, mistyped, readings
 from memcli.dedup.gates.tokens import IDENTIFIER, NUMBER, START, WORD, Scanner, Token, prepared, quotes
-from memcli.dedup.gates.words import CLOSED, MONTHS, PEOPLE, PHRASES, PLAIN_WEEKDAYS, PRONOUNS
+from memcli.dedup.gates.words import CLOSED, MONTHS, PEOPLE, PHRASES, PLAIN_WEEKDAYS, PRONOUNS, WEEKDAYS
 
 _SPEAKER = {"<i>": "<speaker>", "<user>": "<speaker>", "<i's>": "<speaker's>", "<user's>": "<speaker's>"}
 _SPEAKER |= {"<i self>": "<speaker self>"}
@@ -56,7 +56,14 @@ _SHORTEST_SLIP = 5
 _MENDED = tuple(
     sorted(
         {word for heads in PHRASES.values() for rows in heads.values() for words, _ in rows for word in words}
-        | CLOSED.union(PLAIN_WEEKDAYS, _HEDGES, _COMPARED, ORDINALS, ("times", "twice", "percent"))
+        | CLOSED.union(
+            PLAIN_WEEKDAYS,
+            (f"{day}s" for day in WEEKDAYS.values()),
+            _HEDGES,
+            _COMPARED,
+            ORDINALS,
+            ("times", "twice", "percent"),
+        )
         | {word for word in NUMERALS if "-" not in word}
     )
 )
