@@ -68,12 +68,12 @@ _MARKS = {"lb": "lb", "lbs": "lb", "gbp": "£", "£": "£"}
 def composed(tokens: list[Token]) -> list[Token]:
     """Join numerals, figures, units, dates and ranges: "twenty", "five", "min" is one figure."""
     result: list[Token] = []
+    keys = [token.key for token in tokens]
     at, end, days = 0, len(tokens), False
     while at < end:
-        token = tokens[at]
-        key = token.key
-        begins = key in _BEGINNINGS or token.kind is NUMBER or (at + 1 < end and tokens[at + 1].key in _BEHIND_DAY)
-        if not begins and key not in _RENAMED and key[-4:] != "days":
+        token, key = tokens[at], keys[at]
+        begins = key in _BEGINNINGS or token.kind is NUMBER or (at + 1 < end and keys[at + 1] in _BEHIND_DAY)
+        if not (begins or key in _RENAMED or key.endswith("days")):
             result.append(token)
             at += 1
             continue

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from memcli.dedup.gates.lexicon import agree, common, readings
 from memcli.dedup.gates.tokens import NUMBER, START, WORD, Token
-from memcli.dedup.gates.words import PEOPLE
+from memcli.dedup.gates.words import CLOSED, PEOPLE
 
 # Subjects that may be said again behind "and", and what may give the verb behind it another subject.
 _REPEATED = frozenset("<speaker> we they you he she".split())
@@ -30,7 +30,7 @@ def implied(told: Sequence[Token], at: int, untold: Sequence[Token], to: int) ->
     if key == "of":
         if at and told[at - 1].kind is NUMBER and " " in told[at - 1].key:
             return to < len(untold) and untold[to].kind is WORD and at + 1 < len(told) and told[at + 1].kind is WORD
-        amount = at + 1 < len(told) and told[at + 1].kind is NUMBER
+        amount = at + 1 < len(told) and told[at + 1].kind is NUMBER and told[at - 1].key not in CLOSED
         return amount and to < len(untold) and untold[to].kind is NUMBER and at > 0 and told[at - 1].kind is WORD
     return key.rstrip("~") in _REPEATED and to < len(untold) and _repeated(told, at)
 

@@ -44,7 +44,7 @@ _COMPARED = {"more": "over-n", "greater": "over-n", "less": "under-n", "fewer": 
 _TIMING = frozenset((*_BEFORE_TIME, *_HEDGES, "a", "than", "/", "'d"))
 # What leads to a statement and is no part of it.
 _LEAD_IN = re.compile(
-    r"\W*(?:(?:note|nb|fyi|n\.b\.|remember|reminder)\s*:|(?:please )?note that|fyi,?(?= ))\s*(?=\S)", re.IGNORECASE
+    r"^\W*(?:(?:note|nb|fyi|n\.b\.|remember|reminder)\s*:|(?:please )?note that|fyi,?(?= ))\s*(?=\S)", re.IGNORECASE
 )
 _TITLED = 4
 _CAPITALISED = re.compile(r"(?<![\w`/.-])[A-Z][a-z]")
@@ -105,7 +105,8 @@ def read(text: str) -> Reading:
     """Return the evidence in a text."""
     plain, caseless, scanner = _scanned(text)
     joined = _timed(composed(_spelled(list(scanner.tokens))))
-    unified, view = _persons(_allergic(_phrased(joined)))
+    phrased = _phrased(joined)
+    unified, view = _persons(_allergic(phrased) if "allergy" in text.lower() else phrased)
     tokens = tuple(_without_articles(unified))
     return Reading(
         text=" ".join(plain.split()),
@@ -137,7 +138,7 @@ def _scanned(text: str) -> tuple[str, bool, Scanner]:
     """Return a text as it is prepared, whether it is caseless, and what it was cut into."""
     plain = prepared(text)
     if plain[:1] in "nNfFrRpP":
-        plain = _LEAD_IN.sub("", plain, count=1) if _LEAD_IN.match(plain) else plain
+        plain = _LEAD_IN.sub("", plain, count=1)
     caseless = _caseless(plain)
     return plain, caseless, Scanner(plain.lower() if caseless and not plain[:1].islower() else plain)
 

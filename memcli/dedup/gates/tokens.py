@@ -235,9 +235,8 @@ class Scanner:
 
     def _mixed(self, core: str) -> None:
         """Add what is not all letters: a figure, a contraction, a hyphenated word, or something with its own form."""
-        core = _POINT.sub("0.", core)
         lowered = core.lower()
-        written = core.replace(".", "") if _ABBREVIATED.fullmatch(core) else _WRITTEN_SO.get(lowered)
+        core, written = _pointed(core, _WRITTEN_SO.get(lowered, ""))
         if written:
             for word in written.split():
                 self._word(word)
@@ -324,6 +323,13 @@ class Scanner:
                 after = "," if at < last and token.stop else ""
                 if before or after:
                     self.tokens[at] = token._replace(key=before + token.key + after)
+
+
+def _pointed(core: str, written: str) -> tuple[str, str]:
+    """Return ".5" as "0.5", and what it may be written as: "US" for "U.S"."""
+    if "." not in core:
+        return core, written
+    return _POINT.sub("0.", core), written or (core.replace(".", "") if _ABBREVIATED.fullmatch(core) else "")
 
 
 @lru_cache(maxsize=1 << 12)
