@@ -144,9 +144,10 @@ def _agrees(mine: list[Node], theirs: list[Node], one: int, pairs: Sequence[int]
     sides = [{each for each in labels if each[0] not in _BARE} for labels in (moved, other.labels)]
     turned = {label for label, _ in moved} != {label for label, _ in node.labels}
     bends = any(head in crossed for _, head in (*moved, *other.labels))
-    if core[0] != core[1] and not (heads & crossed or any(verbs(theirs[at].token.key) & _STAYING for at in heads)):
+    stays = any(verbs(theirs[at].token.key) & _STAYING for at in heads)
+    if core[0] != core[1] and not (heads & crossed or stays):
         return None
-    if bool(sides[0]) != bool(sides[1]) and not turned and not bends:
+    if bool(sides[0]) != bool(sides[1]) and not (turned or bends or stays):
         return None
     if sides[0] & sides[1] or ((turned or not any(sides)) and moved & other.labels):
         return _SAME
