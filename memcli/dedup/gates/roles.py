@@ -152,7 +152,9 @@ def _agrees(mine: list[Node], theirs: list[Node], one: int, pairs: Sequence[int]
     if sides[0] & sides[1] or ((turned or not any(sides)) and moved & other.labels):
         return _SAME
     labels = sides if all(sides) else [moved, other.labels]
-    return _told(node, theirs, labels, crossed) if _alone(node, mine, theirs, moved) else None
+    return (
+        _told(node, theirs, labels, crossed) if node.token.kind is NUMBER or _alone(node, mine, theirs, moved) else None
+    )
 
 
 def _alone(node: Node, mine: list[Node], theirs: list[Node], moved: set[tuple[str, int]]) -> bool:

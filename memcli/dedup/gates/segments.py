@@ -84,7 +84,24 @@ def segments(sentence: Sequence[Token]) -> list[Clause]:
             cut[-1].tokens.append(token)
     for clause in cut:
         _find_verb(clause)
-    return _joined([clause for clause in cut if clause.tokens or clause.link])
+    return _joined(_predicated([clause for clause in cut if clause.tokens or clause.link]))
+
+
+def _predicated(cut: list[Clause]) -> list[Clause]:
+    """Read "taking cash only, the market opens at 8" as "the market opens at 8 and takes cash only"."""
+    for at, clause in enumerate(cut):
+        main = cut[at - 1] if at else cut[1] if len(cut) > 1 else clause
+        if (
+            clause.verb >= 0
+            or main.verb < 0
+            or main.link not in ("", ",")
+            or len(clause.tokens) < len(("taking", "it"))
+        ):
+            continue
+        if clause.link in ("", ",") and "vg" in forms_of(clause.tokens[0]) and not leads(clause.tokens[1]):
+            told = Clause("and", clause.tokens, 0, set(main.marks))
+            return [*cut[:at], told, *cut[at + 1 :]] if at else [cut[1], told, *cut[2:]]
+    return cut
 
 
 def _before_verb(sentence: Sequence[Token], at: int) -> bool:
@@ -116,7 +133,7 @@ def _joined(cut: list[Clause]) -> list[Clause]:
             word = [] if clause.link == "," else [Token(WORD, clause.link)]
             fronted = last.verb < 0
             topic = last.tokens
-            if clause.link == "," and topic and topic[-1].stop == ":" and not any(_leads(token) for token in topic):
+            if clause.link == "," and topic and topic[-1].stop == ":" and not any(leads(token) for token in topic):
                 topic, word = [*topic[:-1], topic[-1]._replace(stop="")], [Token(WORD, "'s")]
             merged = Clause(last.link, [*topic, *word, *clause.tokens])
             shift = len(last.tokens) + len(word)
@@ -129,7 +146,8 @@ def _joined(cut: list[Clause]) -> list[Clause]:
     return result
 
 
-def _leads(token: Token) -> bool:
+def leads(token: Token) -> bool:
+    """Whether a word leads or joins a phrase and is no part of it."""
     return token.kind is WORD and (token.key in PREPOSITIONS or token.key in JOINING)
 
 
