@@ -135,7 +135,7 @@ def _converse(mine: frozenset[str], theirs: frozenset[str]) -> dict[str, str] | 
 def _agrees(mine: list[Node], theirs: list[Node], one: int, pairs: Sequence[int]) -> str | None:
     """Return how a node's head and label agree with its counterpart's, None where they or the marks do not."""
     node, other = mine[one], theirs[pairs[one]]
-    if node.marks != other.marks or not _whole(mine, theirs, one, pairs[one]):
+    if not _same_marks(node, other) or not _whole(mine, theirs, one, pairs[one]):
         return None
     moved = {_moved(label, head, mine, theirs, pairs) for label, head in node.labels}
     crossed = {pairs[at] for at in range(len(mine)) if mine[at].is_verb != theirs[pairs[at]].is_verb}
@@ -154,6 +154,17 @@ def _agrees(mine: list[Node], theirs: list[Node], one: int, pairs: Sequence[int]
     labels = sides if all(sides) else [moved, other.labels]
     return (
         _told(node, theirs, labels, crossed) if node.token.kind is NUMBER or _alone(node, mine, theirs, moved) else None
+    )
+
+
+def _same_marks(one: Node, other: Node) -> bool:
+    """Whether both have one polarity, mood and tense: "before parsing it" has that of "before it is parsed"."""
+    if one.marks == other.marks:
+        return True
+    timed = all(any(label in ("before", "after") for label, _ in node.labels) for node in (one, other))
+    told = one.marks or other.marks
+    return (
+        timed and not (one.marks and other.marks) and told in ({"present"}, {"past"}) and one.is_verb and other.is_verb
     )
 
 
