@@ -22,6 +22,8 @@ from memcli.model import Judgement
 GATE_VERSION = "3"
 
 _EXTRA_SHARE = 0.1
+# A third of the words in common: texts with fewer are never one, and most candidates are such.
+_LEAST_SHARE = 3
 _SHOWN = 80
 _MOST_APART, _MOST_PAIRED = 24, 6
 
@@ -214,7 +216,8 @@ def judge(a: str, b: str, cosine: float, threshold: float) -> Judgement:
     """Weigh the evidence about two texts of cosine `cosine` under a model whose near threshold is `threshold`.
 
     The gates are the functions of this module. Light words ("and", "also") may stand on one side only where the cosine
-    is at least half-way from the threshold to 1, at most a tenth of the words. `Judgement.overlap` is the Jaccard
+    is at least half-way from the threshold to 1, at most a tenth of the words; from there on the same heads and roles
+    will do where the words do not line up (`roles`). `Judgement.overlap` is the Jaccard
     overlap of the two multisets of words, 0 to 1.
 
     Symmetric but for the sides of `differences`, deterministic, and all gates pass for a text and its re-formatting.
@@ -231,7 +234,9 @@ def judge(a: str, b: str, cosine: float, threshold: float) -> Judgement:
         frozenset(words[0].keys() & words[1].keys()),
     )
     differences = (
-        {} if _same(first, second, context, spare, is_close=is_close) else _differences(first, second, context)
+        {}
+        if _same(first, second, context, spare, is_close=is_close and _LEAST_SHARE * shared >= union)
+        else _differences(first, second, context)
     )
     return Judgement(
         passed=tuple(gate for gate in GATES if gate not in differences),
@@ -246,7 +251,8 @@ def _same(first: Reading, second: Reading, context: Context, spare: int, *, is_c
         return False
     if aligned(first.tokens, second.tokens, context, spare) or reordered(first.tokens, second.tokens, context):
         return True
-    return is_close and same_roles(first.tokens, second.tokens, context)
+    both = (first.tokens, second.tokens), (second.tokens, first.tokens)
+    return is_close and all(same_roles(one, other, context) for one, other in both)
 
 
 def _differences(first: Reading, second: Reading, context: Context) -> dict[str, str]:
