@@ -62,6 +62,7 @@ _HOURS = frozenset(("hour", "h", "hr"))
 _SPEEDS = {"mi": "mph", "km": "km/h"}
 _NOON = 12
 _DATED = re.compile(r"\d{4}-\d\d-\d\d")
+_DAY_NAMED = re.compile(r"(?:\d{4}|-)-\d\d-\d\d")
 _MARKS = {"lb": "lb", "lbs": "lb", "gbp": "£", "£": "£"}
 
 
@@ -326,7 +327,12 @@ def _measured(value: str, taken: int, tokens: list[Token], at: int, lead: str = 
             return named, taken + width
     if ":" in value and ".." in value:
         return ranged(*(clock(each) or each for each in value.split("..", 1))), taken
-    if lead in _TELLS_TIME or lead in WEEKDAYS or (value[:1] == "0" and len(value) == len("07:40")):
+    if (
+        lead in _TELLS_TIME
+        or lead in WEEKDAYS
+        or _DAY_NAMED.fullmatch(lead)
+        or (value[:1] == "0" and len(value) == len("07:40"))
+    ):
         return clock(value) or value, taken
     return value, taken
 

@@ -17,13 +17,14 @@ _SUBORDINATING = frozenset(
 )
 # Nobody is told to do these: "Prefer tabs" is what somebody prefers.
 _HELPING = frozenset("be was have had do did can could will would must want-to plan-to".split())
+_PLACING = frozenset("in on at near from every with under over".split())
 _STATIVE = frozenset("prefer like love hate want dislike enjoy need".split())
 
 
 def implied(told: Sequence[Token], at: int, untold: Sequence[Token], to: int) -> bool:
     """Whether a word on one side is understood on the other: a subject said once, "please", the "of" of an amount."""
     key = told[at].key
-    if key == "be" and _telegraphic(told, at, untold, to):
+    if key == "be" and (_telegraphic(told, at, untold, to) or _headlined(told, at, untold, to)):
         return True
     if key == "please":
         return told[at].case in ("", START)
@@ -66,6 +67,28 @@ def _telegraphic(told: Sequence[Token], at: int, untold: Sequence[Token], to: in
     if not at == to == 1 or len(untold) == 1 or {told[0].key, untold[0].key} != {"<speaker>"}:
         return False
     return any(form == "a" for _, form in readings(untold[1].key))
+
+
+def _headlined(told: Sequence[Token], at: int, untold: Sequence[Token], to: int) -> bool:
+    """Whether "is" is left out of a note without any verb: "Recital on 6 June, dress code linen"."""
+    if not (at and to) or at + 1 >= len(told) or to >= len(untold) or told[at + 1].key != untold[to].key:
+        return False
+    following = untold[to]
+    if (
+        following.kind is WORD
+        and following.key not in _PLACING
+        and not any(form == "a" for _, form in readings(following.key))
+    ):
+        return False
+    return not any(_finite(token) for token in untold)
+
+
+def _finite(token: Token) -> bool:
+    """Whether a word is, or may well be, a finite verb."""
+    if token.kind is not WORD or token.case not in ("", START):
+        return False
+    forms = {form for _, form in readings(token.key)}
+    return token.key in _HELPING or (bool(forms & {"vs", "vd"}) and not forms & {"n", "ns", "a"})
 
 
 def _is_base(token: Token) -> bool:
