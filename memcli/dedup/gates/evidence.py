@@ -22,8 +22,8 @@ from memcli.model import Judgement
 GATE_VERSION = "3"
 
 _EXTRA_SHARE = 0.1
-# A third of the words in common: texts with fewer are never one, and most candidates are such.
-_LEAST_SHARE = 3
+# A quarter of the words in common: texts with fewer are never one, and most candidates are such.
+_LEAST_SHARE = 4
 _SHOWN = 80
 _MOST_APART, _MOST_PAIRED = 24, 6
 

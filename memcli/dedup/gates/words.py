@@ -54,7 +54,8 @@ CLOSED = frozenset(
     do does did doing done can could may might must shall should will would ought need dare used get gets got
     everyone everybody everything someone somebody something anyone anybody anything else ever even still already
     almost more most less least many much few little several enough yes ok one two three four five six seven eight nine
-    ten eleven twelve {" ".join(MONTHS)} {" ".join(WEEKDAYS)}""".split()
+    ten eleven twelve {" ".join(MONTHS)} {" ".join(WEEKDAYS)}
+    {" ".join(f"{day}s" for day in WEEKDAYS.values())}""".split()
 )
 # Everyday words of the trade that WordNet does not have.
 MODERN = frozenset(
