@@ -106,7 +106,8 @@ class _Parser:
         for centre, link in waiting:
             self._found[centre].labels.add((link, main))
 
-    def _add(self, token: Token, marks: set[str] | None = None, *, is_verb: bool = False) -> int:
+    def add(self, token: Token, marks: set[str] | None = None, *, is_verb: bool = False) -> int:
+        """Add a node and return its place."""
         self._found.append(Node(token._replace(stop=""), is_verb, marks=marks or set()))
         return len(self._found) - 1
 
@@ -117,7 +118,7 @@ class _Parser:
             return heads[0] if heads else -1
         antecedent = self._last
         tokens, begin = clause.tokens, _group_begin(clause)
-        verb = -1 if clause.copula else self._add(tokens[clause.verb], set(clause.marks), is_verb=True)
+        verb = -1 if clause.copula else self.add(tokens[clause.verb], set(clause.marks), is_verb=True)
         before = self._phrases(tokens[:begin], verb, "subject")
         own = next((at for at in before if any(label == "subject" for label, _ in self._found[at].labels)), -1)
         subject = own if own >= 0 else antecedent if clause.link == "rel" else self._subject
@@ -128,7 +129,7 @@ class _Parser:
             self._found[verb].labels.add(("rel", antecedent))
         for token in tokens[begin : clause.verb]:
             if is_adverb(token):
-                self._found[self._add(token)].labels.add(("adverb", centre))
+                self._found[self.add(token)].labels.add(("adverb", centre))
         if own >= 0:
             self._subject = subject
         return centre
@@ -191,7 +192,7 @@ class _Parser:
     def _copula(self, clause: Clause, subject: int, rest: Sequence[Token]) -> int:
         """Add what is said of the subject with "be" or "have"; return the node that stands for the clause."""
         if subject < 0:
-            subject = self._add(Token(WORD, "there"))
+            subject = self.add(Token(WORD, "there"))
         self._found[subject].labels = {
             each for each in self._found[subject].labels if each[0] not in ("subject", "root")
         } or set()
@@ -210,10 +211,6 @@ class _Parser:
     def _phrases(self, tokens: Sequence[Token], verb: int, bare: str) -> list[int]:
         """Add the phrases before or behind a verb; return their heads. `bare` labels those without a preposition."""
         return _Phrases(self, self._found, verb, bare).read(tokens)
-
-    def add(self, token: Token, marks: set[str] | None = None, *, is_verb: bool = False) -> int:
-        """Add a node and return its place."""
-        return self._add(token, marks, is_verb=is_verb)
 
     def note_last(self, head: int) -> None:
         """Note the last head: what a relative clause is about."""
