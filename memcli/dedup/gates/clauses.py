@@ -14,7 +14,7 @@ from itertools import pairwise, product
 
 from memcli.dedup.gates.align import Context, aligned, alike
 from memcli.dedup.gates.lexicon import readings, same_lemma
-from memcli.dedup.gates.tokens import IDENTIFIER, NUMBER, WORD, Token
+from memcli.dedup.gates.tokens import IDENTIFIER, NUMBER, START, WORD, Token
 from memcli.dedup.gates.words import ADVERBS, MODALS, PLAIN_WEEKDAYS
 
 Piece = tuple[Token, ...]
@@ -30,9 +30,28 @@ _PREPOSITIONS = frozenset(
     """in on at by for with from to into under over above below between among through during against about without
     within along across behind beyond near via toward upon instead instead-of before after until since""".split()
 )
+_FRONTING = _PREPOSITIONS | {"every"}
 # What the passive, a possessive or "there is" have and the other way to say it has not.
 _CONSTRUCTING = frozenset(
-    ("by", "be", "was", "of", "in", "on", "at", "'s", "have", "there", "that", "which", "who", "called")
+    (
+        "by",
+        "be",
+        "was",
+        "of",
+        "in",
+        "on",
+        "at",
+        "'s",
+        "have",
+        "there",
+        "that",
+        "which",
+        "who",
+        "called",
+        "named",
+        "<speaker>",
+        "<speaker's>",
+    )
 )
 _BE = {"be": "vs", "was": "vd"}
 _ADVERBS = frozenset("always usually often never not still currently now also already".split())
@@ -86,7 +105,7 @@ def _variants(sentence: tuple[Token, ...]) -> tuple[tuple[Clause, ...], ...]:
     active = tuple(_active(clause) or clause for clause in clauses)
     plain = tuple(_clauses(sentence))
     found = [clauses, active]
-    rewritten = (_apposed, _equated, _placed, _told)
+    rewritten = (_apposed, _equated, _placed, _told, _named)
     found += [tuple(_pieces(rewrite(clause) or clause) for clause in plain) for rewrite in rewritten]
     for at, clause in enumerate(plain):
         for other in _possessed(clause):
@@ -111,6 +130,8 @@ def _placed(clause: tuple[Token, ...]) -> tuple[Token, ...] | None:
     if len(clause) < _LONGEST_APPOSITION or (clause[0].key, clause[1].key) != ("there", "be"):
         return None
     place = next((at for at, token in enumerate(clause) if token.key in ("in", "on", "at")), 0)
+    if place and clause[place].key != "in":
+        return None  # what has it tells "in" from "on" no more
     if not 2 < place < len(clause) - 1:  # noqa: PLR2004 - "there", "is", something, and where
         return None
     return (*(token._replace(stop="") for token in clause[place + 1 :]), Token(WORD, "have"), *clause[2:place])
@@ -121,7 +142,7 @@ def _told(clause: tuple[Token, ...]) -> tuple[Token, ...] | None:
     keys = [token.key for token in clause]
     verb = next((at for at, key in enumerate(keys) if key in _BE), 0)
     relative = next((at for at, key in enumerate(keys) if key in ("that", "which", "who") and at > verb), 0)
-    if not 0 < verb < relative - 1 or relative + 2 >= len(clause) or "not" in keys:
+    if keys[verb] != "be" or not 0 < verb < relative - 1 or relative + 2 >= len(clause) or "not" in keys:
         return None
     doer = relative + 2
     plain = [token._replace(stop="") for token in clause]
@@ -134,6 +155,18 @@ def _told(clause: tuple[Token, ...]) -> tuple[Token, ...] | None:
     )
 
 
+def _named(clause: tuple[Token, ...]) -> tuple[Token, ...] | None:
+    """Return "the user's dog is called Rex" for "the user has a dog called Rex", None for any other clause."""
+    keys = [token.key for token in clause]
+    at = next((at for at, key in enumerate(keys) if key in ("called", "named")), 0)
+    if keys[:2] != ["<speaker>", "have"] or not 2 < at < len(clause) - 1:  # noqa: PLR2004 - has what
+        return None
+    if any(token.kind is not WORD or token.case in ("", START) for token in clause[at + 1 :]):
+        return None
+    plain = tuple(token._replace(stop="") for token in clause)
+    return (Token(WORD, "<speaker's>"), *plain[2:at], Token(WORD, "be"), *plain[at:])
+
+
 def _possessed(clause: tuple[Token, ...]) -> Iterator[tuple[Token, ...]]:
     """Yield "leak in worker" for "worker's leak", with each word that may lead and for each length of either."""
     at = next((at for at, token in enumerate(clause) if token.key == "'s" and at), 0)
@@ -142,6 +175,10 @@ def _possessed(clause: tuple[Token, ...]) -> Iterator[tuple[Token, ...]]:
     for owned in range(1, min(_LONGEST_APPOSITION, len(clause) - at - 1) + 1):
         for owner in range(1, min(_LONGEST_APPOSITION, at) + 1):
             thing, whose = clause[at + 1 : at + 1 + owned], clause[at - owner : at]
+            if any(token.key in _PREPOSITIONS for token in (*thing, *whose)):
+                continue
+            if clause[at + 1 + owned].key in ("of", "in", "by", "from") if at + 1 + owned < len(clause) else False:
+                continue  # "Acme's purchase of Nordlys": both would belong to it
             for lead in ("of", "in"):
                 yield (*clause[: at - owner], *thing, Token(WORD, lead), *whose, *clause[at + 1 + owned :])
 
@@ -198,7 +235,7 @@ def _pieces(clause: tuple[Token, ...]) -> Clause:
             or _is_time(before)
             or (_is_time(token) and before.key != "every" and before.key not in _PREPOSITIONS)
             or (token.kind is WORD and (token.key in _PREPOSITIONS or token.key in ADVERBS or before.key in ADVERBS))
-            or (token.key in _SUBJECTS and pieces[-1][0].key in _PREPOSITIONS and len(pieces[-1]) > 1)
+            or (token.key in _SUBJECTS and pieces[-1][0].key in _FRONTING and len(pieces[-1]) > 1)
             or (token.key == "every" and _is_period(clause, at + 1))
         ):
             pieces.append([])
@@ -315,7 +352,8 @@ def _names_agent(piece: Piece) -> bool:
     if len(piece) == 1:
         return False
     kind = piece[1].kind
-    return (piece[0].key == "by" and kind is not NUMBER) or (piece[0].key == "in" and kind is IDENTIFIER)
+    counted = kind is NUMBER and piece[1].key.isdigit() and len(piece) > 2 and piece[2].kind is WORD  # noqa: PLR2004 - "by two managers"
+    return (piece[0].key == "by" and (kind is not NUMBER or counted)) or (piece[0].key == "in" and kind is IDENTIFIER)
 
 
 def _fronted(clause: Clause) -> int:

@@ -11,15 +11,19 @@ from itertools import product
 
 from memcli.dedup.gates.align import Context, aligned, alike, same_case
 from memcli.dedup.gates.clauses import reordered
+from memcli.dedup.gates.composing import surface
 from memcli.dedup.gates.lexicon import opposite, same_lemma
-from memcli.dedup.gates.reading import Reading, Signature, designated, read, surface
+from memcli.dedup.gates.reading import Reading, Signature, designated, read
+from memcli.dedup.gates.roles import same_roles
 from memcli.dedup.gates.tokens import IDENTIFIER, START, WORD, Token, stands_in
 from memcli.dedup.gates.words import EMPTY, MODALS, NEGATIONS, QUANTIFIERS, STATES
 from memcli.model import Judgement
 
-GATE_VERSION = "2"
+GATE_VERSION = "3"
 
 _EXTRA_SHARE = 0.1
+# A quarter of the words in common: texts with fewer are never one, and most candidates are such.
+_LEAST_SHARE = 4
 _SHOWN = 80
 _MOST_APART, _MOST_PAIRED = 24, 6
 
@@ -212,7 +216,8 @@ def judge(a: str, b: str, cosine: float, threshold: float) -> Judgement:
     """Weigh the evidence about two texts of cosine `cosine` under a model whose near threshold is `threshold`.
 
     The gates are the functions of this module. Light words ("and", "also") may stand on one side only where the cosine
-    is at least half-way from the threshold to 1, at most a tenth of the words. `Judgement.overlap` is the Jaccard
+    is at least half-way from the threshold to 1, at most a tenth of the words; from there on the same heads and roles
+    will do where the words do not line up (`roles`). `Judgement.overlap` is the Jaccard
     overlap of the two multisets of words, 0 to 1.
 
     Symmetric but for the sides of `differences`, deterministic, and all gates pass for a text and its re-formatting.
@@ -221,11 +226,18 @@ def judge(a: str, b: str, cosine: float, threshold: float) -> Judgement:
     words = [Counter(token.key for token in side.tokens if token.kind is WORD) for side in (first, second)]
     shared = (words[0] & words[1]).total()
     union = words[0].total() + words[1].total() - shared
-    spare = int(_EXTRA_SHARE * max(each.total() for each in words)) if cosine >= (threshold + 1) / 2 else 0
+    is_close = cosine >= (threshold + 1) / 2
+    spare = int(_EXTRA_SHARE * max(each.total() for each in words)) if is_close else 0
     context = Context(
-        first.caseless or second.caseless, first.view != second.view and "" not in (first.view, second.view)
+        first.caseless or second.caseless,
+        first.view != second.view and "" not in (first.view, second.view),
+        frozenset(words[0].keys() & words[1].keys()),
     )
-    differences = {} if _same(first, second, context, spare) else _differences(first, second, context)
+    differences = (
+        {}
+        if _same(first, second, context, spare, is_close=is_close and _LEAST_SHARE * shared >= union)
+        else _differences(first, second, context)
+    )
     return Judgement(
         passed=tuple(gate for gate in GATES if gate not in differences),
         failed=tuple(gate for gate in GATES if gate in differences),
@@ -234,10 +246,13 @@ def judge(a: str, b: str, cosine: float, threshold: float) -> Judgement:
     )
 
 
-def _same(first: Reading, second: Reading, context: Context, spare: int) -> bool:
+def _same(first: Reading, second: Reading, context: Context, spare: int, *, is_close: bool) -> bool:
     if first.signature != second.signature or (first.quoted + second.quoted and _misquoted(first, second)):
         return False
-    return aligned(first.tokens, second.tokens, context, spare) or reordered(first.tokens, second.tokens, context)
+    if aligned(first.tokens, second.tokens, context, spare) or reordered(first.tokens, second.tokens, context):
+        return True
+    both = (first.tokens, second.tokens), (second.tokens, first.tokens)
+    return is_close and all(same_roles(one, other, context) for one, other in both)
 
 
 def _differences(first: Reading, second: Reading, context: Context) -> dict[str, str]:

@@ -213,3 +213,14 @@ def distance(first: str, second: str) -> int:
                 cost = min(cost, older[to - 2] + 1)
             row.append(cost)
     return row[-1]
+
+
+@lru_cache(maxsize=_CACHED)
+def agree(one: str, other: str) -> bool:
+    """Whether two words are one verb with and without the ending of the third person."""
+    forms = dict(readings(one)), dict(readings(other))
+    return any(
+        (lemma, "v") in readings(base) and (lemma, "vs") in readings(third)
+        for base, third in ((one, other), (other, one))
+        for lemma in (forms[0] if base == one else forms[1])
+    )

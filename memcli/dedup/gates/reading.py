@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from memcli.dedup.gates.figures import (
-    CURRENCIES,
-    NUMERALS,
-    ORDINALS,
-    RANGE,
-    SCALES,
-    SPELLED,
-    added,
-    clock,
-    date,
-    is_clock,
-    name_clock,
-    ranged,
-    scaled,
-    with_unit,
-)
+from memcli.dedup.gates.composing import composed
+from memcli.dedup.gates.figures import NUMERALS, ORDINALS, SPELLED, is_clock, with_unit
 from memcli.dedup.gates.lexicon import known, mistyped, readings
 from memcli.dedup.gates.tokens import IDENTIFIER, NUMBER, START, WORD, Scanner, Token, prepared, quotes
 from memcli.dedup.gates.words import CLOSED, MONTHS, PEOPLE, PHRASES, PLAIN_WEEKDAYS, PRONOUNS, WEEKDAYS
 
 _SPEAKER = {"<i>": "<speaker>", "<user>": "<speaker>", "<i's>": "<speaker's>", "<user's>": "<speaker's>"}
 _SPEAKER |= {"<i self>": "<speaker self>"}
+# Whom the user speaks to.
+_ASSISTANT = {"assistant": "you", "claude": "you", "chatgpt": "you"}
 _POSSESSIVES = frozenset(("<i's>", "<user's>"))
 _USER = frozenset(("<user>", "<user's>"))
 _FIRST_PERSON = frozenset(("<i>", "<i's>", "<i self>", "we", "us", "our", "ours", "ourselves"))
@@ -39,11 +27,10 @@ _NEGATIONS = frozenset(
     for after in ("", ",")
 ) | {"no longer"}
 _PERIODS = frozenset("second minute hour day night week month year".split())
+_LEADS_SPAN = frozenset("for in within after over during about".split())
 _MEASURABLE = frozenset("minute hour day week month year".split())
 _TIMES = frozenset("once twice times time thrice".split())
 _BEFORE_TIME = frozenset("on at in".split())
-_TELLS_TIME = frozenset("at by from until till before after to since around between than every".split())
-_NO_NUMERAL = frozenset(("no", ",no", "this", "that", "which", "another", "any", "some", "every"))
 _HEDGES = {
     "about": "about-n",
     "around": "about-n",
@@ -55,32 +42,32 @@ _HEDGES |= {"over": "over-n", "above": "over-n", "exceeding": "over-n", "under":
 _HEDGES |= {"maximum": "at-most", "max": "at-most", "minimum": "at-least", "min": "at-least", "circa": "about-n"}
 _COMPARED = {"more": "over-n", "greater": "over-n", "less": "under-n", "fewer": "under-n"}
 _TIMING = frozenset((*_BEFORE_TIME, *_HEDGES, "a", "than", "/", "'d"))
-_COUNTS: dict[str, tuple[tuple[str, str], ...]] = {
-    word: ((NUMBER, value),) for word, value in ORDINALS.items() if word != "second"
-}
-_COUNTS |= {"noon": ((NUMBER, name_clock(12, "00")),), "midnight": ((NUMBER, name_clock(0, "00")),)}
-_COUNTS |= {"twice": ((NUMBER, "2"), (WORD, "times")), "thrice": ((NUMBER, "3"), (WORD, "times"))}
-_RENAMED = frozenset(("the", *_COUNTS, *WEEKDAYS, *MONTHS))
-_HALVES = {"hour": "30 min", "day": "12 h", "minute": "30 s", "year": "6 month", "dozen": "6"}
-_CODES = frozenset(("USD", "EUR", "GBP", "JPY"))
-# The words that a figure may begin with, and those behind the day of a month: "5 March", "5 of March".
-_BEGINNINGS = frozenset(("a", "half", *MONTHS, *NUMERALS, *CURRENCIES, *(code.lower() for code in _CODES)))
-_BEHIND_DAY = frozenset(("of", *MONTHS))
-_DEGREES = {"celsius": "°C", "c": "°C", "fahrenheit": "°F", "f": "°F"}
+# What leads to a statement and is no part of it.
+_LEAD_IN = re.compile(
+    r"^\W*(?:(?:note|nb|fyi|n\.b\.|remember|reminder)\s*:|(?:please )?note that|fyi,?(?= ))\s*(?=\S)", re.IGNORECASE
+)
 _TITLED = 4
 _CAPITALISED = re.compile(r"(?<![\w`/.-])[A-Z][a-z]")
-_DESIGNATION = re.compile(r"[^\W\d_].*\d", re.DOTALL)
+# Not "m^2", which is a unit behind a figure.
+_DESIGNATION = re.compile(r"(?![a-z]{1,2}\^[23]$)[^\W\d_].*\d", re.DOTALL)
 _PLACES = frozenset("to in at from near into".split())
+_BEFORE_VERB = frozenset((("plan-to",), ("planned-to",), ("will",)))
 _SHORTEST_SLIP = 5
 _MENDED = tuple(
     sorted(
         {word for heads in PHRASES.values() for rows in heads.values() for words, _ in rows for word in words}
-        | CLOSED.union(PLAIN_WEEKDAYS, _HEDGES, _COMPARED, ORDINALS, ("times", "twice", "percent"))
+        | CLOSED.union(
+            PLAIN_WEEKDAYS,
+            (f"{day}s" for day in WEEKDAYS.values()),
+            _HEDGES,
+            _COMPARED,
+            ORDINALS,
+            ("times", "twice", "percent"),
+        )
         | {word for word in NUMERALS if "-" not in word}
     )
 )
 _MEASURES = tuple(sorted({*_MENDED, *MONTHS, *SPELLED}))
-_SPAN = ("from", "between", "for", "during")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +103,10 @@ class Reading:
 @lru_cache(maxsize=1 << 10)
 def read(text: str) -> Reading:
     """Return the evidence in a text."""
-    plain = prepared(text)
-    caseless = _caseless(plain)
-    scanner = Scanner(plain.lower() if caseless and not plain[:1].islower() else plain)
-    composed = _timed(_composed(_spelled(scanner.tokens)))
-    unified, view = _persons(_phrased(composed))
+    plain, caseless, scanner = _scanned(text)
+    joined = _timed(composed(_spelled(scanner.tokens)))
+    phrased = _phrased(joined)
+    unified, view = _persons(_allergic(phrased) if "allergy" in text.lower() else phrased)
     tokens = tuple(_without_articles(unified))
     return Reading(
         text=" ".join(plain.split()),
@@ -153,17 +139,21 @@ def _designations(chunk: str) -> tuple[str, ...]:
     return tuple(token.key for token in tokens if token.kind is IDENTIFIER and _DESIGNATION.match(token.key))
 
 
+def _scanned(text: str) -> tuple[str, bool, Scanner]:
+    """Return a text as it is prepared, whether it is caseless, and what it was cut into."""
+    plain = prepared(text)
+    if plain[:1] in "nNfFrRpP":
+        plain = _LEAD_IN.sub("", plain, count=1)
+    caseless = _caseless(plain)
+    return plain, caseless, Scanner(plain.lower() if caseless and not plain[:1].islower() else plain)
+
+
 def _caseless(text: str) -> bool:
     words = [word for word in text.split() if len(word) >= _TITLED and word.isalpha()]
     capitals = sum(word[0].isupper() for word in words)
     # Written in small letters but for "PR", "SUP-717", "MAX_SIZE".
     small = text[:1].islower() and not _CAPITALISED.search(text)
     return small or text in (text.lower(), text.upper()) or (len(words) >= _TITLED and capitals >= len(words) - 1)
-
-
-def surface(token: Token) -> str:
-    """Return a token as it was written, except for the capital of a sentence."""
-    return token.case if token.case not in ("", START) else token.key
 
 
 def _spelled(tokens: list[Token]) -> list[Token]:
@@ -185,155 +175,6 @@ def _mended(word: str, *, figures: bool) -> str:
     return next((right for right in vocabulary if len(right) >= _SHORTEST_SLIP and mistyped(right, word)), "")
 
 
-def _composed(tokens: list[Token]) -> list[Token]:
-    """Join numerals, figures, units, dates and ranges: "twenty", "five", "min" is one figure."""
-    composed: list[Token] = []
-    at = 0
-    while at < len(tokens):
-        value, taken = _amount(tokens, at, composed) if _may_begin(tokens, at) else ("", 0)
-        if not taken:
-            composed += _as_word(tokens[at])
-            at += 1
-            continue
-        stop = tokens[at + taken - 1].stop
-        at += taken
-        while composed and _leads(composed[-1], value):
-            composed.pop()
-        composed.append(Token(NUMBER, value, "", stop))
-    return composed
-
-
-def _may_begin(tokens: list[Token], at: int) -> bool:
-    """Whether a figure may begin at that token. At most none can."""
-    token = tokens[at]
-    if token.kind is NUMBER or token.key in _BEGINNINGS:
-        return True
-    return at + 1 < len(tokens) and tokens[at + 1].key in _BEHIND_DAY
-
-
-def _leads(token: Token, value: str) -> bool:
-    """Whether a word only leads to the span of time or figures behind it: "from" 9 to 5."""
-    return token.kind is WORD and ".." in value and token.key in _SPAN and not token.stop
-
-
-def _as_word(token: Token) -> Sequence[Token]:
-    """Return a word that is no part of a figure; days of the week by their one name."""
-    key, stop = token.key, token.stop
-    if token.kind is not WORD or not (key in _RENAMED or key.endswith("days")):
-        return (token,)
-    plain = token.case in ("", START)
-    if key == "the" and plain:
-        return ()
-    if key in _COUNTS:
-        return [Token(*each, "", stop) for each in _COUNTS[key]]
-    if key in WEEKDAYS and (not plain or key in PLAIN_WEEKDAYS):
-        return [Token(WORD, WEEKDAYS[key], "", stop)]
-    if key.endswith("days") and key[:-1] in WEEKDAYS:
-        return [Token(WORD, "every"), Token(WORD, key[:-1], "", stop)]
-    return [token._replace(case="")] if key in MONTHS else [token]
-
-
-def _amount(tokens: list[Token], at: int, before: list[Token]) -> tuple[str, int]:
-    """Return the figure that begins at that token and how many tokens it takes; ("", 0) where there is none."""
-    keys = [token.key for token in tokens[at : at + 4]] + [""] * 3
-    if keys[0] in MONTHS or keys[1] in MONTHS or (keys[1] == "of" and keys[2] in MONTHS):
-        value, taken = _dated(keys)
-        if taken:
-            return _spanned(value, taken, tokens, at)
-    if tokens[at].kind is WORD and keys[0] == "half":
-        skip = 2 if keys[1] == "a" else 1
-        if keys[skip] in _HALVES:
-            return _HALVES[keys[skip]], skip + 1
-    value, taken = _numeral(tokens, at, before)
-    if not taken:
-        return "", 0
-    return _spanned(value, taken, tokens, at, _lead(before))
-
-
-def _lead(before: list[Token]) -> str:
-    return before[-1].key if before else ""
-
-
-def _dated(keys: list[str]) -> tuple[str, int]:
-    if keys[1] == "of" and keys[2] in MONTHS:
-        value, taken = date(keys[0], *keys[2:4])
-        return value, taken + 1 if taken else 0
-    return date(*keys[:3])
-
-
-def _spanned(value: str, taken: int, tokens: list[Token], at: int, lead: str = "") -> tuple[str, int]:
-    """Take the unit behind a number, and the second number of a range: 10 "to" 15 "minutes"."""
-    first, width = _measured(value, taken, tokens, at, lead)
-    end = at + width
-    if end < len(tokens) - 1 and not tokens[end - 1].stop:
-        joins = tokens[end].key in ("to", "-", "through") or (tokens[end].key == "and" and lead == "between")
-        plain, more = _single(tokens, end + 1) if joins and RANGE not in first else ("", 0)
-        more = 0 if RANGE in plain else more
-        if more:
-            if width == taken and first == value and " " not in first:
-                return _measured(ranged(first, plain), width + 1 + more, tokens, at, lead)
-            last, breadth = _measured(plain, more, tokens, end + 1, "to")
-            return ranged(first, last), width + 1 + breadth
-    return first, width
-
-
-def _single(tokens: list[Token], at: int) -> tuple[str, int]:
-    """Return the number or date at that token without the unit behind it."""
-    keys = [token.key for token in tokens[at : at + 4]] + [""] * 3
-    value, taken = _dated(keys)
-    if taken:
-        return value, taken
-    return _numeral(tokens, at, [])
-
-
-def _numeral(tokens: list[Token], at: int, before: list[Token]) -> tuple[str, int]:
-    """Return the plain number at that token: a figure, or one in words, "two hundred and five"."""
-    token = tokens[at]
-    following = tokens[at + 1] if at + 1 < len(tokens) else Token("", "")
-    if token.kind is NUMBER:
-        grown = scaled(token.key, following.key) if following.key in SCALES else None
-        return (grown, 2) if grown else (token.key, 1)
-    if token.key == "a" and following.key in SCALES:
-        return scaled("1", following.key) or "", 2
-    if following.kind is NUMBER and (token.key in CURRENCIES or surface(token) in _CODES):
-        named = with_unit(following.key, surface(token))
-        return (named, 2) if named else ("", 0)
-    if token.key not in NUMERALS or (before and before[-1].key in _NO_NUMERAL) or token.case not in ("", START):
-        return "", 0
-    return _in_words(tokens, at)
-
-
-def _in_words(tokens: list[Token], at: int) -> tuple[str, int]:
-    """Return the number whose first word stands there, and how many words it takes."""
-    value, taken = str(NUMERALS[tokens[at].key]), 1
-    while True:
-        rest = [each.key for each in tokens[at + taken : at + taken + 2]] + ["", ""]
-        skip = 1 if rest[0] == "and" else 0
-        if rest[0] in SCALES and (grown := scaled(value, rest[0])):
-            value, taken = grown, taken + 1
-        elif rest[skip] in NUMERALS and (total := added(value, str(NUMERALS[rest[skip]]))):
-            value, taken = total, taken + 1 + skip
-        else:
-            return value, taken
-
-
-def _measured(value: str, taken: int, tokens: list[Token], at: int, lead: str = "") -> tuple[str, int]:
-    """Take the unit behind a number, or read "7:40" behind "at" as a time of day."""
-    end = at + taken
-    if end < len(tokens) and not tokens[end - 1].stop and value[-1:].isdigit():
-        degrees = tokens[end].key in ("degree", "degrees", "°") and end + 1 < len(tokens)
-        unit = tokens[end + degrees]
-        name = _DEGREES.get(unit.key, "") if degrees else surface(unit)
-        named = with_unit(value, name) if unit.kind is not NUMBER else None
-        if named:
-            return named, taken + 1 + degrees
-    if ":" in value and ".." in value:
-        return ranged(*(clock(each) or each for each in value.split("..", 1))), taken
-    if lead in _TELLS_TIME or lead in WEEKDAYS or (value[:1] == "0" and len(value) == len("07:40")):
-        return clock(value) or value, taken
-    return value, taken
-
-
 def _timed(tokens: list[Token]) -> list[Token]:
     """Unify what leads to times and amounts: "on Fridays", "a minute", "more than 5", "~5"."""
     result: list[Token] = []
@@ -348,7 +189,8 @@ def _timed(tokens: list[Token]) -> list[Token]:
         if token.key in _BEFORE_TIME and _is_time(following):
             continue
         if token.key == "a" and following.kind is WORD and following.key in _PERIODS:
-            if any(each.kind is NUMBER or each.key in _TIMES for each in result[-4:]):
+            led = bool(result) and result[-1].key in _LEADS_SPAN
+            if not led and any(each.kind is NUMBER or each.key in _TIMES for each in result[-4:]):
                 result.append(Token(WORD, "every"))
             elif following.key in _MEASURABLE:
                 result.append(Token(NUMBER, with_unit("1", following.key) or "1", "", following.stop))
@@ -415,9 +257,28 @@ def _phrase(tokens: list[Token], at: int) -> tuple[int, tuple[str, ...]] | None:
             tuple(token.key for token in span) == words
             and all(token.kind is WORD and token.case in ("", START) for token in span)
             and not any(token.stop for token in span[:-1])
+            and (kept[-1:] not in _BEFORE_VERB or _may_be_verb(tokens, at + len(words)))
         ):
             return len(words), kept
     return None
+
+
+def _allergic(tokens: list[Token]) -> list[Token]:
+    """Read "have a nut allergy" as "be allergic to nut"."""
+    at = next((at for at, token in enumerate(tokens) if token.key == "allergy"), 0)
+    begin = next((place for place in range(at - 1, max(at - 5, -1), -1) if tokens[place].key == "have"), -1)
+    what = [token for token in tokens[begin + 1 : at] if token.key != "a"]
+    if begin < 0 or not what or any(token.stop or token.kind is not WORD for token in what):
+        return tokens
+    kind = [*what[:-1], what[-1]._replace(stop=tokens[at].stop)]
+    return [*tokens[:begin], *(Token(WORD, key) for key in ("be", "allergic", "to")), *kind, *tokens[at + 1 :]]
+
+
+def _may_be_verb(tokens: list[Token], at: int) -> bool:
+    """Whether a verb may stand there: "plan to move", but not the Basic "plan to the Pro plan"."""
+    if at >= len(tokens) or tokens[at].kind is not WORD or tokens[at].case not in ("", START):
+        return False
+    return any(form == "v" for _, form in readings(tokens[at].key)) or tokens[at].key in CLOSED - {"the", "a"}
 
 
 def _persons(tokens: list[Token]) -> tuple[list[Token], str]:
@@ -429,6 +290,8 @@ def _persons(tokens: list[Token]) -> tuple[list[Token], str]:
     third, first = not _USER.isdisjoint(keys), not _FIRST_PERSON.isdisjoint(keys)
     if _SPEAKER.keys().isdisjoint(keys) or (third and first):
         return tokens, ""
+    if third:
+        tokens = [token._replace(key=_ASSISTANT.get(token.key, token.key)) for token in tokens]
     unified = [token._replace(key=_SPEAKER[token.key]) if token.key in _SPEAKER else token for token in tokens]
     return (_marked(unified), "third") if third else (unified, "first")
 
@@ -453,7 +316,7 @@ def _first_person(tokens: list[Token]) -> Iterator[Token]:
 def _predicated(word: str) -> bool:
     """Whether a word behind "user's" is what the user is or does, and nothing that one may own."""
     forms = {form for _, form in readings(word)}
-    return word == "not" or bool(forms and not forms & {"n", "ns"} and forms & {"a", "vg"})
+    return word in ("not", "going") or bool(forms and not forms & {"n", "ns"} and forms & {"a", "vg"})
 
 
 def _marked(tokens: list[Token]) -> list[Token]:

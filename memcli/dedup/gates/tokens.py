@@ -10,7 +10,7 @@ import unicodedata
 from functools import lru_cache
 from typing import NamedTuple
 
-from memcli.dedup.gates.figures import FIGURE, NUMERALS, figure
+from memcli.dedup.gates.figures import FIGURE, NUMERALS, ORDINALS, figure
 from memcli.dedup.gates.words import WEEKDAYS
 
 NUMBER, IDENTIFIER, WORD = "number", "identifier", "word"
@@ -46,6 +46,16 @@ _BULLETS = re.compile(
 )
 _TABLE_ROW = re.compile(r"^[ \t]*\|(.*?)\|[ \t]*$", re.MULTILINE)
 _STARRED = re.compile(r"(?<![\w*])(\*{1,3})(?=[^\s*])([^*\n]*[^\s*])\1(?![\w*])")
+# Marks whose partner stands in another sentence: "**For the record it works." "**kwargs" begins no such sentence.
+_OPENED = re.compile(r"(?<![\w*])\*{1,3}(?=[A-Z][a-z]*(?:\s|$))|^_{1,3}(?=[A-Z][a-z]*\s)")
+_CLOSED = re.compile(
+    r"(?<=[.!?:,;)])\*{1,3}(?=[.!?:,;)]*(?:\s|$))|(?<=[a-z])\*{2,3}(?=[.!?:,;)]*(?:\s|$))|(?<!\S)([A-Za-z]+[.!?:,;)]*)__$"
+)
+_UNDERSCORED = re.compile(r"(?<!\w)(_{1,3})(?=[^\s_])([^_\n]*\s[^_\n]*[^\s_])\1(?!\w)")
+_LINKED = re.compile(r"\[([^\[\]\n]+)\]\((\S+?)\)")
+_NUMBERED = re.compile(r"^\s*\d{1,2}[.)]\s+(?=[A-Z*`\"'])")
+_POINT = re.compile(r"^\.(?=\d+$)")
+_ABBREVIATED = re.compile(r"(?:[A-Z]\.)+[A-Z]")
 _QUOTED = re.compile(r"```(.+?)```|`([^`]+)`|(?<!\w)\"([^\"]+)\"|(?<!\w)'([^']+)'(?!\w)", re.DOTALL)
 _OPENING = "\"'`([{"
 _CLOSING = "\"'`)]}.,;:!?。"
@@ -68,9 +78,16 @@ _WRITTEN_SO = {
 _COMPARED = {"~": "about", "≈": "about", "<": "less than", ">": "more than", "≤": "at most", "≥": "at least"}
 _COMPARED |= {"<=": "at most", ">=": "at least"}
 _WRITTEN_SO |= _COMPARED
+_WRITTEN_SO["="] = "is"
 # Between words: explained by a stop, "to", "and" and nothing else.
-_SIGNS = {"-": "-", "->": "->", "→": "->", "+": "+", "@": "at"}
-_SLASHED = re.compile(r"([a-z]{3,})/([a-z]{3,})")
+_SIGNS = {"/": "/", "-": "-", "->": "->", "→": "->", "+": "+", "@": "at"}
+# "$30/hour", "200+", "31-Dec-2025", ".5", "R&D".
+_PERIODS = {"hr": "hour", "h": "hour", "wk": "week", "mo": "month", "yr": "year", "min": "minute"}
+_PARTED = re.compile(
+    r"([$€£¥]?\d[\d.,]*[A-Za-z%€£]*)(/)(hour|hr|h|day|night|week|wk|month|mo|year|yr|minute|min)"
+    r"|(\d[\d,]*)(\+)|(\d\d?)-([A-Z][a-z]{2,8})-(\d{4})|([A-Z])(&)([A-Z])"
+)
+_SLASHED = re.compile(r"([a-z]{3,})(/)([a-z]{3,})")
 _CONTRACTED = {"m": "be", "re": "be", "ve": "have", "ll": "will", "d": "'d"}
 _IT_IS = frozenset("it he she that there here what who where how this".split())
 _AUXILIARIES = "do does did is are was were has have had could would should must need might".split()
@@ -105,7 +122,14 @@ def prepared(text: str) -> str:
         text = _BULLETS.sub("", text)
     if "|" in text:
         text = _TABLE_ROW.sub(r"\1", text)
-    return _STARRED.sub(r"\2", text) if "*" in text else text
+    if text[:1].isdigit():
+        text = _NUMBERED.sub("", text)
+    if "](" in text:
+        text = _LINKED.sub(r"\1 (\2)", text)
+    if "*" not in text and "_" not in text:
+        return text
+    text = _UNDERSCORED.sub(r"\2", _STARRED.sub(r"\2", text))
+    return _CLOSED.sub(r"\1", _OPENED.sub("", text))
 
 
 def quotes(text: str) -> tuple[str, ...]:
@@ -212,27 +236,37 @@ class Scanner:
     def _mixed(self, core: str) -> None:
         """Add what is not all letters: a figure, a contraction, a hyphenated word, or something with its own form."""
         lowered = core.lower()
-        if lowered in _WRITTEN_SO:
-            for word in _WRITTEN_SO[lowered].split():
+        core, written = _pointed(core, _WRITTEN_SO.get(lowered, ""))
+        if written:
+            for word in written.split():
                 self._word(word)
         elif found := FIGURE.fullmatch(core):
             self._figure(*found.groups())
-        elif measured := _MEASURED.fullmatch(core):
-            self._add(NUMBER, measured[1])
-            for part in measured[2].split("-"):
-                self._word(part)
         elif "'" in core:
             self._contraction(core, lowered)
-        elif slashed := _SLASHED.fullmatch(core):
-            self._word(slashed[1])
-            self._add(WORD, "/")
-            self._word(slashed[2])
+        elif parts := _PARTED.fullmatch(core) or _SLASHED.fullmatch(core):
+            for part in filter(None, parts.groups()):
+                self._part(part)
         elif core in _SIGNS:
             self._add(WORD, _SIGNS[core])
+        elif measured := _MEASURED.fullmatch(core):
+            self._add(NUMBER, measured[1])
+            self._hyphenated(measured[2], measured[2].lower())
         elif _HYPHENATED.fullmatch(core):
             self._hyphenated(core, lowered)
         else:
             self._add(IDENTIFIER, lowered, "" if _TICKET.fullmatch(core) or core == lowered else core)
+
+    def _part(self, part: str) -> None:
+        if part == "+":
+            figure_token = self.tokens.pop()
+            self.tokens += [Token(WORD, "more"), Token(WORD, "than"), figure_token]
+        elif part == "/":
+            self._add(WORD, "/")
+        elif part.isalpha():
+            self._word(_PERIODS.get(part, part))
+        else:
+            self._mixed(part)
 
     def _figure(self, sign: str, currency: str, digits: str, unit: str | None) -> None:
         if sign in _COMPARED:
@@ -240,13 +274,15 @@ class Scanner:
                 self._add(WORD, word)
             sign = ""
         times = unit == "x" and not currency
-        self._add(NUMBER, figure(sign, currency, digits, None if times else unit))
+        key = figure(sign, currency, digits, None if times else unit)
+        mark = (currency or unit or "").removesuffix("s") if key.endswith(" pound") else ""
+        self._add(NUMBER, key, mark if mark in ("£", "lb") else "")
         if times:
             self._add(WORD, "times")
 
     def _hyphenated(self, core: str, lowered: str) -> None:
         parts = core.split("-")
-        if lowered in NUMERALS:
+        if lowered in NUMERALS or lowered in ORDINALS:
             self._add(WORD, lowered)
             return
         for at, part in enumerate(parts):
@@ -287,6 +323,13 @@ class Scanner:
                 after = "," if at < last and token.stop else ""
                 if before or after:
                     self.tokens[at] = token._replace(key=before + token.key + after)
+
+
+def _pointed(core: str, written: str) -> tuple[str, str]:
+    """Return ".5" as "0.5", and what it may be written as: "US" for "U.S"."""
+    if "." not in core:
+        return core, written
+    return _POINT.sub("0.", core), written or (core.replace(".", "") if _ABBREVIATED.fullmatch(core) else "")
 
 
 @lru_cache(maxsize=1 << 12)

@@ -54,7 +54,8 @@ CLOSED = frozenset(
     do does did doing done can could may might must shall should will would ought need dare used get gets got
     everyone everybody everything someone somebody something anyone anybody anything else ever even still already
     almost more most less least many much few little several enough yes ok one two three four five six seven eight nine
-    ten eleven twelve {" ".join(MONTHS)} {" ".join(WEEKDAYS)}""".split()
+    ten eleven twelve {" ".join(MONTHS)} {" ".join(WEEKDAYS)}
+    {" ".join(f"{day}s" for day in WEEKDAYS.values())}""".split()
 )
 # Everyday words of the trade that WordNet does not have.
 MODERN = frozenset(
@@ -99,7 +100,12 @@ language, loc location, misc miscellaneous, mod module, nav navigation, orig ori
 position, prev previous, proc process, prof professor, recv receive, ret return, rev revision, seq sequence, sess
 session, sched schedule, stat statistic, stats statistics, subj subject, sub subscription, sys system, tel telephone,
 txn transaction, val value, vals values, ver version, vol volume, xfer transfer, cust customer, inv invoice, whse
-warehouse, ctr center, bldg building, flr floor, rm room, rev revenue, mkt market, mktg marketing, intl international,
+warehouse, ctr center, bldg building, flr floor, rm room, hq headquarters, mt mount, tmrw tomorrow, tmr tomorrow, ppt
+presentation, vit vitamin, hwy highway, pkwy parkway, dept department, ingr ingredient, deps dependencies, dep
+dependency, bldg building, temps temperatures, mins minutes, adv advance, dob birthdate, ve version, cal calendar,
+cals calories, lvl level, mngr manager, org organization, orgs organizations, tech technology technician technical,
+intro introduction, demo demonstration, promo promotion, vol volume volunteer, sig signature, auto automatic
+automatically, rev revenue, mkt market, mktg marketing, intl international,
 natl national, dist district, gov governor government, sept september, ticket tkt, k8s kubernetes, postgres postgresql,
 pg postgres postgresql, js javascript, ts typescript, py python, mongo mongodb, gh github, i18n internationalization,
 l10n localization, ver version, lb pound, lbs pounds, gal gallon, oz ounce ounces"""
@@ -112,7 +118,7 @@ for _names in _SHORT_FORMS.split(","):
 # gone, "an" is "a", be-forms are "be" and "was"). The last one of a line is what the others become.
 _PHRASES = """
 in order to > so as to > to
-due to > owing to > on account of > because of
+as a result of > due to > owing to > on account of > because of
 because > cause of that > because
 prior to > before
 subsequent to > after
@@ -134,7 +140,27 @@ be planning to > plan to > plans to > intend to > intends to > plan-to
 was planning to > planned to > intended to > planned-to
 would like to > want to > wants to > want-to
 have got > have
-be located in > be situated in > live in > lives in > reside in > resides in > be-in-place
+be located > be situated
+call for > require
+calls for > requires
+respond with > return
+responds with > returns
+responded with > returned
+have fear of > have a fear of > be scared of > be afraid of
+pushed back to > postponed to
+push back to > postpone to
+went up by > increased by
+goes up by > increases by
+went down by > decreased by
+goes down by > decreases by
+due date > deadline
+car park > parking lot
+needs to > must
+every once in a while > occasionally
+biannually > twice every year
+amongst > among
+underneath > beneath > under
+via > through
 at maximum of > a maximum of > maximum of > at most > no more than > not more than > up to > at-most
 at minimum of > a minimum of > minimum of > at least > no less than > no fewer than > not less than > at-least
 per cent > percent
@@ -227,7 +253,7 @@ both of > both
 daily > every day
 weekly > every week
 monthly > every month
-yearly > annually > every year
+yearly > annually > annual > every year
 hourly > every hour
 nightly > every night
 once every > once per > once each > every
@@ -263,10 +289,29 @@ def _phrases() -> dict[str, dict[str, list[tuple[tuple[str, ...], tuple[str, ...
 PHRASES = _phrases()
 
 # Words that may stand for one another wherever they stand, in the same form: what WordNet lacks or has elsewhere.
-_GROUPS = """enable activate; disable deactivate; suggest recommend propose advise; limit cap restrict; fix repair mend;
-fix resolve; pick choose select; buy purchase; begin start commence; launch start; end finish; ease relieve lessen
+_GROUPS = """acquire obtain; conceal hide; reveal disclose; locate find; detect discover; misplace lose; ship send;
+log record;
+preserve keep; say state; admit confess; approve authorize; grant give; finance fund; achieve attain reach; beat
+defeat; destroy ruin; injure hurt; fix correct; resolve solve; handle manage; run operate; perform execute; measure
+gauge; evaluate assess; lengthen prolong extend; elevate raise; swiftly quickly; suddenly abruptly; formerly
+previously; initially originally; totally completely; partly partially; noisy loud; filthy dirty; crucial essential
+vital; necessary required; vacant empty; risky dangerous hazardous; false untrue; odd strange weird; unusual uncommon;
+spacious roomy; voyage trip; pharmacy drugstore; buddy friend pal; boss manager; staff personnel; job position;
+expense cost; contract agreement; outcome result; effect impact; answer response reply; timetable schedule; ache pain;
+page webpage; link hyperlink; stove cooker; dusk twilight; spot place; border boundary; hire recruit; acquire
+purchase; rise increase; fall decrease; finish complete; rent lease; find discover;
+collect
+gather; ask request; declare announce; inspect examine; forbid bar; company firm; picture photo; rug carpet; sneaker
+trainer; sweater jumper pullover; trousers pants; eggplant aubergine; zucchini courgette; cilantro coriander; truck
+lorry; petrol gasoline; airplane plane aeroplane; diaper nappy; tire tyre; wealthy rich; huge enormous gigantic;
+previous prior; famous renowned; shortly soon; promptly immediately; presently currently; infant baby;
+quickly speedily; silent quiet; accurate precise; reject decline; enable activate; disable deactivate; suggest
+recommend propose advise; limit cap restrict; fix repair mend;
+fix resolve; pick choose select; buy purchase; begin start commence; launch start; end finish; end expire lapse; visit
+tour; ease relieve lessen
 alleviate reduce; build construct; erase delete; show display; answer reply respond; help assist aid; need require;
-allow permit let; prohibit forbid ban; get obtain; get receive; retain keep; leave depart; relocate move migrate;
+allow permit let; prohibit forbid ban; get obtain; get receive; retain keep; leave depart; stop quit cease; deny
+reject refuse; stay remain; relocate move migrate;
 called named; use utilize
 utilise employ; happen occur; speak talk; live reside; teach instruct; employ hire; verify check; examine inspect;
 modify change alter; increase raise boost; decrease reduce lower; cut reduce lower; rise climb; fall drop decline; send
@@ -292,7 +337,15 @@ for _group in _GROUPS.split(";"):
 
 # Runs of words that may stand for one another in their place.
 RUNS: dict[str, frozenset[str]] = {}
-for _runs in ("capped at|limited to|restricted to", "set to|configured to", "at night|every night", "by day|every day"):
+for _runs in (
+    "would like|want|wants",
+    "'s name be|be called|be named",
+    "be situated|lives|live",
+    "capped at|limited to|restricted to",
+    "set to|configured to",
+    "at night|every night",
+    "by day|every day",
+):
     for _run in _runs.split("|"):
         RUNS[_run] = frozenset(_runs.split("|")) - {_run}
 # A verb that takes no object, for one that may take one: alike only where none follows.
