@@ -35,7 +35,7 @@ def distill(
         Path | None,
         typer.Option("--card", metavar="FILE", help="TOML with the name, licences and sources for the card."),
     ] = None,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="How often each text is learned from.")] = 2,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="How often each text is learned from.")] = 3,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same model.")] = 0,
     db: DbOption = None,
     config: ConfigOption = None,

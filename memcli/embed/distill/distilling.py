@@ -41,7 +41,7 @@ class Settings:
     seed: int = 0
     dim: int = 256
     rows: int = 30_700
-    epochs: int = 2
+    epochs: int = 3
     rate: float = 2e-3
 
 
