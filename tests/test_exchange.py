@@ -195,7 +195,9 @@ def test_vectors_of_another_model_are_refused_or_made_anew(filled, home, tmp_pat
     )
     assert refused.code == 6
     assert "embedding model" in refused.err
-    report = home.run("import", filled.db, "--model", folder, "--json").json
+    done = home.run("import", filled.db, "--model", folder, "--json")
+    assert "another embedding model" in done.err
+    report = done.json
     assert report["vectors_taken"] == 0 < report["embedded"]
     assert {row[0] for row in home.rows("SELECT dim FROM segments")} == {16}
     assert [star[0][3] for star in stars(home.db)] == [star[0][3] for star in stars(filled.db)]

@@ -125,11 +125,12 @@ def import_files(
         new = None if path.exists() else wiring.new_model(config, environ, spending, dry_run=dry_run)
         store = stack.enter_context(Store.create(path))
         model = new or wiring.model_for(store, config, environ, spending, dry_run=dry_run)
-        finders = [
-            stored_in(other, model.model_id, wiring.coding())
-            for other in others
-            if other.meta("model_id") == model.model_id
-        ]
+        finders = []
+        for other in others:
+            if other.meta("model_id") == model.model_id:
+                finders.append(stored_in(other, model.model_id, wiring.coding()))
+            else:
+                progress.note(f"{other.path} has vectors of another embedding model: its texts are embedded anew")
         if vectors_file is not None:
             finders.append(read_npz(vectors_file, model.model_id))
         if not dry_run:
