@@ -43,6 +43,12 @@ def bench(*arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
+@pytest.fixture(autouse=True)
+def no_installed_models(tmp_path, monkeypatch):
+    """The models of whoever runs the tests are none of their business."""
+    monkeypatch.setenv("MEMCLI_DATA_DIR", str(tmp_path / "data"))
+
+
 @pytest.fixture
 def pairs(tmp_path):
     return write(tmp_path / "pairs.jsonl", ROWS)
