@@ -106,6 +106,7 @@ class Config:
     of the profile, `near_threshold` None the embedding model's own, `embed_batch_size` None what measuring says.
     `profiles` are the built-in ones with the [profiles.NAME] tables of memcli.toml on top.
     `embed_price` is what a provider takes for a million tokens of text to embed, in US dollars.
+    `workers` is the number of threads of every pool, None one for each processor that the process may use.
     """
 
     db: Path = field(default_factory=_default_db)
@@ -122,6 +123,7 @@ class Config:
     near_threshold: float | None = None
     rate_applies_to: RateScope = "paid"
     starter_rules: bool = True
+    workers: int | None = None
     wait: float = 0.0
     profiles: Mapping[str, Profile] = field(default_factory=lambda: PROFILES)
 
@@ -375,6 +377,7 @@ _SETTINGS: Mapping[str, Setting] = {
     "near_threshold": _number(0, 1),
     "rate_applies_to": _one_of(("paid", "all")),
     "starter_rules": _flag,
+    "workers": _number(1, 1024, whole=True),
     "wait": _number(0, _FOREVER),
 }
 _PROFILE_SETTINGS: Mapping[str, Setting] = {

@@ -21,7 +21,7 @@ README = ROOT / "README.md"
 RULES = [f"rules {each}" for each in "add list show edit test enable disable remove import export coverage".split()]
 MODELS = [f"model {each}" for each in "pull import list info use remove distill".split()]
 MAIN = ("ingest", "search", "dedup", "stats", "reindex", "formats")
-_BENCH = [f"bench {each}" for each in "ingest embed quality dedup scan".split()]
+_BENCH = [f"bench {each}" for each in "ingest embed quality dedup scan parallel".split()]
 COMMANDS = (*MAIN, "config show", *_BENCH, *RULES, *MODELS)
 TABLES = {
     "runs": "invocation of a command that wrote; every other row leads back to one",

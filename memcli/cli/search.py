@@ -16,6 +16,7 @@ from memcli.cli.options import (
     QuietOption,
     SinceOption,
     VerboseOption,
+    WorkersOption,
     parse_time,
 )
 from memcli.cli.options import settings as load_settings
@@ -37,6 +38,7 @@ def search(
     ] = None,
     since: SinceOption = None,
     max_memory: MaxMemoryOption = None,
+    workers: WorkersOption = None,
     db: DbOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -49,7 +51,7 @@ def search(
     """
     if type_name is not None and type_name not in {"semantic", "episodic", "procedural"}:
         raise UsageError(f"no such memory type: {type_name}", "it is one of semantic, episodic, procedural")
-    settings, _ = load_settings(config, {"db": db, "max_memory": max_memory})
+    settings, _ = load_settings(config, {"db": db, "max_memory": max_memory, "workers": workers})
     passed_since = parse_time(since)
     from memcli import render  # noqa: PLC0415 - keeps --help fast
     from memcli.commands import search as command  # noqa: PLC0415 - as above: numpy

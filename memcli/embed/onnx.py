@@ -17,6 +17,7 @@ from memcli.embed.pooling import pooled, unit_rows
 from memcli.embed.queue import SIZES, fastest_size, fill, size_within
 from memcli.errors import DamagedError, MemcliError
 from memcli.text import clean
+from memcli.workers import workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -54,7 +55,7 @@ class OnnxEmbedder:
 
     `batch_size` is the number of texts per graph run, of long texts fewer in a transformer; None measures which is
     fastest, once there are enough texts. `tokenizer`, `session` and `output` are for measuring; `threads` are those of
-    onnxruntime (None: all cores for a transformer, one for a static model, since that waits for the tokenizer and not
+    onnxruntime (None: all workers for a transformer, one for a static model, since that waits for the tokenizer and not
     for the graph). Raises DamagedError when the files are not the model that their card names or cannot be loaded.
     """
 
@@ -73,7 +74,7 @@ class OnnxEmbedder:
         sizes = (size for size in (*BUCKETS, *LONG_BUCKETS) if size < files.max_tokens)
         self._buckets = np.array([*sizes, files.max_tokens])
         self.tokenizer = _load_tokenizer(files)
-        usual = 1 if files.recipe.is_static else 0  # 0: as many as there are cores
+        usual = 1 if files.recipe.is_static else workers()
         check_graph(files.folder / MODEL_FILE, read_graph(files.folder / MODEL_FILE), files.data_files)
         self.session = load_session(files.folder / MODEL_FILE, usual if threads is None else threads)
         self._inputs = {node.name: _INTEGERS.get(node.type) for node in self.session.get_inputs()}

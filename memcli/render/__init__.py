@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from memcli.render.bench import announce, show_embed_benchmark, show_ingest_benchmark, show_quality
     from memcli.render.bench_dedup import show_dedup_benchmark
+    from memcli.render.bench_parallel import show_parallel_benchmark
     from memcli.render.bench_scan import show_scan_benchmark, show_templated_benchmark
     from memcli.render.config import show_config
     from memcli.render.dedup import (
@@ -59,6 +60,7 @@ __all__ = [
     "show_model_changed",
     "show_models",
     "show_pairs",
+    "show_parallel_benchmark",
     "show_quality",
     "show_question",
     "show_reindex",
@@ -77,6 +79,7 @@ __all__ = [
 _MODULES = {
     "bench": ("announce", "show_embed_benchmark", "show_ingest_benchmark", "show_quality"),
     "bench_dedup": ("show_dedup_benchmark",),
+    "bench_parallel": ("show_parallel_benchmark",),
     "bench_scan": ("show_scan_benchmark", "show_templated_benchmark"),
     "config": ("show_config",),
     "dedup": (
