@@ -17,7 +17,6 @@ from typing import Any, Literal
 import platformdirs
 
 from memcli.errors import UsageError
-from memcli.model import ROLES
 
 FilterLevel = Literal["strict", "emotions", "everything", "none"]
 RateScope = Literal["paid", "all"]
@@ -349,6 +348,12 @@ def _some_of(allowed: Iterable[str]) -> Setting:
     return convert
 
 
+def _roles(value: object, base: Path) -> object:
+    from memcli.model import ROLES  # noqa: PLC0415 - 11 ms that a search need not wait
+
+    return _some_of(ROLES)(value, base)
+
+
 _FOREVER = 10**9
 _COUNT = _number(1, 1_000_000, whole=True)
 
@@ -367,7 +372,7 @@ _SETTINGS: Mapping[str, Setting] = {
     "agent": _text,
     "profile": _text,
     "extract": _some_of(TIERS),
-    "roles": _some_of(ROLES),
+    "roles": _roles,
     "model": _text,
     "batch_size": _COUNT,
     "embed_batch_size": _count_or_auto,

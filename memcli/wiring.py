@@ -9,12 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memcli.config import Config, data_dir
-from memcli.embed.api import OPENAI_URL, PREFIX, ApiEmbedder, ApiModel, ApiOptions, checked_url, probe
 from memcli.embed.installed import chosen_model, resolve
 from memcli.embed.models import ModelFiles, find_model, keep_model
 from memcli.errors import MismatchError, UsageError
-from memcli.model import Cursor, Extraction, Window
-from memcli.protocols import Embedder, Extractor, Reader, Spending
 from memcli.store import rules as rule_rows
 from memcli.store.db import Store
 
@@ -22,7 +19,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from memcli.embed.api import ApiModel
     from memcli.extract.rules import Rule, RuleExtractor
+    from memcli.model import Cursor, Extraction, Window
+    from memcli.protocols import Embedder, Extractor, Reader, Spending
     from memcli.store.vectors import Coding
 
 BUILT_TIERS = ("rules", "verbatim")
@@ -150,6 +150,8 @@ def new_model(
     wanted = config.model
     if wanted is None:
         return chosen_model(models_dir(environ))
+    from memcli.embed.api import PREFIX  # noqa: PLC0415 - few databases have a provider
+
     if wanted.startswith(PREFIX):
         return new_provider(wanted.removeprefix(PREFIX), config, environ, spending, dry_run=dry_run)
     if config.base_url is not None:
@@ -158,6 +160,8 @@ def new_model(
 
 
 def _check_same(store: Store, wanted: str, environ: Mapping[str, str]) -> None:
+    from memcli.embed.api import PREFIX  # noqa: PLC0415 - few databases have a provider
+
     model_id, is_api = store.meta("model_id"), wanted.startswith(PREFIX)
     provider = provider_of(store)
     if is_api:
@@ -181,6 +185,15 @@ def new_provider(
         UsageError: no name, a bad address, no key, or the extra is not installed.
         ProviderError: the provider does not answer with a vector.
     """
+    from memcli.embed.api import (  # noqa: PLC0415 - few databases have a provider
+        OPENAI_URL,
+        PREFIX,
+        ApiModel,
+        ApiOptions,
+        checked_url,
+        probe,
+    )
+
     url = checked_url(config.base_url or OPENAI_URL)
     if not name:
         raise UsageError(f"{PREFIX} lacks the name of a model", f"as in: {PREFIX}text-embedding-3-small")
@@ -195,13 +208,20 @@ def embedder_of(
     """The embedder of a model, which loads nothing before the first text."""
     if isinstance(model, ModelFiles):
         return LazyEmbedder(model, config.embed_batch_size)
+    from memcli.embed.api import ApiEmbedder, ApiOptions  # noqa: PLC0415 - few databases have a provider
+
     return ApiEmbedder(model, environ, ApiOptions(price=config.embed_price), spending)
 
 
 def provider_of(store: Store) -> ApiModel | None:
     """The provider's model that the database's vectors are of; None where it has none, or has moved on from it."""
+    stored = store.meta("provider")
+    if stored is None:
+        return None
+    from memcli.embed.api import ApiModel, checked_url  # noqa: PLC0415 - few databases have a provider
+
     try:
-        found = json.loads(store.meta("provider") or "null")
+        found = json.loads(stored)
         model = ApiModel(str(found["model"]), int(found["dim"]), checked_url(found["base_url"]))
     except (ValueError, TypeError, KeyError, AttributeError, UsageError):
         return None
@@ -209,6 +229,8 @@ def provider_of(store: Store) -> ApiModel | None:
 
 
 def _trusted(store: Store, model: ApiModel, base_url: str | None, environ: Mapping[str, str]) -> ApiModel:
+    from memcli.embed.api import OPENAI_URL, checked_url  # noqa: PLC0415 - few databases have a provider
+
     if base_url is not None:
         return replace(model, base_url=checked_url(base_url))
     # Whoever gives a database away must not learn the key and the questions of those who open it.
@@ -234,6 +256,8 @@ def remember_url(url: str, environ: Mapping[str, str]) -> None:
     Raises:
         UsageError: the data folder cannot be written.
     """
+    from memcli.embed.api import OPENAI_URL  # noqa: PLC0415 - few databases have a provider
+
     named = _named_urls(environ)
     if url == OPENAI_URL or url in named:
         return

@@ -13,18 +13,20 @@ LARGE = 500_000
 class Hub:
     """Serves `repos`, {name: {file: bytes}}. Use with `with`; `requests` are (method, path, Range header) as they came.
 
-    `cut` {file: bytes} ends the connection so early, with `stalls` only once `go_on` is set; `lies` {file: bytes} gives
-    other content; `refused` are statuses per repository, as {name: 403}.
+    `cut` {file: bytes} ends the connection so early, for files in `once` only the first time, with `stalls` only once
+    `go_on` is set; `lies` {file: bytes} gives other content; `refused` are statuses per repository, as {name: 403}.
+    `failing` are [method, end of the path, times]: so often it is overloaded, and asks to be tried again at once.
     """
 
     def __init__(self, repos):
         self.repos = repos
         self.requests = []
-        self.cut = {}
+        self.cut, self.once = {}, set()
         self.stalls = False
         self.stalled, self.go_on = threading.Event(), threading.Event()
         self.lies = {}
         self.refused = {}
+        self.failing = []
         self.commit = COMMIT
 
     def __enter__(self):
@@ -76,6 +78,11 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         path = unquote(url.path)
         self.hub.requests.append((self.command, path, self.headers.get("Range")))
+        for each in self.hub.failing:
+            if each[2] and self.command == each[0] and path.endswith(each[1]):
+                each[2] -= 1
+                self._send(503, {"Retry-After": "0"})
+                return
         if path.startswith("/api/models/"):
             self._list(path.removeprefix("/api/models/"), parse_qs(url.query))
             return
@@ -98,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
         name, _, revision = rest.partition("/revision/")
         if (status := self.hub.refused.get(name)) is not None:
             code = {401: "RepoNotFound", 403: "GatedRepo"}.get(status, "")
-            self._send(status, {"X-Error-Code": code, "X-Error-Message": "no access"})
+            self._send(status, {"X-Error-Code": code, "X-Error-Message": "no access", "Retry-After": "0"})
             return
         files = self.hub.repos.get(name)
         if files is None or revision != "main":
@@ -139,6 +146,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET" and file in self.hub.cut:
             self._head(status, etag, len(content))
             self.wfile.write(content[: self.hub.cut[file]])
+            if file in self.hub.once:
+                del self.hub.cut[file]
             self.wfile.flush()
             if self.hub.stalls:
                 self.hub.stalled.set()

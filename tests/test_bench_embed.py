@@ -16,7 +16,7 @@ from memcli.errors import UsageError
 
 PLAN = ("--texts", "60", "--repeat", "1")
 KEYS = {"benchmark", "versions", "machine", "timed", "model", "model_id", "dim", "texts", "tokens", "seed", "repeat",
-        "batch_size", "modes", "ratios"}  # fmt: skip
+        "batch_size", "start", "modes", "ratios"}  # fmt: skip
 MODE_KEYS = {"name", "way", "threads", "seconds", "cpu_seconds", "texts_per_second", "tokens_per_second", "peak_rss_mb",
              "samples"}  # fmt: skip
 RATIOS = {"threads", "callers", "batches_as_they_come", "length_sorted_batches", "of_bare_1", "of_bare_2",
@@ -42,6 +42,14 @@ def test_the_document_has_the_documented_keys_and_every_mode(done):
     assert set(document["ratios"]) == RATIOS
     assert {"memcli", "onnxruntime", "tokenizers"} <= set(document["versions"])
     assert document["tokens"] == sum(map(len, OnnxEmbedder(default_model()).tokenize(texts_to_embed(60, 7))))
+
+
+def test_the_start_is_a_whole_process_that_loads_the_model(done):
+    start = done.json["start"]
+    assert start["runs"] == 3
+    assert 0.05 < start["seconds"] <= start["median_seconds"]
+    assert start["cpu_seconds"] > 0.05
+    assert start["peak_rss_mb"] > 40
 
 
 def test_rates_and_ratios_follow_from_the_times(done):
@@ -106,7 +114,13 @@ def test_the_table_fits_a_terminal_and_tells_what_each_step_brings(home, done, t
     shown = home.on_terminal("bench", "embed", *PLAN, "--quiet", "--compare", baseline).out
     plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
     assert max(map(len, plain.split("\n"))) <= 80
-    for words in ("one at a time, 2 callers", "texts/s", "parallel: two threads", "the tokenizer's share"):
+    for words in (
+        "one at a time, 2 callers",
+        "texts/s",
+        "parallel: two threads",
+        "the tokenizer's share",
+        "a process that embeds one query",
+    ):
         assert words in plain
     told = re.search(r"sorted batches now by one at a time before: ([\d.]+) times", plain)
     assert float(told[1]) > 10

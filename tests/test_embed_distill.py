@@ -51,6 +51,18 @@ def word_piece(tokens):
     }
 
 
+def look_up(table):
+    """An ONNX file that gives each token its row."""
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["table", "input_ids"], ["last_hidden_state"])],
+        "teacher",
+        [helper.make_tensor_value_info("input_ids", onnx.TensorProto.INT64, ["b", "s"])],
+        [helper.make_tensor_value_info("last_hidden_state", onnx.TensorProto.FLOAT, ["b", "s", HIDDEN])],
+        [numpy_helper.from_array(table.astype(np.float32), "table")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
+
+
 @pytest.fixture(scope="session")
 def teacher(tmp_path_factory):
     """A teacher that looks each token up in a table where words of one topic are alike."""
@@ -63,15 +75,7 @@ def teacher(tmp_path_factory):
         centre = rng.normal(size=HIDDEN)
         first = 6 + len(FILLERS) + number * 8
         table[first : first + len(words)] += centre
-    graph = helper.make_graph(
-        [helper.make_node("Gather", ["table", "input_ids"], ["last_hidden_state"])],
-        "teacher",
-        [helper.make_tensor_value_info("input_ids", onnx.TensorProto.INT64, ["b", "s"])],
-        [helper.make_tensor_value_info("last_hidden_state", onnx.TensorProto.FLOAT, ["b", "s", HIDDEN])],
-        [numpy_helper.from_array(table.astype(np.float32), "table")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    (folder / "model.onnx").write_bytes(look_up(table))
     return folder
 
 
@@ -221,6 +225,30 @@ def test_a_weight_shows_a_file_more_often(tmp_path, teacher, corpus):
     assert [(each["name"], each["weight"]) for each in card["corpus"]] == [("texts.txt", 0.5), ("more.txt", 3.0)]
 
 
+@pytest.mark.parametrize("weight", [1, 2])
+def test_texts_that_weigh_more_than_1_are_learned_from_the_float32_graph(tmp_path, teacher, corpus, weight):
+    folder = tmp_path / "teacher"
+    (folder / "onnx").mkdir(parents=True)
+    (folder / "tokenizer.json").write_bytes((teacher / "tokenizer.json").read_bytes())
+    (folder / "onnx" / "model.onnx").write_bytes((teacher / "model.onnx").read_bytes())
+    # Nobody's rounding is that bad: what the student knows of the topics, it has from the other file.
+    nonsense = np.random.default_rng(8).normal(size=(6 + len(FILLERS) + len(WORDS), HIDDEN))
+    (folder / "onnx" / "model_qint8.onnx").write_bytes(look_up(nonsense))
+    rare = tmp_path / "rare.txt"
+    rare.write_text("\n".join(f"we see the {word}." for word in WORDS))
+    command = ["--teacher", folder, "--corpus", f"{corpus}={weight}", f"{rare}=0.1", "--epochs", "40", "--seed", "2"]
+    done = memcli(*command, "--out", tmp_path / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    soup, bread, boat = OnnxEmbedder(load_card(tmp_path / "out")).embed(["my soup", "the bread", "the boat"])
+    assert (soup @ bread > soup @ boat + 0.4) == (weight > 1)
+    often, rarely = (each["texts"] for each in json.loads(done.stdout)["corpus"])
+    files = [(each["name"], each["texts"]) for each in json.loads(done.stdout)["teacher_files"]]
+    if weight > 1:
+        assert files == [("model_qint8.onnx", rarely), ("model.onnx", often)]
+    else:
+        assert files == [("model_qint8.onnx", often + rarely)]
+
+
 def test_the_database_is_a_corpus_too(tmp_path, teacher):
     lines = [
         {"role": "user", "content": f"We see the {word} near my old {WORDS[n - 3]}."} for n, word in enumerate(WORDS)
@@ -342,7 +370,7 @@ def test_the_shipped_model_judges_sentences_nearly_as_its_teacher_does(shipped):
         pytest.skip("the judged sentences are not here")
     from memcli.embed.distill.scores import read_judged, score_judged
 
-    assert score_judged(shipped, read_judged(path)) >= 0.84
+    assert score_judged(shipped, read_judged(path)) >= 0.845
 
 
 def test_the_shipped_card_is_complete():
@@ -355,7 +383,7 @@ def test_the_shipped_card_is_complete():
         assert len(source["blake2b"]) == 32
     assert "Apache-2.0" in card["attribution"]
     assert {"seed", "dim", "rows", "epochs", "rate", "tokens"} <= set(card["settings"])
-    assert card["scores"]["sts"][0]["spearman"] >= 0.84
+    assert card["scores"]["sts"][0]["spearman"] >= 0.845
     assert card["scores"]["held_out_cosine"] > 0.8
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support_cli import Home, some_chat, write_jsonl
 from support_ingest import run as ingest
+from support_models import installed, transformer
 
 from memcli.bench.corpus import texts_to_embed
 from memcli.config import load
@@ -129,6 +130,18 @@ def test_auto_measures_once_and_only_where_there_is_enough_to_do():
     assert np.array_equal(embedder.embed(texts), rows)
     assert np.array_equal(loaded().embed(texts), rows)
     assert measured == len(embedder.session.runs) + 1 + 2 * len(SIZES)
+
+
+def test_runs_of_a_transformer_stay_small_and_those_of_a_static_model_do_not(tmp_path):
+    texts = ["word " * count for count in (3, 20, 90, 120)] * 80
+    embedder = OnnxEmbedder(installed(tmp_path / "small", transformer()), 64)
+    sizes = [ids.shape for _, ids, _ in embedder.batches(embedder.tokenize(texts))]
+    assert sum(rows for rows, _ in sizes) == len(texts)
+    assert max(rows * length for rows, length in sizes) == 1024
+    assert max(rows for rows, _ in sizes) == 64
+    assert {rows for rows, length in sizes if length == 128} == {8}
+    static = [ids.size for _, ids, _ in loaded().batches(loaded().tokenize(texts))]
+    assert max(static) == 64 * 128
 
 
 def test_auto_stays_within_the_memory_bound():

@@ -1,6 +1,5 @@
 """What every Embedder promises (see memcli.protocols), run over each embedder that there is."""
 
-import atexit
 import shutil
 import tempfile
 from functools import cache
@@ -60,19 +59,18 @@ def _of_the_packaged_model(_number, texts):
     return 200, {}, {"data": data}
 
 
-@cache
-def provider() -> Embedder:
-    running = Provider(_of_the_packaged_model).__enter__()
-    atexit.register(running.__exit__)
-    return ApiEmbedder(ApiModel("m", packaged().dim, running.url), {})
+LOCAL = [packaged, small_transformer, prompted, shared_minilm]
 
 
-EMBEDDERS = [packaged, small_transformer, prompted, shared_minilm, provider]
+@pytest.fixture(scope="module")
+def provider():
+    with Provider(_of_the_packaged_model) as running:
+        yield ApiEmbedder(ApiModel("m", packaged().dim, running.url), {})
 
 
-@pytest.fixture(params=EMBEDDERS, ids=[each.__name__ for each in EMBEDDERS])
+@pytest.fixture(params=[*LOCAL, None], ids=[*(each.__name__ for each in LOCAL), "provider"])
 def embedder(request):
-    return request.param()
+    return request.getfixturevalue("provider") if request.param is None else request.param()
 
 
 @pytest.fixture(params=["embed", "embed_queries"])

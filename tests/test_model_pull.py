@@ -99,17 +99,42 @@ def test_a_dry_run_lists_what_would_be_fetched_and_fetches_nothing(home, hub):
     assert not installed(home)
 
 
-def test_a_download_that_breaks_off_is_code_8_installs_nothing_and_goes_on_with_the_next_call(home, hub):
-    hub.cut = {GRAPH: 700_000}
+def test_a_download_that_keeps_breaking_off_is_code_8_installs_nothing_and_goes_on_with_the_next_call(home, hub):
+    hub.cut = {GRAPH: 300_000}
     broken = home.run("model", "pull", NAME)
     assert broken.code == 8
-    assert "broke off after 700,000 of" in broken.err
+    assert "broke off after 1,200,000 of" in broken.err
     assert "run it again" in broken.err
     assert not installed(home)
     hub.cut = {}
     assert home.run("model", "pull", NAME).code == 0
-    assert hub.asked("GET", GRAPH) == [None, "bytes=700000-"]
+    assert hub.asked("GET", GRAPH) == [None, *(f"bytes={arrived}-" for arrived in range(300_000, 1_500_000, 300_000))]
     assert len(installed(home)) == 1
+
+
+def test_what_passes_by_itself_is_tried_again_within_one_call(home, hub):
+    hub.failing = [["GET", "revision/main", 2], ["HEAD", GRAPH, 1], ["HEAD", "config.json", 3], ["GET", GRAPH, 1]]
+    hub.cut, hub.once = {GRAPH: 900_000}, {GRAPH}
+    done = home.run("model", "pull", NAME)
+    assert done.code == 0, done.err
+    assert [times for _, _, times in hub.failing] == [0, 0, 0, 0]
+    assert hub.asked("GET", GRAPH) == [None, None, "bytes=900000-"]
+    assert "attempt 2 of 4 in 0 s" in done.err
+    assert f"{GRAPH}: the download broke off after 900,000 of" in " ".join(done.err.split())
+    assert len(installed(home)) == 1
+
+
+def test_a_hub_that_stays_overloaded_is_asked_four_times(home, hub):
+    hub.failing = [["GET", "revision/main", 99]]
+    done = home.run("model", "pull", NAME)
+    assert done.code == 7
+    assert "cannot be fetched" in done.err
+    assert len(hub.requests) == 4
+    hub.requests.clear()
+    hub.refused = {NAME: 403}
+    hub.failing = []
+    assert home.run("model", "pull", NAME).code == 2
+    assert len(hub.requests) == 1
 
 
 def test_what_arrived_but_is_too_long_or_already_whole_does_no_harm(home, hub):

@@ -32,8 +32,9 @@ def test_every_table_of_the_database_is_documented(tmp_path):
 
 
 def test_every_command_is_documented():
-    from memcli.cli.app import app
+    from memcli.cli.app import COMMANDS, GROUPS, build
 
+    app = build([*COMMANDS, *GROUPS])
     named = {command.name or command.callback.__name__ for command in app.registered_commands}
     for group in app.registered_groups:
         named |= {f"{group.name} {each.name}" for each in group.typer_instance.registered_commands}

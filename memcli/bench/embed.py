@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from memcli.bench.child import run_python
 from memcli.bench.compare import LEAST_NOISE, UNKNOWN_NOISE
 from memcli.bench.machine import machine, versions
 from memcli.embed.models import ModelFiles
@@ -31,6 +34,20 @@ MODES = (
     ("bare tokenizer and graph", BARE, 1),
     ("bare tokenizer and graph", BARE, 2),
 )
+# A program, since nothing down here may import the command line.
+_START = """
+import json, os, sys
+from pathlib import Path
+from memcli.cli.app import build
+build(["search"])
+from memcli import wiring
+from memcli.commands import search
+from memcli.config import load
+from memcli.embed.models import load_card
+config, _ = load({}, None, os.environ, Path.cwd())
+embedder = wiring.embedder_of(load_card(Path(sys.argv[1])), config, os.environ)
+print(json.dumps({"rows": len(embedder.embed_queries(["what did we decide about retries"]))}))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +71,8 @@ def bench_embed(files: ModelFiles, plan: Plan, announce: Callable[[str], None]) 
         for name, way, threads in MODES:
             announce(f"round {number + 1} of {plan.repeat}: {name}, graph in {_threads(threads)}")
             samples[way, threads].append(_run(files, plan, way, threads))
+    announce("the start: import the command line, load the model, embed one query")
+    start = _start(files, 1 + 2 * plan.repeat)
     tokens = next(iter(samples.values()))[0]["tokens"]
     modes = [_mode(name, way, threads, plan, tokens, samples[way, threads]) for name, way, threads in MODES]
     return {
@@ -69,6 +88,7 @@ def bench_embed(files: ModelFiles, plan: Plan, announce: Callable[[str], None]) 
         "seed": plan.seed,
         "repeat": plan.repeat,
         "batch_size": plan.batch_size,
+        "start": start,
         "modes": modes,
         "ratios": _ratios(modes),
     }
@@ -139,6 +159,20 @@ def _run(files: ModelFiles, plan: Plan, way: str, threads: int) -> dict[str, Any
         raise MemcliError(f"the measured process failed with exit code {done.returncode}")
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def _start(files: ModelFiles, runs: int) -> dict[str, float]:
+    """Least and median seconds of a whole process that embeds one query, from its start to its end."""
+    with tempfile.TemporaryDirectory(prefix="memcli-bench-") as folder:
+        done = [run_python(["-c", _START, str(files.folder.resolve())], Path(folder)) for _ in range(runs)]
+    seconds = [each.seconds for each in done]
+    return {
+        "runs": runs,
+        "seconds": round(min(seconds), 4),
+        "median_seconds": round(statistics.median(seconds), 4),
+        "cpu_seconds": round(min(each.cpu_seconds for each in done), 4),
+        "peak_rss_mb": round(max(each.peak_rss_mb for each in done), 1),
+    }
 
 
 def _mode(name: str, way: str, threads: int, plan: Plan, tokens: int, samples: list[dict[str, Any]]) -> dict[str, Any]:

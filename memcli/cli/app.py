@@ -2,55 +2,52 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from importlib import import_module
 from typing import Annotated, NoReturn
 
 import typer
+from typer.main import get_command
 
 from memcli import __version__
-from memcli.cli.bench import bench_app
-from memcli.cli.config import config_app
-from memcli.cli.dedup import dedup
-from memcli.cli.formats import formats
-from memcli.cli.ingest import ingest
-from memcli.cli.model import model_app
-from memcli.cli.reindex import reindex
-from memcli.cli.rules import rules_app
-from memcli.cli.search import search
-from memcli.cli.stats import stats
+from memcli.cli.values import quick
 from memcli.errors import EXIT_CODES, InterruptedRunError, MemcliError
 
 # Typer's arguments go through pydantic, which would read the metadata of all installed packages to look for plugins.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+# The threads of numpy's OpenBLAS would spin for 2^26 cycles, 25 ms, before they sleep: at every start, for nothing.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 
 # Typer runs the paragraphs of an epilog together unless each line is one of its own.
 _EPILOG = "\n\n".join(["Exit codes:", *(f"{code}: {meaning}" for code, meaning in EXIT_CODES.items())])
 
-app = typer.Typer(
-    name="memcli",
-    help="Turn chat transcripts into a deduplicated, searchable long-term memory in one SQLite file.",
-    epilog=_EPILOG,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command()(ingest)
-app.command()(search)
-app.command()(dedup)
-app.command()(stats)
-app.command()(reindex)
-app.command()(formats)
-app.add_typer(rules_app, name="rules")
-app.add_typer(model_app, name="model")
-app.add_typer(config_app, name="config")
-app.add_typer(bench_app, name="bench")
+# Each in the module of its name, in the order of the help; a function, or an app of subcommands called NAME_app.
+COMMANDS = ("ingest", "search", "dedup", "stats", "reindex", "formats")
+GROUPS = ("rules", "model", "config", "bench")
+
+
+def build(names: Collection[str]) -> typer.Typer:
+    """The app with the commands `names`, those of COMMANDS and GROUPS: importing and building all takes 40 ms."""
+    app = typer.Typer(
+        name="memcli",
+        help="Turn chat transcripts into a deduplicated, searchable long-term memory in one SQLite file.",
+        epilog=_EPILOG,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for name in (each for each in COMMANDS if each in names):
+        app.command()(getattr(import_module(f"memcli.cli.{name}"), name))
+    for name in (each for each in GROUPS if each in names):
+        app.add_typer(getattr(import_module(f"memcli.cli.{name}"), f"{name}_app"), name=name)
+    return app
 
 
 _interruptions: list[InterruptedRunError] = []
@@ -60,7 +57,9 @@ def run() -> NoReturn:
     """Run the command line and exit with the code that the README's table gives."""
     try:
         _on_interruption(_interrupt)
-        _narrowed(sys.argv[1:])()
+        command = get_command(build(_asked_for(sys.argv[1:])))
+        quick(command)
+        command()
     except Exception as error:  # noqa: BLE001 - the boundary: whatever is none of ours is a bug and is shown as one
         # A library that was being imported may have made another error of the interruption.
         ours = _interruptions[0] if _interruptions else error
@@ -83,15 +82,10 @@ def _on_interruption(handler: Callable[[int, object], NoReturn] | signal.Handler
         signal.signal(number, handler)
 
 
-def _narrowed(words: Sequence[str]) -> typer.Typer:
-    """The app with none but the command that `words` begin with: typer would build the flags of all, in 30 ms."""
-    named = words[0] if words else None
-    own = copy.copy(app)
-    own.registered_commands = [
-        each for each in app.registered_commands if getattr(each.callback, "__name__", "") == named
-    ]
-    own.registered_groups = [each for each in app.registered_groups if each.name == named]
-    return own if own.registered_commands or own.registered_groups else app
+def _asked_for(words: Sequence[str]) -> Collection[str]:
+    """The command that `words` begin with; all where they begin with none, for the help and for suggestions."""
+    every = (*COMMANDS, *GROUPS)
+    return words[:1] if words and words[0] in every else every
 
 
 def _interrupt(number: int, _frame: object) -> NoReturn:
@@ -117,7 +111,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")

@@ -109,7 +109,7 @@ def pull(name: str, file: str | None, environ: Mapping[str, str], progress: Prog
         files, commit = hub.cached(name)
         origin: dict[str, object] = {"source": name, "commit": commit}
     else:
-        wanted = hub.look_up(name, file)
+        wanted = hub.look_up(name, file, progress)
         if dry_run:
             sizes = {each: wanted.listing.files[each][0] for each in wanted.names}
             return Taken(name, None, is_new=False, dry_run=True, downloads=sizes)

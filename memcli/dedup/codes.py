@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from memcli.model import Codes
+from memcli.codes import Codes
 
 # Stored codes are unsigned, shifted by this, as the integer product takes them. Those of queries keep to 7 bits: on
 # processors without VNNI two products are added up in 16 bits, and 2 * 255 * 63 still fits.

@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import onnxruntime
 
+from memcli.codes import Codes
 from memcli.dedup.codes import ERROR, LENGTH, QUERY_RANGE, SHIFT, STEP, encode, largest, norms, quantise
 from memcli.dedup.flood import SAME_KEY, STRONGEST, Dam, Flood, Floors, Found, Kept, top
-from memcli.model import Codes
 from memcli.workers import workers
 
 if TYPE_CHECKING:

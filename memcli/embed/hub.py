@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 from filelock import FileLock
@@ -34,7 +35,21 @@ _CHUNK = 1 << 20
 _SHA256_DIGITS = 64
 _CHECKSUM = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _SECONDS = 30.0
+# Pauses before what failed is tried again, each doubled as huggingface_hub does for contents of files; it asks but once
+# for lists and headers, and memcli itself streams large files.
+_PAUSES = (1.0, 2.0, 4.0)
+_LONGEST_PAUSE = 60.0
+_PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+# Classes of the HTTP library by name: huggingface_hub has changed the library more than once.
+_PASSING_ERRORS = frozenset({"TimeoutException", "NetworkError", "RemoteProtocolError"})
 _AGAIN = "run it again: what has arrived is kept"
+
+
+_T = TypeVar("_T")
+
+
+class _BrokenOffError(DamagedError):
+    """A download ended before its end; what arrived is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +81,8 @@ def is_offline() -> bool:
     return bool(_hub().constants.HF_HUB_OFFLINE)
 
 
-def look_up(name: str, graph: str | None) -> Wanted:
-    """Ask the hub for the files of a model, and pick.
+def look_up(name: str, graph: str | None, progress: Progress) -> Wanted:
+    """Ask the hub for the files of a model, and pick. What may pass by itself is tried again, as `progress` is told.
 
     Raises:
         UsageError: there is no such model, or no such graph in it, or huggingface_hub is not installed.
@@ -75,7 +90,7 @@ def look_up(name: str, graph: str | None) -> Wanted:
     """
     hub = _hub()
     with _named(name):
-        info = _info(hub, name)
+        info = _patiently(lambda: _info(hub, name), name, progress)
         files = {each.rfilename: (each.size or 0, _checksum(each)) for each in info.siblings or ()}
         licence = getattr(info.card_data, "license", None) if info.card_data is not None else None
     listing = Listing(name, str(info.sha), licence if isinstance(licence, str) else None, files)
@@ -161,12 +176,11 @@ def _checksum(file: Any) -> str:  # noqa: ANN401 - huggingface_hub's RepoSibling
 
 
 def _fetch_file(listing: Listing, name: str, progress: Progress) -> Path:
-    hub = _hub()
     size, checksum = listing.files[name]
     with _named(listing.name):
         if size > _RESUMED_BYTES and checksum:
             _resume(listing, name, progress)
-        path = Path(hub.hf_hub_download(listing.name, name, revision=_BRANCH, etag_timeout=_SECONDS))
+        path = Path(_patiently(lambda: _in_cache(listing.name, name), f"{listing.name}: {name}", progress))
     # A file's place in the cache is snapshots/COMMIT/NAME.
     if path.parents[len(PurePosixPath(name).parts) - 1].name != listing.commit:
         raise ProviderError(f"{listing.name} was changed at the hub meanwhile", "run it again")
@@ -182,11 +196,16 @@ def _fetch_file(listing: Listing, name: str, progress: Progress) -> Path:
     return real
 
 
+def _in_cache(name: str, file: str) -> str:
+    found: str = _hub().hf_hub_download(name, file, revision=_BRANCH, etag_timeout=_SECONDS)
+    return found
+
+
 def _resume(listing: Listing, name: str, progress: Progress) -> None:
     """Bring a large file into the cache, going on where an earlier call, even of another process, broke off."""
     hub = _hub()
-    url = hub.hf_hub_url(listing.name, name, revision=listing.commit)
-    metadata = hub.get_hf_file_metadata(url, timeout=_SECONDS)
+    url, what = hub.hf_hub_url(listing.name, name, revision=listing.commit), f"{listing.name}: {name}"
+    metadata = _patiently(lambda: hub.get_hf_file_metadata(url, timeout=_SECONDS), what, progress)
     size, checksum = listing.files[name]
     blobs = Path(hub.constants.HF_HUB_CACHE) / f"models--{listing.name.replace('/', '--')}" / "blobs"
     blob = blobs / checksum
@@ -203,15 +222,37 @@ def _resume(listing: Listing, name: str, progress: Progress) -> None:
         if arrived > size:
             _empty(out)
         progress.advance(out.tell(), 0)
-        with _complete(f"{listing.name}: {name}", out, size):
-            _stream(metadata.location, headers, out, progress)
+
+        def go_on() -> None:
+            with _complete(what, out, size):
+                _stream(metadata.location, headers, out, progress)
+
+        _patiently(go_on, what, progress)
         out.flush()
         try:
-            _verify(partial, checksum, f"{listing.name}: {name}")
+            _verify(partial, checksum, what)
         except DamagedError:
             partial.unlink()
             raise
         partial.replace(blob)
+
+
+def _patiently(step: Callable[[], _T], what: str, progress: Progress) -> _T:
+    """Do `step`, up to three times again, after growing pauses, while it fails with what may pass by itself.
+
+    A hub that says how long to wait (Retry-After) is heeded, within a minute.
+    """
+    for number, pause in enumerate(_PAUSES, 2):
+        try:
+            return step()
+        except Exception as error:
+            if not _may_pass(error):
+                raise
+            seconds = _pause_of(error, pause)
+            reason = _first_line(error) or type(error).__name__
+            progress.note(f"{what}: {reason}; attempt {number} of {len(_PAUSES) + 1} in {seconds:g} s")
+            time.sleep(seconds)
+    return step()
 
 
 def _stream(url: str, headers: dict[str, str], out: BinaryIO, progress: Progress) -> None:
@@ -249,7 +290,7 @@ def _complete(what: str, out: BinaryIO, size: int) -> Iterator[None]:
     if arrived < size and arrived == before and reason is not None:
         raise reason
     if arrived < size:
-        raise DamagedError(f"{what}: the download broke off after {arrived:,} of {size:,} bytes", _AGAIN) from reason
+        raise _BrokenOffError(f"{what}: the download broke off after {arrived:,} of {size:,} bytes", _AGAIN) from reason
 
 
 def _verify(path: Path, checksum: str, what: str) -> None:
@@ -304,6 +345,32 @@ def _named(name: str) -> Iterator[None]:
 def _is_of_network(error: Exception) -> bool:
     # OSErrors, or of the HTTP library, which huggingface_hub has changed more than once.
     return isinstance(error, OSError) or type(error).__module__.split(".")[0].startswith(("httpx", "httpcore"))
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether the error, or what it was raised from, is one of the network or of an overloaded hub."""
+    return any(
+        isinstance(each, _BrokenOffError)
+        or getattr(getattr(each, "response", None), "status_code", None) in _PASSING_STATUS
+        or any(kind.__name__ in _PASSING_ERRORS for kind in type(each).__mro__)
+        for each in _causes(error)
+    )
+
+
+def _pause_of(error: BaseException, usual: float) -> float:
+    """The seconds that the hub asks to wait, else `usual`."""
+    for each in _causes(error):
+        told = getattr(getattr(each, "response", None), "headers", {}).get("retry-after", "")
+        if told.isascii() and told.isdigit():
+            return min(float(told), _LONGEST_PAUSE)
+    return usual
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    each: BaseException | None = error
+    while each is not None:
+        yield each
+        each = each.__cause__
 
 
 def _first_line(error: BaseException) -> str:

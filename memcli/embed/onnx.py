@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -33,8 +34,9 @@ LONG_BUCKETS = (768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 
 _USUAL_SIZE = 64
 _WORTH_MEASURING = 512
-# Attention takes memory by the square of the length: 64 texts of 512 tokens would take a GB.
-_TRANSFORMER_TOKENS = 1 << 13
+# What a run of a transformer works on should stay in the processor's caches: with 4,096 tokens all-MiniLM-L6-v2 takes a
+# fifth longer per text than with 512 to 1,024.
+_TRANSFORMER_TOKENS = 1 << 10
 _PADDED = frozenset({"input_ids", "attention_mask"})
 _OPTIONAL_INPUTS = frozenset({"token_type_ids", "position_ids"})
 _BAG = frozenset({"input_ids", "offsets"})
@@ -62,9 +64,6 @@ class OnnxEmbedder:
     at_once = 2048  # texts tokenised together: bounds the working memory, whatever the number of texts
 
     def __init__(self, files: ModelFiles, batch_size: int | None = 64, threads: int | None = None) -> None:
-        found = compute_model_id(files.folder)
-        if found != files.model_id:
-            raise DamagedError(f"{files.folder}: its content is model {found}, not {files.model_id}", _HINT)
         self.model_id = files.model_id
         self.dim = files.dim
         self._files = files
@@ -73,10 +72,16 @@ class OnnxEmbedder:
         self._most_tokens = None if files.recipe.is_static else _TRANSFORMER_TOKENS
         sizes = (size for size in (*BUCKETS, *LONG_BUCKETS) if size < files.max_tokens)
         self._buckets = np.array([*sizes, files.max_tokens])
-        self.tokenizer = _load_tokenizer(files)
         usual = 1 if files.recipe.is_static else workers()
-        check_graph(files.folder / MODEL_FILE, read_graph(files.folder / MODEL_FILE), files.data_files)
-        self.session = load_session(files.folder / MODEL_FILE, usual if threads is None else threads)
+        # Hashing and loading the graph leave the interpreter to the tokenizer, which takes as long as both.
+        with ThreadPoolExecutor(min(workers(), 2)) as pool:
+            found = pool.submit(compute_model_id, files.folder)
+            session = pool.submit(_load_graph, files, usual if threads is None else threads)
+            try:
+                self.tokenizer = _load_tokenizer(files)
+            finally:
+                _check_id(files, found.result())  # that it is not the model at all explains every other fault
+        self.session = session.result()
         self._inputs = {node.name: _INTEGERS.get(node.type) for node in self.session.get_inputs()}
         self.output = _check_signature(self.session, files)
 
@@ -110,9 +115,25 @@ class OnnxEmbedder:
 
         Positions of texts without any token of their own do not come up.
         """
-        for start in range(0, len(texts), self.at_once):
-            for places, ids, mask in self.batches(self.tokenize(texts[start : start + self.at_once], prompt), prompt):
+        start = 0
+        for rows in self._tokenized(texts, prompt):
+            for places, ids, mask in self.batches(rows, prompt):
                 yield start + places, self._run(ids, mask)
+            start += len(rows)
+
+    def _tokenized(self, texts: Sequence[str], prompt: str) -> Iterator[list[list[int]]]:
+        """Yield the token ids of `at_once` texts after another; the next ones are made while these are used."""
+        if len(texts) <= self.at_once or workers() == 1:
+            for start in range(0, len(texts), self.at_once):
+                yield self.tokenize(texts[start : start + self.at_once], prompt)
+            return
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(self.tokenize, texts[: self.at_once], prompt)
+            for start in range(self.at_once, len(texts), self.at_once):
+                rows = coming.result()
+                coming = pool.submit(self.tokenize, texts[start : start + self.at_once], prompt)
+                yield rows
+            yield coming.result()
 
     def _embed(self, texts: Sequence[str], prompt: str) -> NDArray[np.float32]:
         result = np.zeros((len(texts), self.dim), dtype=np.float32)
@@ -123,7 +144,7 @@ class OnnxEmbedder:
     def tokenize(self, texts: Sequence[str], prompt: str = "") -> list[list[int]]:
         """The token ids of each text, as the graph will see them."""
         recipe = self.recipe
-        prepared = [prompt + clean(text) for text in texts]
+        prepared = [prompt + clean(text) for text in texts] if prompt else list(map(clean, texts))
         if recipe.lower_case:
             prepared = [text.lower() for text in prepared]
         encodings = self.tokenizer.encode_batch_fast(prepared, add_special_tokens=recipe.special_tokens)
@@ -131,15 +152,17 @@ class OnnxEmbedder:
         if recipe.skipped_id >= 0:
             rows = [[token for token in row if token != recipe.skipped_id] for row in rows]
         most = self._files.max_tokens
-        return [row if len(row) <= most else row[:most] for row in rows]
+        return rows if max(map(len, rows), default=0) <= most else [row[:most] for row in rows]
 
     def batches(
         self, rows: list[list[int]], prompt: str = ""
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]]:
         """Yield (positions, padded ids, mask) per run of the graph; the positions are the texts' places in `rows`."""
         nothing = self.tokenize([""], prompt)[0]
-        waiting = np.array([place for place, row in enumerate(rows) if row != nothing], dtype=np.int64)
-        lengths = np.fromiter((len(rows[place]) for place in waiting.tolist()), dtype=np.int64, count=len(waiting))
+        lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+        short = np.flatnonzero(lengths == len(nothing))
+        waiting = np.delete(np.arange(len(rows)), [place for place in short.tolist() if rows[place] == nothing])
+        lengths = lengths[waiting]
         size = self._batch_size or self._measured_size(rows, waiting, lengths)
         for bucket, members in fill(lengths, self._buckets, size, self._most_tokens):
             places = waiting[members]
@@ -201,7 +224,18 @@ class OnnxEmbedder:
                 feeds["token_type_ids"] = np.zeros_like(ids)
             if "position_ids" in self._inputs:
                 feeds["position_ids"] = np.tile(np.arange(ids.shape[1]), (len(ids), 1))
-        return {name: value.astype(self._inputs[name]) for name, value in feeds.items()}
+        return {name: value.astype(self._inputs[name], copy=False) for name, value in feeds.items()}
+
+
+def _check_id(files: ModelFiles, found: str) -> None:
+    if found != files.model_id:
+        raise DamagedError(f"{files.folder}: its content is model {found}, not {files.model_id}", _HINT)
+
+
+def _load_graph(files: ModelFiles, threads: int) -> onnxruntime.InferenceSession:
+    path = files.folder / MODEL_FILE
+    check_graph(path, read_graph(path), files.data_files)
+    return load_session(path, threads)
 
 
 def _load_tokenizer(files: ModelFiles) -> Tokenizer:

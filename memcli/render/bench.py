@@ -69,7 +69,7 @@ def show_embed_benchmark(document: Mapping[str, Any]) -> None:
         rates += [f"{one / mode['seconds']:.2f}", f"{mode['cpu_seconds']:.2f}", f"{mode['peak_rss_mb']:,.0f} MB"]
         table.add_row(mode["name"], str(mode["threads"]), *rates)
     blocks: list[object] = [*(Text(safe(line), style="dim") for line in facts), Text(""), table, Text("")]
-    blocks += [Text(line) for line in _told(document["ratios"])]
+    blocks += [Text(line) for line in (*_told(document["ratios"]), _start(document["start"]))]
     if "comparison" in document:
         blocks += [Text(""), *_embed_comparison(document)]
     show(blocks)
@@ -84,6 +84,11 @@ def _told(ratios: Mapping[str, float]) -> list[str]:
         f"speed of the bare parts: {bare}; {ratios['of_bare_cpu']:.0%} by processor time",
         f"the tokenizer's share: {ratios['tokenizer_share']:.0%}",
     ]
+
+
+def _start(start: Mapping[str, float]) -> str:
+    least, median = f"{start['seconds']:.3f} s", f"median {start['median_seconds']:.3f} of {start['runs']}"
+    return f"a process that embeds one query: {least} from start to end ({median})"
 
 
 def _embed_comparison(document: Mapping[str, Any]) -> list[object]:

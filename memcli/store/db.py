@@ -11,11 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from filelock import FileLock, Timeout
-from sqlite_utils import Database
-
 from memcli.errors import DamagedError, LockedError, MismatchError, NoDatabaseError, UsageError
-from memcli.store.schema import APPLICATION_ID, migrations
+from memcli.store.schema import APPLICATION_ID, applied, migrate, released
 
 _PAGE_BYTES = 8192
 _WAL_PAGES = 4000
@@ -41,7 +38,6 @@ class Store:
         """Wrap an open connection; callers use `create` or `open`."""
         self.path = path
         self.conn = conn
-        self.db = Database(conn, use_counts_table=False)
 
     @classmethod
     def create(cls, path: Path) -> Store:
@@ -96,14 +92,14 @@ class Store:
             self.conn.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
             self.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self.conn.execute("PRAGMA journal_mode = WAL")
-        if migrations.pending(self.db):
-            migrations.apply(self.db)
+        if self._lacks_migrations():
+            migrate(self.conn)
 
     def _check_current(self) -> None:
         self._check_ours()
-        if not migrations.applied(self.db):
+        if not applied(self.conn):
             raise _no_database(self.path)
-        if migrations.pending(self.db):
+        if self._lacks_migrations():
             raise MismatchError(
                 f"{self.path} was made by an older memcli", "run memcli ingest on it once: that migrates it"
             )
@@ -111,13 +107,13 @@ class Store:
     def _check_ours(self) -> None:
         if self.conn.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
             raise MismatchError(f"{self.path} is an SQLite file, but no memcli database", "name another with --db")
-        known = {migration.name for migration in migrations.pending(self.db)}
-        known |= {migration.name for migration in migrations.applied(self.db)}
-        released = {migration.name for migration in migrations._migrations}  # noqa: SLF001 - no public list of all names
-        if newer := sorted(known - released):
+        if newer := sorted(set(applied(self.conn)) - set(released())):
             raise MismatchError(
                 f"{self.path} was written by a newer memcli (it has the migration {newer[-1]})", "upgrade memcli"
             )
+
+    def _lacks_migrations(self) -> bool:
+        return not set(released()) <= set(applied(self.conn))
 
     def __enter__(self) -> Self:
         return self
@@ -226,6 +222,8 @@ def run_lock(path: Path, wait: float, command: str) -> Iterator[None]:
         LockedError: another run holds it for longer than `wait` seconds.
         UsageError: the folder cannot be written.
     """
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - readers need no lock, and it takes 12 ms
+
     lock_path = path.with_name(path.name + ".lock")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

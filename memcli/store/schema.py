@@ -5,12 +5,55 @@ No triggers, and no views over the full-text table: `trusted_schema=OFF` refuses
 
 from __future__ import annotations
 
-from sqlite_utils import Database
-from sqlite_utils.migrations import Migrations
+import sqlite3
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 APPLICATION_ID = 0x6D656D63  # "memc": tells our files from any other SQLite file before anything in them is run
 
-migrations = Migrations("memcli")
+_SET = "memcli"
+
+_Step = Callable[["Database"], None]
+_steps: list[_Step] = []
+
+
+def migrations() -> Callable[[_Step], _Step]:
+    """Make a migration of the function below: it is known by its name, and follows those that stand above it."""
+
+    def add(step: _Step) -> _Step:
+        _steps.append(step)
+        return step
+
+    return add
+
+
+def released() -> list[str]:
+    """The names of all migrations, in their order."""
+    return [step.__name__ for step in _steps]
+
+
+def applied(conn: sqlite3.Connection) -> list[str]:
+    """The names of the migrations that the database has, in their order, as sqlite-utils records them."""
+    # Asking sqlite-utils would mean importing it, for 50 ms, in every command that only reads.
+    if conn.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_sqlite_migrations'").fetchone():
+        rows = conn.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ? ORDER BY rowid", (_SET,))
+        return [name for (name,) in rows]
+    return []
+
+
+def migrate(conn: sqlite3.Connection) -> None:
+    """Apply the migrations that the database lacks, each in a transaction with its record."""
+    from sqlite_utils import Database  # noqa: PLC0415 - as in `applied`
+    from sqlite_utils.migrations import Migrations  # noqa: PLC0415 - as above
+
+    known = Migrations(_SET)
+    for step in _steps:
+        known()(step)
+    known.apply(Database(conn, use_counts_table=False))
+
 
 _INGEST_TABLES = """
 CREATE TABLE meta (

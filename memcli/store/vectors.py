@@ -14,8 +14,8 @@ from itertools import chain, islice
 import numpy as np
 from numpy.typing import NDArray
 
+from memcli.codes import Codes
 from memcli.errors import DamagedError
-from memcli.model import Codes
 from memcli.store.db import Store, now
 
 FANOUT = 4

@@ -73,7 +73,8 @@ def distill(
     """Write model.onnx, tokenizer.json and card.json to `out` and return the card.
 
     1. A tokenizer of the teacher's Latin words and the corpus's own.
-    2. The teacher's vectors of all texts (kept in `cache`) and of every token alone.
+    2. The teacher's vectors of all texts (kept in `cache`) and of every token alone. An int8 teacher's float32 graph
+       speaks for the texts that weigh more than 1: their rounding would be learned several times.
     3. A table of token vectors on the principal axes of the teacher's, learned from them; rare rows smoothed.
     4. An int8 table with a scale per row as ONNX graph, measured as it will be used.
 
@@ -83,7 +84,8 @@ def distill(
         teacher.vocabulary, dict(zip(corpus.texts, corpus.weights.tolist(), strict=True)), settings.rows
     )
     tokens = [str(tokenizer.id_to_token(number)) for number in range(tokenizer.get_vocab_size())]
-    vectors = teacher.embed(corpus.texts, cache, lambda done: report("teacher", done, len(corpus.texts)))
+    exact = teacher.exact()
+    vectors = _taught(teacher, exact, corpus, cache, report)
     alone = teacher.embed([as_text(token) for token in tokens], cache, lambda done: report("tokens", done, len(tokens)))
 
     rng = np.random.default_rng(settings.seed)
@@ -110,7 +112,7 @@ def distill(
     )
     table = smooth(table, alone.astype(np.float32), lesson)
 
-    card = _card(teacher, corpus, settings, words, table.shape)
+    card = _card(teacher, exact, corpus, settings, words, table.shape)
     _write(out, build_graph(*quantise(table)), serialise(tokenizer), card)
     embedder = OnnxEmbedder(load_card(out))
     scores: dict[str, object] = {}
@@ -127,6 +129,20 @@ def distill(
     return card
 
 
+def _taught(teacher: Teacher, exact: Teacher, corpus: Corpus, cache: Path, report: Report) -> NDArray[np.float16]:
+    """The teacher's vectors of all texts, without int8 rounding for those that an epoch shows more than once."""
+    vectors = teacher.embed(corpus.texts, cache, lambda done: report("teacher", done, len(corpus.texts)))
+    often = _often(corpus)
+    if exact is not teacher and len(often):
+        texts = [corpus.texts[at] for at in often]
+        vectors[often] = exact.embed(texts, cache, lambda done: report("exact teacher", done, len(texts)))
+    return vectors
+
+
+def _often(corpus: Corpus) -> NDArray[np.intp]:
+    return np.flatnonzero(corpus.weights > 1)
+
+
 def _count(tokenizer: Tokenizer, texts: Sequence[str]) -> sparse.csr_matrix:
     """How often each token is in each text, shape (texts, tokens)."""
     rows: list[NDArray[np.int32]] = []
@@ -141,9 +157,11 @@ def _count(tokenizer: Tokenizer, texts: Sequence[str]) -> sparse.csr_matrix:
 
 
 def _card(
-    teacher: Teacher, corpus: Corpus, settings: Settings, words: Words, shape: tuple[int, ...]
+    teacher: Teacher, exact: Teacher, corpus: Corpus, settings: Settings, words: Words, shape: tuple[int, ...]
 ) -> dict[str, object]:
     stated = {"source": "not stated", "licence": "not stated"}
+    by_exact = len(_often(corpus)) if exact is not teacher else 0
+    graphs = [(teacher, len(corpus.texts) - by_exact), (exact, by_exact)]
     return {
         "name": words.name,
         "model_id": "",
@@ -153,7 +171,9 @@ def _card(
         "normalise": "in-graph",
         "near_threshold": words.near_threshold,
         "teacher": words.teacher.get("name", teacher.folder.resolve().name),
-        "teacher_file": {"name": teacher.graph.name, "blake2b": teacher.hash},
+        "teacher_files": [
+            {"name": each.graph.name, "blake2b": each.hash, "texts": texts} for each, texts in graphs if texts
+        ],
         "source": words.teacher.get("source", "not stated"),
         "licence": words.licence,
         "attribution": words.attribution,

@@ -20,9 +20,10 @@ from memcli.text import digest
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# The int8 file comes first: a corpus takes minutes with it and hours with the other, and its rounding is noise that
-# learning averages out.
-_GRAPHS = ("onnx/model_qint8.onnx", f"onnx/{MODEL_FILE}", MODEL_FILE)
+_EXACT = (f"onnx/{MODEL_FILE}", MODEL_FILE)
+# The int8 file comes first: it is several times as fast, and its rounding is noise, much of which learning averages
+# out.
+_GRAPHS = ("onnx/model_qint8.onnx", *_EXACT)
 _MAX_TOKENS = 128
 _BATCH = 64
 _SHARD = 8192
@@ -31,12 +32,13 @@ _SHARD = 8192
 class Teacher:
     """A BERT-like model folder in the sentence-transformers layout, pooled by mean or by its first token.
 
-    Raises UsageError when a file is missing, DamagedError when one cannot be loaded or is of another kind.
+    Of an int8 and a float32 graph it takes the int8 one; `exact` gives the other. Raises UsageError when a file is
+    missing, DamagedError when one cannot be loaded or is of another kind.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, graphs: Sequence[str] = _GRAPHS) -> None:
         source = folder / TOKENIZER_FILE
-        graph = next((folder / name for name in _GRAPHS if (folder / name).is_file()), None)
+        graph = next((folder / name for name in graphs if (folder / name).is_file()), None)
         if graph is None or not source.is_file():
             raise UsageError(f"{folder}: no {MODEL_FILE} or no {TOKENIZER_FILE} there", "name the teacher's folder")
         self.folder = folder
@@ -58,6 +60,11 @@ class Teacher:
             hashlib.blake2b(source.read_bytes()).hexdigest(),
             f"{self._first_token}/{_MAX_TOKENS}/{_BATCH}",
         ).hex()
+
+    def exact(self) -> Teacher:
+        """The same teacher without int8 rounding; itself when its folder has no other graph. Raises as loading does."""
+        others = {self.folder / name for name in _EXACT} - {self.graph}
+        return Teacher(self.folder, _EXACT) if any(other.is_file() for other in others) else self
 
     def embed(self, texts: Sequence[str], cache: Path, report: Callable[[int], None]) -> NDArray[np.float16]:
         """Return one unit-length row per text, in order, from files in `cache` as far as they are there.

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 _BATCH = 1024
 _SIMILARITIES = 20.0
+# How much more the cosine of two texts counts that mean the same: search and dedup live on those, and a batch of
+# texts drawn at random has few.
+_ALIKE = 8.0
 _MOMENTUM, _SCALING = 0.9, 0.999  # of Adam (Kingma and Ba, ICLR 2015)
 _SIF_A = 1e-3
 _AXES_FROM = 100_000
@@ -77,7 +80,7 @@ def train(
     """Change `table` in place by Adam with a linearly falling `rate`; only the rows of a batch's tokens move.
 
     The loss of a batch is the mean of 1 - cosine to the teacher's vector on the axes, plus 20 times the mean squared
-    error of the cosines between its texts.
+    error of the cosines between its texts, in which a pair of the teacher's cosine s weighs 1 + 8 max(s, 0).
     """
     first, second = np.zeros_like(table), np.zeros_like(table)
     steps = max(int(epochs * lesson.weights.sum() / _BATCH), epochs)
@@ -115,7 +118,9 @@ def _gradient(table: Floats, lesson: Lesson, batch: NDArray[np.intp], axes: Floa
     lengths = np.maximum(np.linalg.norm(summed, axis=1, keepdims=True), 1e-9)
     student = summed / lengths
     teacher = lesson.vectors[batch].astype(np.float32)
-    error = student @ student.T - teacher @ teacher.T
+    similar = teacher @ teacher.T
+    shares = 1 + np.float32(_ALIKE) * np.maximum(similar, 0)
+    error = (student @ student.T - similar) * (shares / shares.mean())
     down = error @ student * np.float32(4 * _SIMILARITIES / len(batch) ** 2) - unit(teacher @ axes) / len(batch)
     down -= student * (student * down).sum(axis=1, keepdims=True)
     gradient: Floats = counts.T @ (down / lengths)
