@@ -6,6 +6,7 @@ Its own process, since the pools of the libraries read their size once.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import sys
 import time
@@ -73,8 +74,8 @@ def gates(size: int, seed: int) -> Part:
     from memcli.dedup.gates import judge  # noqa: PLC0415 - as above
 
     texts = texts_to_embed(size + 1, seed)
-    pairs = list(zip(texts, texts[1:], strict=False))
-    return _shared_out(lambda pair: repr(judge(*pair, 0.95, _THRESHOLD)).encode(), pairs)
+    pairs = list(itertools.pairwise(texts))
+    return _shared_out(lambda pair: repr(judge(pair[0], pair[1], 0.95, _THRESHOLD)).encode(), pairs)
 
 
 def _shared_out(work: Callable[[Any], bytes], items: Sequence[Any]) -> Part:

@@ -30,7 +30,8 @@ MaxMemoryOption = Annotated[
 ]
 WaitOption = Annotated[float | None, typer.Option(metavar="SECONDS", help="Wait for another run to end [0].")]
 WorkersOption = Annotated[
-    int | None, typer.Option("--workers", metavar="N", help="Processors to use [all there are]; no result depends on it.")
+    int | None,
+    typer.Option("--workers", metavar="N", help="Processors to use [all there are]; no result depends on it."),
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Do it on a copy that is deleted; same report.")]
 ModelOption = Annotated[

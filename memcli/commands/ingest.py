@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from memcli import wiring
 from memcli.commands.database import writable_database
@@ -65,7 +65,7 @@ def ingest(config: Config, request: Request, progress: Progress, environ: Mappin
                 _embedder(model, config, request, progress, environ, spending),
                 Vectors(store, model.model_id, config.max_memory, wiring.coding()),
                 model.near_threshold if config.near_threshold is None else config.near_threshold,
-                options,
+                replace(options, embed_ahead=_is_static(model)),
                 progress,
                 spending,
             )
@@ -86,6 +86,11 @@ def ingest(config: Config, request: Request, progress: Progress, environ: Mappin
             report = run.run(feed)
     report.db, report.dry_run = str(config.db), request.dry_run
     return report
+
+
+def _is_static(model: ModelFiles | ApiModel) -> bool:
+    """Whether embedding leaves a processor to others: a transformer keeps all of them busy, and a provider is paid."""
+    return isinstance(model, ModelFiles) and model.recipe.is_static
 
 
 def _embedder(
