@@ -170,8 +170,8 @@ def test_one_worker_is_one_thread_in_every_pool(tmp_path, corpus, data):
             check=True,
         )
         counts[count] = int(done.stderr.split()[-1])
-    # Beside the main thread: one that scans, one that tokenises.
-    assert counts[1] <= 3
+    # Beside the main thread: one that scans, one that tokenises, and one that onnxruntime starts when it is imported.
+    assert counts[1] <= 4
     assert counts[4] >= counts[1] + 4
 
 
