@@ -3,13 +3,14 @@
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
-from support_cli import Home, finish, some_chat, write_jsonl
+from support_cli import Home, finish, some_chat, wait_for, write_jsonl
 from support_ingest import FIXTURES, assert_sound, environ, logical, query, quick_model, run
 
 from memcli import workers
@@ -217,3 +218,59 @@ def test_bench_parallel_measures_what_it_says_and_the_results_are_the_same(home)
     held = {part["part"]: part["held_by"] for part in document["parts"]}
     assert held["similarity scan"] is None
     assert "Python" in held["gates"]
+
+
+@pytest.fixture
+def asked(home, corpus, tmp_path):
+    """A database, and a file of so many queries that several processes are worth it; some are rubbish."""
+    assert home.run("ingest", corpus).code == 0
+    words = [str(message["content"]).split()[:4] for message in generate(700, 11)]
+    path = tmp_path / "queries.txt"
+    path.write_text("\n".join(['"', "NEAR (", *(" ".join(each) for each in words if each)]), encoding="utf-8")
+    return path
+
+
+def test_many_queries_in_several_processes_give_the_answers_of_one(home, asked, monkeypatch):
+    from memcli.commands import shares
+
+    answers = {}
+    for count in (1, 2, 3):
+        done = home.run("search", "--queries", asked, "--json", "--workers", str(count))
+        assert done.code == 0, done.err
+        answers[count] = [{**answer, "seconds": None} for answer in done.json]
+    assert answers[1] == answers[2] == answers[3]
+    lines = asked.read_text(encoding="utf-8").split("\n")
+    assert [answer["query"] for answer in answers[2]] == lines
+    monkeypatch.setattr(workers, "available", lambda: 2)
+    assert shares.processes_for(lines) == 2
+    assert shares.processes_for(lines[:100]) == 1
+
+
+@pytest.mark.parametrize("count", [64, 65, 700, 1000])
+def test_shares_are_whole_groups_in_order(count):
+    from memcli.commands import shares
+
+    queries = [str(number) for number in range(count)]
+    for processes in (1, 2, 3, 5):
+        cut = shares._shares(queries, processes)
+        assert [query for share in cut for query in share] == queries
+        assert all(len(share) % shares.TOGETHER == 0 for share in cut[:-1])
+        grouped = [list(group) for share in cut for group in shares.groups(share)]
+        assert grouped == [list(group) for group in shares.groups(queries)]
+
+
+def _children(pid):
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are looked up in /proc")
+def test_an_interruption_ends_all_processes_with_one_message(home, asked):
+    asked.write_text(asked.read_text(encoding="utf-8") * 20, encoding="utf-8")
+    searching = home.start("search", "--queries", asked, "--json", "--workers", "2", start_new_session=True)
+    wait_for(lambda: len(_children(searching.pid).split()) > 1, searching)
+    os.killpg(searching.pid, signal.SIGINT)
+    done = finish(searching)
+    assert done.code == 130
+    assert "Traceback" not in done.err
+    assert done.err.count("interrupted") == 1
+    assert not done.out

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from memcli import wiring
+from memcli.commands.shares import groups, in_processes, processes_for
 from memcli.config import Config
 from memcli.errors import UsageError
 from memcli.search import Answer
@@ -22,12 +25,28 @@ STDIN = "-"
 def search(
     config: Config, queries: Sequence[str], filters: Filters, k: int, environ: Mapping[str, str]
 ) -> list[Answer]:
-    """Answer all queries, in their order."""
+    """Answer all queries, in their order; many of them in several processes, which see one state of the database."""
+    processes = processes_for(queries)
+    if processes == 1:
+        return _answers(config, filters, k, environ, queries)
+    with Store.open(config.db) as store:
+        before = store.generation()
+        told = replace(config, profiles={})  # of no use here, and a read-only mapping cannot be sent
+        found = in_processes(partial(_answers, told, filters, k, dict(environ)), queries, processes)
+        if store.generation() == before:
+            return found
+    return _answers(config, filters, k, environ, queries)
+
+
+def _answers(
+    config: Config, filters: Filters, k: int, environ: Mapping[str, str], queries: Sequence[str]
+) -> list[Answer]:
     with Store.open(config.db) as store:
         model = wiring.model_of(store, config, environ)
         vectors = Vectors(store, model.model_id, config.max_memory)
         embedder = wiring.embedder_of(model, config, environ)
-        return find(store, embedder, vectors, [clean(query) for query in queries], filters, k)
+        cleaned = [clean(query) for query in queries]
+        return [answer for group in groups(cleaned) for answer in find(store, embedder, vectors, group, filters, k)]
 
 
 def read_queries(words: Sequence[str], file: str | None) -> list[str]:
