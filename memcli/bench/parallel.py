@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ from memcli.bench.machine import machine, versions
 from memcli.embed.models import ModelFiles
 
 GOAL = 1.7
-TIMED = "one pass in a warm process, of ingest the whole process; one worker: every pool has one thread; least of all"
-# Why a part cannot use two processors, by part.
+TIMED = "one pass in a warm process, the whole process of search and ingest; one worker: one thread in each pool"
+# Why a part cannot use two processors.
 HELD = "Python: one thread at a time"
+_QUERIES, _INGEST = "queries, the whole search", "ingest, the whole run"
 _FILES = 20
+_SEARCHED, _ASKED, _ASKED_CHARS = "searched.db", "queries.txt", 40
 # What differs from run to run in the report of an ingest.
 _OF_TIME = {"db", "messages_per_second", "seconds", "timings"}
 
@@ -102,7 +104,11 @@ def bench_parallel(
     result = Benchmark(plan, _parts(plan, static, transformer))
     with tempfile.TemporaryDirectory(prefix="memcli-bench-") as name:
         folder = Path(name)
-        _write_corpus(folder / "transcripts", plan)
+        messages = list(generate(plan.size(10_000), plan.seed))
+        _write_corpus(folder / "transcripts", messages)
+        asked = (str(messages[number % len(messages)]["content"]) for number in range(plan.size(4000)))
+        (folder / _ASKED).write_text("".join(f"{text[:_ASKED_CHARS]}\n" for text in asked), encoding="utf-8")
+        run_python(["-m", "memcli", "ingest", str(folder / "transcripts"), "--json", "--db", _SEARCHED], folder)
         for number in range(plan.repeat):
             for part in result.parts:
                 for workers in (1, plan.workers):
@@ -124,7 +130,8 @@ def _parts(plan: Plan, static: ModelFiles, transformer: ModelFiles | None) -> li
         _Part("reading lines", of("reading", 200_000), is_held=True),
         _Part("redacting", of("screening", 100_000), is_held=True),
         _Part("gates", of("gates", 10_000), is_held=True),
-        _Part("ingest, all of it", {"size": plan.size(10_000)}),
+        _Part(_QUERIES, {"size": plan.size(4000)}),
+        _Part(_INGEST, {"size": plan.size(10_000)}),
     ]
 
 
@@ -133,7 +140,14 @@ def _run(part: _Part, workers: int, folder: Path) -> tuple[float, float, str]:
         request = json.dumps({**part.arguments, "count": workers})
         found = run_python(["-m", "memcli.bench.parallel_part", request], folder)
         return found.document["seconds"], found.document["cpu_seconds"], found.document["result"]
-    return _ingest(workers, folder)
+    return _ingest(workers, folder) if part.name == _INGEST else _search(workers, folder)
+
+
+def _search(workers: int, folder: Path) -> tuple[float, float, str]:
+    command = ["-m", "memcli", "search", "--queries", str(folder / _ASKED), "--json", "--workers", str(workers)]
+    found = run_python([*command, "--db", str(folder / _SEARCHED)], folder)
+    answers = [{key: value for key, value in answer.items() if key != "seconds"} for answer in found.document]
+    return found.seconds, found.cpu_seconds, json.dumps(answers, sort_keys=True)
 
 
 def _ingest(workers: int, folder: Path) -> tuple[float, float, str]:
@@ -146,9 +160,8 @@ def _ingest(workers: int, folder: Path) -> tuple[float, float, str]:
     return found.seconds, found.cpu_seconds, json.dumps(counted, sort_keys=True)
 
 
-def _write_corpus(folder: Path, plan: Plan) -> None:
+def _write_corpus(folder: Path, messages: Sequence[object]) -> None:
     folder.mkdir()
-    messages = list(generate(plan.size(10_000), plan.seed))
     for number in range(_FILES):
         lines = (json.dumps(message) + "\n" for message in messages[number::_FILES])
         (folder / f"{number:02}.jsonl").write_text("".join(lines), encoding="utf-8")
