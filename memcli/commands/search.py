@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from memcli import wiring
+from memcli.commands.shares import in_processes, processes_for
 from memcli.config import Config
 from memcli.errors import UsageError
 from memcli.search import Answer, Request, Searcher
@@ -27,10 +29,36 @@ def search(
     use_cache: bool = True,
     mark: bool = False,
 ) -> list[tuple[Answer, list[str]]]:
-    """Answer all queries, in their order; with `mark` each comes with the marked texts of its hits."""
+    """Answer all queries, in their order; with `mark` each comes with the marked texts of its hits.
+
+    Very many are answered in several processes, which see one state of the database.
+    """
     filters = request.filters
     if filters.source is not None and Path(filters.source).exists():
         request = replace(request, filters=replace(filters, source=str(Path(filters.source).resolve())))
+    processes = processes_for(queries)
+    if processes == 1:
+        return _answers(config, request, environ, queries, use_cache=use_cache, mark=mark)
+    with Store.open(config.db) as store:
+        before = store.generation()
+        # Of no use here, and a read-only mapping cannot be sent.
+        told = replace(config, profiles={}, tiers={})
+        share = partial(_answers, told, request, dict(environ), use_cache=use_cache, mark=mark)
+        found = in_processes(share, queries, processes)
+        if store.generation() == before:
+            return found
+    return _answers(config, request, environ, queries, use_cache=use_cache, mark=mark)
+
+
+def _answers(
+    config: Config,
+    request: Request,
+    environ: Mapping[str, str],
+    queries: Sequence[str],
+    *,
+    use_cache: bool,
+    mark: bool,
+) -> list[tuple[Answer, list[str]]]:
     with Store.open(config.db) as store:
         searcher = open_searcher(store, config, environ, use_cache=use_cache)
         answers = searcher.answer([clean(query) for query in queries], request)
