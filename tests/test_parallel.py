@@ -18,7 +18,7 @@ from memcli.bench.corpus import generate
 from memcli.commands.search import search
 from memcli.config import Config
 from memcli.dedup import scan
-from memcli.store.search import Filters
+from memcli.search import Request
 
 OFTEN = 1e-6
 
@@ -109,7 +109,7 @@ def test_threads_that_search_while_one_ingests_see_whole_batches(corpus, tmp_pat
     def ask():
         try:
             while not ended.is_set():
-                found = search(config, ["the billing service", "an oat milk latte"], Filters(), 3, environ())
+                found = search(config, ["the billing service", "an oat milk latte"], Request(k=3), environ())
                 answers.extend(found)
         except Exception as error:  # noqa: BLE001 - it is the test's to show
             faults.append(error)
@@ -235,7 +235,7 @@ def test_many_queries_in_several_processes_give_the_answers_of_one(home, asked, 
 
     answers = {}
     for count in (1, 2, 3):
-        done = home.run("search", "--queries", asked, "--json", "--workers", str(count))
+        done = home.run("search", "--queries", asked, "--no-cache", "--json", "--workers", str(count))
         assert done.code == 0, done.err
         answers[count] = [{**answer, "seconds": None} for answer in done.json]
     assert answers[1] == answers[2] == answers[3]

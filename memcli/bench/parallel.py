@@ -144,8 +144,8 @@ def _run(part: _Part, workers: int, folder: Path) -> tuple[float, float, str]:
 
 
 def _search(workers: int, folder: Path) -> tuple[float, float, str]:
-    command = ["-m", "memcli", "search", "--queries", str(folder / _ASKED), "--json", "--workers", str(workers)]
-    found = run_python([*command, "--db", str(folder / _SEARCHED)], folder)
+    command = ["-m", "memcli", "search", "--queries", str(folder / _ASKED), "--no-cache", "--json"]
+    found = run_python([*command, "--workers", str(workers), "--db", str(folder / _SEARCHED)], folder)
     answers = [{key: value for key, value in answer.items() if key != "seconds"} for answer in found.document]
     return found.seconds, found.cpu_seconds, json.dumps(answers, sort_keys=True)
 
