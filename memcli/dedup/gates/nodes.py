@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 
 from memcli.dedup.gates.families import deed, verbs
 from memcli.dedup.gates.segments import (
@@ -23,7 +24,7 @@ from memcli.dedup.gates.segments import (
     uncleft,
 )
 from memcli.dedup.gates.tokens import NUMBER, START, WORD, Token
-from memcli.dedup.gates.words import PLAIN_WEEKDAYS
+from memcli.dedup.gates.words import DATING, PLAIN_WEEKDAYS
 
 # Verbs that only carry the noun behind them where this is the noun of a deed.
 _LIGHT = frozenset("make take undergo perform conduct".split())
@@ -116,6 +117,7 @@ class _Parser:
         if clause.verb < 0:
             heads = self._phrases(clause.tokens, -1, "part")
             return heads[0] if heads else -1
+        first = len(self._found)
         antecedent = self._last
         tokens, begin = clause.tokens, _group_begin(clause)
         verb = -1 if clause.copula else self.add(tokens[clause.verb], set(clause.marks), is_verb=True)
@@ -132,7 +134,19 @@ class _Parser:
                 self._found[self.add(token)].labels.add(("adverb", centre))
         if own >= 0:
             self._subject = subject
+        self._mark_adverbs(tokens, first)
         return centre
+
+    def _mark_adverbs(self, tokens: Sequence[Token], first: int) -> None:
+        """Mark the adverbs behind a clause's "not", "I don't really like it", and "just" with what it limits."""
+        denied = next((at for at, token in enumerate(tokens) if token.key in NEGATIVE), len(tokens))
+        behind = {token.key for token in tokens[denied + 1 :] if is_adverb(token)} - DATING
+        limits = {one.key: other.key for one, other in pairwise(tokens) if one.key == "just"}
+        for node in self._found[first:]:
+            if node.token.key in behind and not node.is_verb:
+                node.marks.add("denied")
+            if node.token.key in limits:
+                node.marks.add(limits[node.token.key])
 
     def _front(self, before: Sequence[int], verb: int, subject: int, own: int) -> None:
         """Let what stands before the subject belong to it as well as to the verb."""
