@@ -181,6 +181,13 @@ def test_times_do_not_go_to_another_deed(frame, days):
     [
         ("The lawyer met Jordan's ambassador.", "The lawyer met the ambassador in Jordan."),
         ("Tom's friend's mother is a judge.", "The friend of Tom's mother is a judge."),
+        ("The head of Acme's partner resigned.", "The partner of Acme's head resigned."),
+        ("Nadja nearly always eats meat.", "Nadja always nearly eats meat."),
+        ("Use port 80 or 443.", "Use port 80 and 443."),
+        ("Take it with or without food.", "Take it with and without food."),
+        ("Mirko sings or Nadja dances.", "Mirko sings and Nadja dances."),
+        ("Ilse found Acme in May.", "In May Ilse founded Acme."),
+        ("Ilse saw the beam.", "Ilse sawed the beam."),
         ("The managers are engineers.", "The engineers are managers."),
         ("A whale is a mammal.", "A mammal is a whale."),
         ("The report was written by Friday.", "Friday wrote the report."),
@@ -200,6 +207,8 @@ def test_what_belongs_to_another_or_is_another_is_not_the_same(one, other):
         ("The user's favorite color is green.", "Green is the user's favorite color."),
         ("The default port is 8080.", "8080 is the default port."),
         ("We met at the cafe.", "We met at the café."),
+        ("Ilse saw the beam.", "The beam was seen by Ilse."),
+        ("Ilse or Jorma pays on Friday.", "On Friday Ilse or Jorma pays."),
     ],
 )
 def test_what_says_so_in_other_words_still_is(one, other):

@@ -184,6 +184,8 @@ def _possessed(clause: tuple[Token, ...]) -> Iterator[tuple[Token, ...]]:
             thing, whose = clause[at + 1 : at + 1 + owned], clause[at - owner : at]
             if any(token.key in _PREPOSITIONS for token in (*thing, *whose)):
                 continue
+            if owner < at and clause[at - owner - 1].key == "of":
+                continue  # "the head of Acme's partner": of whose partner?
             behind = clause[at + 1 + owned].key if at + 1 + owned < len(clause) else ""
             if behind in ("of", "in", "by", "from", "'s"):
                 continue  # "Acme's purchase of Nordlys": both would belong to it

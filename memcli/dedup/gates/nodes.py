@@ -96,6 +96,8 @@ class _Parser:
             centre = self._clause(clause)
             if centre < 0:
                 continue
+            if clause.link in ("or", "nor"):
+                self._found[centre].marks.add(clause.link)
             depends = clause.link not in ("", "and", "but", "or", "nor", ",", "rel")
             if depends and main < 0:
                 waiting.append((centre, clause.link))
@@ -138,10 +140,14 @@ class _Parser:
         return centre
 
     def _mark_adverbs(self, tokens: Sequence[Token], first: int) -> None:
-        """Mark the adverbs behind a clause's "not", "I don't really like it", and "just" with what it limits."""
+        """Mark the adverbs behind a clause's "not", "I don't really like it", and those that limit the next word."""
         denied = next((at for at, token in enumerate(tokens) if token.key in NEGATIVE), len(tokens))
         behind = {token.key for token in tokens[denied + 1 :] if is_adverb(token)} - DATING
-        limits = {one.key: other.key for one, other in pairwise(tokens) if one.key == "just"}
+        limits = {
+            one.key: other.key
+            for one, other in pairwise(tokens)
+            if one.key == "just" or (is_adverb(one) and is_adverb(other))
+        }
         for node in self._found[first:]:
             if node.token.key in behind and not node.is_verb:
                 node.marks.add("denied")
@@ -259,6 +265,8 @@ class _Phrases:
                 if not self._heads:  # it joins nothing that is known
                     self._found[self._parser.add(token)].labels.add(("particle", self._verb))
                 self._same = True
+                if key != "and":
+                    self._marks.add(key)  # "80 or 443" is not "80 and 443"
             elif key in PREPOSITIONS:
                 self._flush()
                 self._preposition = f"{self._preposition} {key}".removeprefix("of ").strip()

@@ -114,12 +114,22 @@ def _kin(one: Node, other: Node, _: Context) -> bool:
     if one.is_verb and other.is_verb:
         if all((node.token.key, "v") in readings(node.token.key) for node in (one, other)):
             return False  # "saw" is a verb beside "see"
+        if (_twofold(one.token.key) or _twofold(other.token.key)) and set(readings(one.token.key)).isdisjoint(
+            readings(other.token.key)
+        ):
+            return False  # "found" is no form of "founded" where somebody finds
         mine, theirs = verbs(one.token.key), verbs(other.token.key)
         return not mine.isdisjoint(theirs) or _converse(mine, theirs) is not None
     if one.is_verb == other.is_verb:
         return one_deed(one.token.key, other.token.key)
     verb, noun = (one, other) if one.is_verb else (other, one)
     return not verbs(verb.token.key).isdisjoint(deed(noun.token.key))
+
+
+def _twofold(word: str) -> bool:
+    """Whether a word is the past of one verb and another verb itself: "saw", "found", "lay"."""
+    forms = readings(word)
+    return any(form == "v" and any(past == "vd" and other != lemma for other, past in forms) for lemma, form in forms)
 
 
 def _converse(mine: frozenset[str], theirs: frozenset[str]) -> dict[str, str] | None:
