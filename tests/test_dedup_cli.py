@@ -163,6 +163,7 @@ def test_what_differs_is_marked_on_a_terminal(home):
         (["--explain", "99"], "there is no memory 99"),
         (["--accept", "99"], "there is no review pair 99"),
         (["--reject", "99"], "there is no review pair 99"),
+        (["--reject", "9" * 30], "no id has as many digits"),
         (["--undo", "1"], "run 1 has nothing to undo"),
         (["--agent", "zoe"], "no such agent: zoe"),
         (["--review", "--agent", "zoe"], "no such agent: zoe"),

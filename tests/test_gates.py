@@ -265,7 +265,7 @@ def test_a_light_word_on_one_side_of_a_short_text_is_too_much():
 
 
 def test_the_version_is_named_so_that_a_watermark_can_tell_it():
-    assert GATE_VERSION == "3"
+    assert GATE_VERSION == "4"
 
 
 WORDS = """user the my I don't never cannot manages studies user's a few not is Rome café ten may March twenty-one

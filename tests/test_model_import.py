@@ -24,7 +24,7 @@ from support_models import (
 
 from memcli.embed.install import folder_files, install
 from memcli.embed.layout import known_model
-from memcli.embed.models import compute_model_id, load_card
+from memcli.embed.models import compute_model_id, load_card, write_calibration
 from memcli.embed.onnx import OnnxEmbedder
 from memcli.errors import DamagedError, UsageError
 
@@ -61,6 +61,25 @@ def test_importing_twice_changes_nothing(tmp_path, store):
     assert (first.is_new, again.is_new) == (True, False)
     assert first.files == again.files
     assert [path.name for path in store.iterdir()] == [first.files.model_id]
+
+
+def test_importing_again_mends_a_damaged_model_and_keeps_its_calibration(tmp_path, store):
+    folder = layout(tmp_path / "small", transformer())
+    files = take(folder, store).files
+    write_calibration(files.folder, {"threshold": 0.8, "model_id": files.model_id})
+    graph = files.folder / "model.onnx"
+    whole = graph.read_bytes()
+    graph.write_bytes(whole[:100])
+    assert take(folder, store, dry_run=True).is_new
+    assert graph.stat().st_size == 100
+    assert take(folder, store).is_new
+    assert graph.read_bytes() == whole
+    graph.unlink()
+    assert take(folder, store).is_new
+    assert OnnxEmbedder(files).embed(["the soup"]).any()
+    assert load_card(files.folder).near_threshold == 0.8
+    assert not take(folder, store).is_new
+    assert [path.name for path in store.iterdir()] == [files.model_id]
 
 
 def test_a_dry_run_checks_everything_and_leaves_nothing(tmp_path, store):

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from memcli.config import Config
     from memcli.store.review import Pair
 
+# SQLite's largest id and one more.
+_ENDS_IDS = 1 << 63
+
 
 def dedup(
     agent: AgentOption = None,
@@ -156,6 +159,8 @@ def _act(settings: Config, action: str, number: int, *, as_json: bool, dry_run: 
 
     show: Any
     report: Any
+    if abs(number) >= _ENDS_IDS:
+        raise UsageError(f"{action}: no id has as many digits as {number}", "the ids are small whole numbers")
     if action == "--explain":
         report, show = command.explain(settings, number, os.environ), render.show_explanation
     elif action == "--accept":

@@ -11,12 +11,14 @@ import numpy as np
 from memcli.embed.graph import GraphFacts, check_graph, read_graph
 from memcli.embed.layout import Files, card_of, told_dimension
 from memcli.embed.models import (
+    CALIBRATION_FILE,
     CARD_FILE,
     MODEL_FILE,
     TOKENIZER_FILE,
     ModelFiles,
     copy_file,
     drafts,
+    is_whole,
     load_card,
     move_folder,
     write_card,
@@ -152,10 +154,20 @@ def install(
                     f"take a float32 file, or take this one all the same with --file {graph_name}",
                 )
         final = store_dir / loaded.model_id
-        is_new = not final.is_dir()
+        is_new = not is_whole(final)
         if not dry_run:
+            if is_new and final.is_dir():
+                _put_aside(final, draft)
             move_folder(draft, final)
     return Installed(replace(loaded, folder=final), is_new, tuple(notes))
+
+
+def _put_aside(damaged: Path, draft: Path) -> None:
+    """Make way for the sound files in `draft`; a calibration by the user goes over to them."""
+    if (damaged / CALIBRATION_FILE).is_file():
+        copy_file(damaged / CALIBRATION_FILE, draft / CALIBRATION_FILE)
+    with drafts(damaged.parent) as aside:
+        damaged.replace(aside / damaged.name)
 
 
 def _sources(name: str, files: Files, graph_name: str, facts: GraphFacts) -> dict[str, str]:

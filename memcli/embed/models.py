@@ -44,7 +44,7 @@ _DRAFT_SECONDS = 24 * 3600
 _PACKAGED = Path(__file__).parent / "default"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _MODEL_ID = re.compile(r"[0-9a-f]{32}")
-_HINT = "reinstall memcli, or restore the folder from a backup; `memcli reindex --model default` moves to another model"
+_HINT = "import or pull the model again, or reinstall memcli; `memcli reindex --model default` moves to another model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +172,14 @@ def compute_model_id(folder: Path) -> str:
     settings = [f"{key}={card[key]}" for key in ("pooling", "normalise", "max_tokens")]
     settings += [f"{key}={card[key]}" for key, usual in _OPTIONAL.items() if card.get(key, usual) != usual]
     return digest(*parts, *settings).hex()
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder of the data folder holds the very model that it is named after."""
+    try:
+        return folder.name == load_card(folder).model_id == compute_model_id(folder)
+    except DamagedError:
+        return False
 
 
 def load_card(folder: Path) -> ModelFiles:

@@ -43,7 +43,7 @@ _BAG = frozenset({"input_ids", "offsets"})
 _SENTENCES = ("embedding", "sentence_embedding", "embeddings")
 _TOKENS = ("last_hidden_state", "token_embeddings")
 _INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
-_HINT = "reinstall memcli, or restore the model's folder from a backup"
+_HINT = "import or pull the model again; reinstall memcli if it is the packaged one"
 _NO_LOG = 4  # an error is raised as well: the user need not see it twice
 _MESSAGE = 400
 

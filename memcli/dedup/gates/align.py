@@ -273,6 +273,8 @@ def _same_word(left: Token, right: Token, context: Context) -> bool:
         return True
     if _is_name(left, context) or _is_name(right, context):
         return _slipped_name(one, other) or _short_name(one, other)
+    if context.caseless and (named(one) or named(other)):
+        return _slipped_name(one, other)  # "marta" is no slip of "maria"
     if mistyped(one, other):
         # A name may begin a sentence: "Robyn" is no slip of "Robin".
         return START not in (left.case, right.case) or min(len(one), len(other)) >= _LONG_START
@@ -284,7 +286,8 @@ def _rewritten(one: str, other: str) -> bool:
     """Whether two words are one with and without accents, or one is a sign for the other: "+", "and"."""
     if other in _STAND_FOR.get(one, ()) or one in _STAND_FOR.get(other, ()):
         return True
-    return not (one.isascii() and other.isascii()) and _unaccented(one) == _unaccented(other)
+    # Accents are left out, not exchanged: "avô" is no slip of "avó".
+    return one.isascii() != other.isascii() and _unaccented(one) == _unaccented(other)
 
 
 def _other_view(one: str, other: str) -> bool:

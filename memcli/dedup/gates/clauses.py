@@ -15,7 +15,7 @@ from itertools import pairwise, product
 from memcli.dedup.gates.align import Context, aligned, alike
 from memcli.dedup.gates.lexicon import readings, same_lemma
 from memcli.dedup.gates.tokens import IDENTIFIER, NUMBER, START, WORD, Token
-from memcli.dedup.gates.words import ADVERBS, MODALS, PLAIN_WEEKDAYS
+from memcli.dedup.gates.words import ADVERBS, MODALS, MONTHS, PEOPLE, PLAIN_WEEKDAYS
 
 Piece = tuple[Token, ...]
 Clause = tuple[Piece, ...]
@@ -122,7 +122,14 @@ def _equated(clause: tuple[Token, ...]) -> tuple[Token, ...] | None:
     one, verb, other = clause[: verbs[0]], clause[verbs[0]], clause[verbs[0] + 1 :]
     if other[0].key in _PREPOSITIONS or any(token.key in ("not", *_COORDINATE) for token in clause):
         return None
+    if not any(_is_one(token) for token in (*one, *other)):
+        return None  # "whales are mammals", "the managers are engineers"
     return tuple(token._replace(stop="") for token in (*other, verb, *one))
+
+
+def _is_one(token: Token) -> bool:
+    """Whether a word names a single thing: a name, a figure, the user and what is the user's."""
+    return token.kind is not WORD or token.case not in ("", START) or token.key.startswith("<")
 
 
 def _placed(clause: tuple[Token, ...]) -> tuple[Token, ...] | None:
@@ -177,9 +184,16 @@ def _possessed(clause: tuple[Token, ...]) -> Iterator[tuple[Token, ...]]:
             thing, whose = clause[at + 1 : at + 1 + owned], clause[at - owner : at]
             if any(token.key in _PREPOSITIONS for token in (*thing, *whose)):
                 continue
-            if clause[at + 1 + owned].key in ("of", "in", "by", "from") if at + 1 + owned < len(clause) else False:
+            if owner < at and clause[at - owner - 1].key == "of":
+                continue  # "the head of Acme's partner": of whose partner?
+            behind = clause[at + 1 + owned].key if at + 1 + owned < len(clause) else ""
+            if behind in ("of", "in", "by", "from", "'s"):
                 continue  # "Acme's purchase of Nordlys": both would belong to it
-            for lead in ("of", "in"):
+            if "'s" in [token.key for token in (*thing, *whose)]:
+                continue  # "Tom's friend's mother" is no "friend of Tom's mother"
+            # "Germany's ambassador" is no "ambassador in Germany".
+            plain = all(token.kind is WORD and token.case in ("", START) and token.key not in PEOPLE for token in whose)
+            for lead in ("of", "in") if plain else ("of",):
                 yield (*clause[: at - owner], *thing, Token(WORD, lead), *whose, *clause[at + 1 + owned :])
 
 
@@ -349,7 +363,7 @@ def _active(clause: Clause) -> Clause | None:
 
 def _names_agent(piece: Piece) -> bool:
     """Whether a piece tells who does it: "by Rahul", and "in conf.yaml" for what a file sets."""
-    if len(piece) == 1:
+    if len(piece) == 1 or _is_time(piece[1]) or piece[1].key in MONTHS:
         return False
     kind = piece[1].kind
     counted = kind is NUMBER and piece[1].key.isdigit() and len(piece) > 2 and piece[2].kind is WORD  # noqa: PLR2004 - "by two managers"

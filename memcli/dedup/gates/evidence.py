@@ -19,7 +19,7 @@ from memcli.dedup.gates.tokens import IDENTIFIER, START, WORD, Token, stands_in
 from memcli.dedup.gates.words import EMPTY, MODALS, NEGATIONS, QUANTIFIERS, STATES
 from memcli.model import Judgement
 
-GATE_VERSION = "3"
+GATE_VERSION = "4"
 
 _EXTRA_SHARE = 0.1
 # A quarter of the words in common: texts with fewer are never one, and most candidates are such.

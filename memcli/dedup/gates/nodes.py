@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 
 from memcli.dedup.gates.families import deed, verbs
 from memcli.dedup.gates.segments import (
@@ -23,7 +24,7 @@ from memcli.dedup.gates.segments import (
     uncleft,
 )
 from memcli.dedup.gates.tokens import NUMBER, START, WORD, Token
-from memcli.dedup.gates.words import PLAIN_WEEKDAYS
+from memcli.dedup.gates.words import DATING, PLAIN_WEEKDAYS
 
 # Verbs that only carry the noun behind them where this is the noun of a deed.
 _LIGHT = frozenset("make take undergo perform conduct".split())
@@ -95,6 +96,8 @@ class _Parser:
             centre = self._clause(clause)
             if centre < 0:
                 continue
+            if clause.link in ("or", "nor"):
+                self._found[centre].marks.add(clause.link)
             depends = clause.link not in ("", "and", "but", "or", "nor", ",", "rel")
             if depends and main < 0:
                 waiting.append((centre, clause.link))
@@ -116,6 +119,7 @@ class _Parser:
         if clause.verb < 0:
             heads = self._phrases(clause.tokens, -1, "part")
             return heads[0] if heads else -1
+        first = len(self._found)
         antecedent = self._last
         tokens, begin = clause.tokens, _group_begin(clause)
         verb = -1 if clause.copula else self.add(tokens[clause.verb], set(clause.marks), is_verb=True)
@@ -132,7 +136,23 @@ class _Parser:
                 self._found[self.add(token)].labels.add(("adverb", centre))
         if own >= 0:
             self._subject = subject
+        self._mark_adverbs(tokens, first)
         return centre
+
+    def _mark_adverbs(self, tokens: Sequence[Token], first: int) -> None:
+        """Mark the adverbs behind a clause's "not", "I don't really like it", and those that limit the next word."""
+        denied = next((at for at, token in enumerate(tokens) if token.key in NEGATIVE), len(tokens))
+        behind = {token.key for token in tokens[denied + 1 :] if is_adverb(token)} - DATING
+        limits = {
+            one.key: other.key
+            for one, other in pairwise(tokens)
+            if one.key == "just" or (is_adverb(one) and is_adverb(other))
+        }
+        for node in self._found[first:]:
+            if node.token.key in behind and not node.is_verb:
+                node.marks.add("denied")
+            if node.token.key in limits:
+                node.marks.add(limits[node.token.key])
 
     def _front(self, before: Sequence[int], verb: int, subject: int, own: int) -> None:
         """Let what stands before the subject belong to it as well as to the verb."""
@@ -245,6 +265,8 @@ class _Phrases:
                 if not self._heads:  # it joins nothing that is known
                     self._found[self._parser.add(token)].labels.add(("particle", self._verb))
                 self._same = True
+                if key != "and":
+                    self._marks.add(key)  # "80 or 443" is not "80 and 443"
             elif key in PREPOSITIONS:
                 self._flush()
                 self._preposition = f"{self._preposition} {key}".removeprefix("of ").strip()

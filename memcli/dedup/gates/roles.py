@@ -57,7 +57,7 @@ def same_roles(first: Sequence[Token], second: Sequence[Token], context: Context
         mine, theirs = (_impersonal(mine), theirs) if len(mine) > len(theirs) else (mine, _impersonal(theirs))
     for backwards in (False, True):
         pairs = _paired(mine, theirs, context, backwards=backwards)
-        if pairs is not None and _all_agree(mine, theirs, pairs):
+        if pairs is not None and _all_agree(mine, theirs, pairs) and _keeps_times(mine, pairs):
             return True
         if pairs is None or len({node.token.key for node in mine}) == len(mine):
             break
@@ -114,12 +114,22 @@ def _kin(one: Node, other: Node, _: Context) -> bool:
     if one.is_verb and other.is_verb:
         if all((node.token.key, "v") in readings(node.token.key) for node in (one, other)):
             return False  # "saw" is a verb beside "see"
+        if (_twofold(one.token.key) or _twofold(other.token.key)) and set(readings(one.token.key)).isdisjoint(
+            readings(other.token.key)
+        ):
+            return False  # "found" is no form of "founded" where somebody finds
         mine, theirs = verbs(one.token.key), verbs(other.token.key)
         return not mine.isdisjoint(theirs) or _converse(mine, theirs) is not None
     if one.is_verb == other.is_verb:
         return one_deed(one.token.key, other.token.key)
     verb, noun = (one, other) if one.is_verb else (other, one)
     return not verbs(verb.token.key).isdisjoint(deed(noun.token.key))
+
+
+def _twofold(word: str) -> bool:
+    """Whether a word is the past of one verb and another verb itself: "saw", "found", "lay"."""
+    forms = readings(word)
+    return any(form == "v" and any(past == "vd" and other != lemma for other, past in forms) for lemma, form in forms)
 
 
 def _converse(mine: frozenset[str], theirs: frozenset[str]) -> dict[str, str] | None:
@@ -238,6 +248,16 @@ def _likeness(label: str, name: str, token: Token, head: Node | None, *, is_cros
         or (head is not None and both == {"patient", "at"} and head.is_verb and verbs(head.token.key) & _STAYING)
     )
     return _OTHERWISE if otherwise else None
+
+
+def _keeps_times(mine: list[Node], pairs: Sequence[int]) -> bool:
+    """Whether times of one kind keep their order: "Monday at 5 and Tuesday at 6" is not "Monday at 6 and ..."."""
+    kinds: dict[str, list[int]] = {}
+    for at, node in enumerate(mine):
+        if any(label == "time" for label, _ in node.labels):
+            kind = "hour" if node.token.key.endswith("o'clock") else node.token.kind
+            kinds.setdefault(kind, []).append(pairs[at])
+    return all(places == sorted(places) for places in kinds.values())
 
 
 def _ordered(mine: list[Node], theirs: list[Node], pairs: Sequence[int]) -> bool:

@@ -213,6 +213,8 @@ def _group(clause: Clause, begin: int) -> None:
             clause.marks.add(key)
         elif key in _BE or (key in ("have", "had") and not auxiliary):
             clause.marks |= {"past"} if key in ("was", "had") else set()
+            # "has been ill" may be over, "is being treated" is not.
+            clause.marks |= {"done"} if key == "been" else {"going on"} if key == "being" else set()
             auxiliary, clause.verb = "be" if key in _BE else "have", at
         elif not (is_adverb(tokens[at]) or (key in ("do", "did") and at == begin)):
             _complete(clause, at, auxiliary)

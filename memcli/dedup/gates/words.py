@@ -362,6 +362,8 @@ ADVERBS = frozenset(
     originally
     previously today tomorrow yesterday tonight always regularly occasionally again soon later""".split()
 )
+# Of these, what tells the time and nothing of how often: it may stand on either side of "not".
+DATING = frozenset("currently now today tomorrow yesterday tonight recently previously".split())
 # What a pronoun that is marked as perhaps about the user ("their~") may stand for.
 PRONOUNS = dict.fromkeys(("they", "he", "she", "them", "him"), "<speaker>")
 PRONOUNS |= dict.fromkeys(("their", "his", "her", "theirs", "hers"), "<speaker's>")
