@@ -71,3 +71,11 @@ def test_a_date_includes_its_day(tmp_path):
     assert [hit["content"] for hit in found[0]["hits"]] == ["Herons on day 2 of the trip."]
     found = other.run("search", "herons", "--until", "2026-03-02T10:00:00Z", "--json").json
     assert [hit["content"] for hit in found[0]["hits"]] == ["Herons on day 1 of the trip."]
+
+
+@pytest.mark.parametrize("asked", ["\U0001f600\U0001f600", "???", "'s"])
+@pytest.mark.parametrize("mode", ["hybrid", "vector", "keyword"])
+def test_a_question_without_any_word_is_answered_all_the_same(home, asked, mode):
+    done = home.run("search", asked, "--mode", mode)
+    assert done.code == 0, done.err
+    assert ("Utrecht" in done.out) == (mode != "keyword")

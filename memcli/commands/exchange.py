@@ -23,7 +23,6 @@ from memcli.exchange.vectors import CACHE_BYTES, any_of, read_npz, stored_in, wr
 from memcli.ingest.inputs import STDIN, Found
 from memcli.protocols import Progress, Spending
 from memcli.store.db import Store
-from memcli.store.exchange import snapshot
 from memcli.store.files import load_cursors
 from memcli.store.vectors import Vectors
 
@@ -50,7 +49,7 @@ def export(
         NoDatabaseError: there is no database.
         UsageError: the agent has no memories, or a file cannot be written.
     """
-    with Store.open(config.db) as store, snapshot(store):
+    with Store.open(config.db) as store, store.snapshot():
         found = exporting.header(store, request.agent)
         if request.agent is not None and not found.memories:
             raise UsageError(f"there are no memories of the agent {request.agent}", "memcli stats shows the agents")
