@@ -443,4 +443,6 @@ def test_one_agent_can_be_exported_alone(filled):
     assert len(found) == filled.rows("SELECT count(*) FROM active_memories WHERE agent_id = 'support'")[0][0]
     heard = {each["id"] for each in parsed(filled.run("export", "--agent", "support").out, "message")}
     assert heard == {source["message"] for star in found for each in star["members"] for source in each["sources"]}
-    assert filled.run("export", "--agent", "nobody").code == 2
+    for other in ("nobody", "\udcff"):
+        done = filled.run("export", "--agent", other)
+        assert (done.code, "no memories of the agent" in done.err) == (2, True)

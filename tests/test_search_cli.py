@@ -79,3 +79,19 @@ def test_a_question_without_any_word_is_answered_all_the_same(home, asked, mode)
     done = home.run("search", asked, "--mode", mode)
     assert done.code == 0, done.err
     assert ("Utrecht" in done.out) == (mode != "keyword")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--agent", "\udcff"],
+        ["--tag", "\udcff:x"],
+        ["--env", "\udcff"],
+        ["--source", "\udcff"],
+        ["--source", "y" * 300],
+    ],
+)
+def test_filters_that_nothing_can_pass_are_no_error(home, flags):
+    done = home.run("search", "heron", *flags)
+    assert done.code == 0, done.err
+    assert ("no memories found" in done.out) == (flags[0] != "--env")

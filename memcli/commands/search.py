@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from memcli import wiring
 from memcli.config import Config
@@ -13,6 +15,7 @@ from memcli.errors import UsageError
 from memcli.search import Answer, Request, Searcher
 from memcli.store.cache import Limits
 from memcli.store.db import Store
+from memcli.store.search import Filters
 from memcli.text import clean
 
 STDIN = "-"
@@ -28,13 +31,19 @@ def search(
     mark: bool = False,
 ) -> list[tuple[Answer, list[str]]]:
     """Answer all queries, in their order; with `mark` each comes with the marked texts of its hits."""
-    filters = request.filters
-    if filters.source is not None and Path(filters.source).exists():
-        request = replace(request, filters=replace(filters, source=str(Path(filters.source).resolve())))
+    request = replace(request, filters=_storable(request.filters), environment=tuple(map(clean, request.environment)))
     with Store.open(config.db) as store:
         searcher = open_searcher(store, config, environ, use_cache=use_cache)
         answers = searcher.answer([clean(query) for query in queries], request)
         return [(answer, searcher.marked(answer) if mark else []) for answer in answers]
+
+
+def _storable(filters: Filters) -> Filters:
+    """Filters as the database would have their values; a transcript that there is, by its whole path."""
+    if filters.source is not None and os.path.exists(filters.source):  # noqa: PTH110 - a pattern may be no path at all
+        filters = replace(filters, source=os.path.realpath(filters.source))
+    values: dict[str, Any] = {item.name: getattr(filters, item.name) for item in fields(filters)}
+    return replace(filters, **{name: clean(value) for name, value in values.items() if isinstance(value, str)})
 
 
 def open_searcher(store: Store, config: Config, environ: Mapping[str, str], *, use_cache: bool) -> Searcher:
