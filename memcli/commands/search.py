@@ -42,8 +42,9 @@ def _storable(filters: Filters) -> Filters:
     """Filters as the database would have their values; a transcript that there is, by its whole path."""
     if filters.source is not None and os.path.exists(filters.source):  # noqa: PTH110 - a pattern may be no path at all
         filters = replace(filters, source=os.path.realpath(filters.source))
-    values: dict[str, Any] = {item.name: getattr(filters, item.name) for item in fields(filters)}
-    return replace(filters, **{name: clean(value) for name, value in values.items() if isinstance(value, str)})
+    values = ((item.name, getattr(filters, item.name)) for item in fields(filters))
+    storable: dict[str, Any] = {name: clean(value) for name, value in values if isinstance(value, str)}
+    return replace(filters, **storable)
 
 
 def open_searcher(store: Store, config: Config, environ: Mapping[str, str], *, use_cache: bool) -> Searcher:
