@@ -134,10 +134,10 @@ class Config:
     `profiles` are the built-in ones with the [profiles.NAME] tables of memcli.toml on top, `tiers` the model tiers,
     always both of them. `max_usd` and the like are the [budget] of the model tiers, of a run and of a month (UTC),
     None: no limit; `max_tokens` counts those read and those written. At most `concurrency` calls of models are made at
-    a time.
-    `embed_price` is what a provider takes for a million tokens of text to embed, in US dollars.
+    a time. `embed_price` is what a provider takes for a million tokens of text to embed, in US dollars.
     `search_cache_size` is the number of answers, and of embedded queries, that are kept (0: none); answers hold for
     `search_cache_ttl` seconds.
+    `workers` is the number of threads of every pool, None one for each processor that the process may use.
     """
 
     db: Path = field(default_factory=_default_db)
@@ -163,6 +163,7 @@ class Config:
     max_tokens_per_month: int | None = None
     search_cache_size: int = 1000
     search_cache_ttl: float = 3600.0
+    workers: int | None = None
     wait: float = 0.0
     profiles: Mapping[str, Profile] = field(default_factory=lambda: PROFILES)
     tiers: Mapping[str, Tier] = field(default_factory=lambda: DEFAULT_TIERS)
@@ -467,6 +468,7 @@ _SETTINGS: Mapping[str, Setting] = {
     "max_tokens_per_month": _number(0, _FOREVER, whole=True),
     "search_cache_size": _number(0, 1_000_000, whole=True),
     "search_cache_ttl": _number(0, _FOREVER),
+    "workers": _number(1, 1024, whole=True),
     "wait": _number(0, _FOREVER),
 }
 # In a file these stand in the table [budget].

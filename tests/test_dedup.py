@@ -8,13 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support_dedup import accept, content, counting, dedup, explain, reject, review, undo
-from support_ingest import append, assert_sound, environ, flat, memories, query, run, write
+from support_ingest import append, assert_sound, flat, memories, query, run, write
+from support_search import search
 
-from memcli.commands.search import search
 from memcli.commands.stats import stats
 from memcli.config import Config
 from memcli.errors import UsageError
-from memcli.store.search import Filters
 
 WINDOW = "The deploy window is closed for 5% of users."
 SPELLED = "The deploy window is closed for five percent of users."
@@ -358,9 +357,8 @@ def test_another_threshold_ends_what_is_below_it_and_merges_what_is_above(tmp_pa
 
 
 def found(db, text):
-    with_model = Config(db=db)
-    (answer,) = search(with_model, [text], Filters(), 10, environ())
-    return [star.memory_id for _, star in answer.hits if "deploy" in star.content]
+    (answer,) = search(db, text)
+    return [hit["memory_id"] for hit in answer["hits"] if "deploy" in hit["content"]]
 
 
 def test_search_and_stats_know_of_merges_and_of_their_undoing(tmp_path):

@@ -196,8 +196,9 @@ def test_what_an_embedding_cannot_tell_apart_is_kept_and_listed_for_review(db, f
 
 @pytest.mark.parametrize("batch_size", [1, 3, 1024])
 def test_at_most_five_review_pairs_are_kept_per_memory_and_all_are_counted(db, file, batch_size):
-    run(db, write(file, *(flat(f"PR #{n} was merged into main today.") for n in range(200, 208))), near_threshold=0.7,
-        batch_size=batch_size)  # fmt: skip
+    said = "PR #{} was merged into the main branch today, after the tests had passed."
+    write(file, *(flat(said.format(number)) for number in range(200, 208)))
+    run(db, file, near_threshold=0.7, batch_size=batch_size)
     assert [n for (n,) in query(db, "SELECT review_pairs FROM memories ORDER BY id")] == list(range(8))
     kept = query(db, "SELECT count(*) FROM review_pairs GROUP BY memory_id ORDER BY memory_id")
     assert [n for (n,) in kept] == [1, 2, 3, 4, 5, 5, 5]

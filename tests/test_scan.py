@@ -319,7 +319,7 @@ def test_what_is_kept_of_a_flood_does_not_depend_on_the_number_of_threads(monkey
     block = make_block(np.arange(200), vectors, lambda: keys)
     results = []
     for threads in (1, 2, 5):
-        monkeypatch.setattr(scan, "_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(scan, "workers", lambda threads=threads: threads)
         results.append(
             [(g.later.tolist(), g.earlier.tolist(), g.left_out.tolist()) for g in among([block], 0.98, flood=True)[0]]
         )

@@ -24,7 +24,7 @@ class Measured:
     seconds: float
     cpu_seconds: float
     peak_rss_mb: float
-    document: dict[str, Any]
+    document: Any
 
 
 def run_python(arguments: Sequence[str], folder: Path, data_dir: Path | None = None) -> Measured:

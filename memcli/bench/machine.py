@@ -9,6 +9,7 @@ from pathlib import Path
 
 from memcli import __version__
 from memcli.store.metrics import sqlite_version
+from memcli.workers import available
 
 _PACKAGES = ("numpy", "onnxruntime", "tokenizers", "google-re2")
 
@@ -23,7 +24,7 @@ def machine() -> dict[str, object]:
     """Processor, cores this process may use, memory in bytes, system."""
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": available(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": platform.platform(terse=True),
     }

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from memcli.cli.bench_dedup import bench_dedup
+from memcli.cli.bench_parallel import bench_parallel
 from memcli.cli.bench_scan import bench_scan
 from memcli.cli.bench_search import bench_search
 from memcli.cli.options import JsonOption, ModelOption, QuietOption, VerboseOption
@@ -17,6 +18,7 @@ bench_app = typer.Typer(help="Measure memcli on this machine.", no_args_is_help=
 bench_app.command("dedup")(bench_dedup)
 bench_app.command("scan")(bench_scan)
 bench_app.command("search")(bench_search)
+bench_app.command("parallel")(bench_parallel)
 
 
 @bench_app.command("ingest")

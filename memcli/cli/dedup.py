@@ -17,6 +17,7 @@ from memcli.cli.options import (
     MaxMemoryOption,
     QuietOption,
     VerboseOption,
+    WorkersOption,
 )
 from memcli.cli.options import settings as load_settings
 from memcli.errors import UsageError
@@ -64,6 +65,7 @@ def dedup(
         typer.Option(metavar="PAIRS.jsonl", help="Choose the model's threshold by labelled pairs; see bench dedup."),
     ] = None,
     max_memory: MaxMemoryOption = None,
+    workers: WorkersOption = None,
     wait: Annotated[float | None, typer.Option(metavar="SECONDS", help="Wait for another run to end [0].")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do it on a copy that is deleted; same report.")] = False,
     db: DbOption = None,
@@ -94,7 +96,7 @@ def dedup(
         "--across-agents": across_agents or None,
     }
     _refuse_together(action, merging, agent=agent, across_agents=across_agents, review=review)
-    settings, _ = load_settings(config, {"db": db, "max_memory": max_memory, "wait": wait})
+    settings, _ = load_settings(config, {"db": db, "max_memory": max_memory, "workers": workers, "wait": wait})
     if action is None:
         request = {
             "agent": agent,

@@ -16,6 +16,7 @@ from memcli.cli.options import (
     QuietOption,
     SinceOption,
     VerboseOption,
+    WorkersOption,
     parse_time,
 )
 from memcli.cli.options import settings as load_settings
@@ -76,6 +77,7 @@ def ingest(
         str | None, typer.Option("--base-url", metavar="URL", help="Where an openai:NAME model is asked [OpenAI].")
     ] = None,
     max_memory: MaxMemoryOption = None,
+    workers: WorkersOption = None,
     wait: Annotated[float | None, typer.Option(metavar="SECONDS", help="Wait for another run to end [0].")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do it on a copy that is deleted; same report.")] = False,
     db: DbOption = None,
@@ -104,6 +106,7 @@ def ingest(
         "embed_batch_size": embed_batch_size,
         "base_url": base_url,
         "max_memory": max_memory,
+        "workers": workers,
         "wait": wait,
     }
     settings, _ = load_settings(config, flags)

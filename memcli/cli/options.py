@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from memcli import workers
 from memcli.config import Config
 from memcli.config import load as load_config
 from memcli.errors import UsageError
@@ -28,6 +29,10 @@ MaxMemoryOption = Annotated[
     str | None, typer.Option("--max-memory", metavar="SIZE", help="Cap of the vectors held in memory [1GB].")
 ]
 WaitOption = Annotated[float | None, typer.Option(metavar="SECONDS", help="Wait for another run to end [0].")]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", metavar="N", help="Processors to use [all there are]; no result depends on it."),
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Do it on a copy that is deleted; same report.")]
 ModelOption = Annotated[
     str | None, typer.Option("--model", metavar="MODEL", help="A folder, or an installed model's name [default].")
@@ -39,8 +44,10 @@ SinceOption = Annotated[
 
 
 def settings(config_file: Path | None, flags: Mapping[str, object]) -> tuple[Config, dict[str, str]]:
-    """The effective settings and the origin of each."""
-    return load_config(flags, config_file, os.environ, Path.cwd())
+    """The effective settings and the origin of each; from here on the process has as many workers as they say."""
+    found = load_config(flags, config_file, os.environ, Path.cwd())
+    workers.use(found[0].workers)
+    return found
 
 
 def parse_time(value: str | None) -> str | None:

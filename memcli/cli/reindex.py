@@ -17,6 +17,7 @@ from memcli.cli.options import (
     QuietOption,
     VerboseOption,
     WaitOption,
+    WorkersOption,
 )
 from memcli.cli.options import settings as load_settings
 from memcli.errors import DamagedError, UsageError
@@ -40,6 +41,7 @@ def reindex(
         str | None, typer.Option("--base-url", metavar="URL", help="Where an openai:NAME model is asked [OpenAI].")
     ] = None,
     max_memory: MaxMemoryOption = None,
+    workers: WorkersOption = None,
     wait: WaitOption = None,
     dry_run: DryRunOption = False,
     db: DbOption = None,
@@ -64,6 +66,7 @@ def reindex(
         "embed_batch_size": embed_batch_size,
         "base_url": base_url,
         "max_memory": max_memory,
+        "workers": workers,
         "wait": wait,
     }
     settings, _ = load_settings(config, flags)

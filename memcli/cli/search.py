@@ -16,6 +16,7 @@ from memcli.cli.options import (
     QuietOption,
     SinceOption,
     VerboseOption,
+    WorkersOption,
     parse_time,
 )
 from memcli.cli.options import settings as load_settings
@@ -61,6 +62,7 @@ def search(
     explain: Annotated[bool, typer.Option("--explain", help="Show what each score is made of.")] = False,
     use_cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Use the query cache.")] = True,
     max_memory: MaxMemoryOption = None,
+    workers: WorkersOption = None,
     db: DbOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -76,7 +78,7 @@ def search(
     _check("mode", mode, _MODES)
     if environment and mode != "hybrid":
         raise UsageError(f"--env does not go with --mode {mode}", "a tag can be demanded in every mode: --tag")
-    settings, _ = load_settings(config, {"db": db, "max_memory": max_memory})
+    settings, _ = load_settings(config, {"db": db, "max_memory": max_memory, "workers": workers})
     passed_since, passed_until = parse_time(since), _end_of(until)
     from memcli import render  # noqa: PLC0415 - keeps --help fast
     from memcli.commands import search as command  # noqa: PLC0415 - as above: numpy

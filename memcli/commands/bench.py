@@ -9,6 +9,8 @@ from typing import Any
 
 from memcli import wiring
 from memcli.bench.embed import STATIC_TEXTS, TRANSFORMER_TEXTS, Plan, bench_embed, compare, read_baseline
+from memcli.bench.parallel import Plan as ParallelPlan
+from memcli.bench.parallel import bench_parallel
 from memcli.bench.quality import Question, bench_quality
 from memcli.embed.installed import DEFAULT, resolve, size_of
 
@@ -45,3 +47,12 @@ def quality(
     files = resolve(model or DEFAULT, wiring.models_dir(environ))
     megabytes = round(size_of(files) / _MEGA, 2)
     return bench_quality(wiring.LazyEmbedder(files, _EMBED_BATCH), files.name, megabytes, question, announce)
+
+
+def parallel(
+    plan: ParallelPlan, model: str | None, environ: Mapping[str, str], announce: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure the parts with one worker and with several; the document of `memcli bench parallel --json`."""
+    folder = wiring.models_dir(environ)
+    other = None if model is None else resolve(model, folder)
+    return bench_parallel(plan, resolve(DEFAULT, folder), other, announce).to_json()

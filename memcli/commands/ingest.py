@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from memcli import wiring
 from memcli.commands.database import writable_database
 from memcli.config import MODEL_TIERS, Config, Profile
+from memcli.embed.models import ModelFiles
 from memcli.errors import UsageError
 from memcli.ingest.feed import Feed
 from memcli.ingest.identify import Intake
@@ -74,7 +75,7 @@ def ingest(
                 wiring.writing_embedder(model, config, environ, spending, progress.note, dry_run=request.dry_run),
                 Vectors(store, model.model_id, config.max_memory, wiring.coding()),
                 model.near_threshold if config.near_threshold is None else config.near_threshold,
-                options,
+                replace(options, embed_ahead=_is_static(model) and not models),
                 progress,
                 spending,
                 wiring.asking(models, store, config, progress.note, plan if request.dry_run else None),
@@ -96,6 +97,11 @@ def ingest(
             report = run.run(feed)
     report.db, report.dry_run = str(config.db), request.dry_run
     return report
+
+
+def _is_static(model: wiring.Model) -> bool:
+    """Whether embedding leaves a processor to others: a transformer keeps all of them busy, and a provider is paid."""
+    return isinstance(model, ModelFiles) and model.recipe.is_static
 
 
 def _options(config: Config, request: Request, progress: Progress) -> Options:

@@ -6,10 +6,12 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from memcli import wiring
+from memcli.commands.shares import in_processes, processes_for
 from memcli.config import Config
 from memcli.errors import UsageError
 from memcli.search import Answer, Request, Searcher
@@ -30,8 +32,34 @@ def search(
     use_cache: bool = True,
     mark: bool = False,
 ) -> list[tuple[Answer, list[str]]]:
-    """Answer all queries, in their order; with `mark` each comes with the marked texts of its hits."""
+    """Answer all queries, in their order; with `mark` each comes with the marked texts of its hits.
+
+    Very many are answered in several processes, which see one state of the database.
+    """
     request = replace(request, filters=_storable(request.filters), environment=tuple(map(clean, request.environment)))
+    processes = processes_for(queries)
+    if processes == 1:
+        return _answers(config, request, environ, queries, use_cache=use_cache, mark=mark)
+    with Store.open(config.db) as store:
+        before = store.generation()
+        # Of no use here, and a read-only mapping cannot be sent.
+        told = replace(config, profiles={}, tiers={})
+        share = partial(_answers, told, request, dict(environ), use_cache=use_cache, mark=mark)
+        found = in_processes(share, queries, processes)
+        if store.generation() == before:
+            return found
+    return _answers(config, request, environ, queries, use_cache=use_cache, mark=mark)
+
+
+def _answers(
+    config: Config,
+    request: Request,
+    environ: Mapping[str, str],
+    queries: Sequence[str],
+    *,
+    use_cache: bool,
+    mark: bool,
+) -> list[tuple[Answer, list[str]]]:
     with Store.open(config.db) as store:
         searcher = open_searcher(store, config, environ, use_cache=use_cache)
         answers = searcher.answer([clean(query) for query in queries], request)

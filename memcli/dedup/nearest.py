@@ -10,7 +10,6 @@ among the k nearest. All others are scored in float64.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import numpy as np
 from memcli.codes import Codes
 from memcli.dedup.codes import ERROR, LENGTH, QUERY_RANGE, STEP, largest, norms, quantise
 from memcli.dedup.scan import product_of_codes
+from memcli.workers import workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +36,6 @@ _ROWS_PER_TASK = 1 << 15
 # More of them than this wait for the memory.
 _MOST_THREADS = 4
 _CHUNK = 64
-_THREADS = min(os.cpu_count() or 1, _MOST_THREADS)
 # For the rounding of products in float32 and of norms: a score of 1 is rounded by 1e-7.
 _SLACK = 2e-6
 
@@ -92,15 +91,15 @@ def approximate(parts: Iterable[Codes], queries: CodedQueries) -> Approximate:
     scores: list[NDArray[np.float32]] = []
     waiting: deque[Future[NDArray[np.float32]]] = deque()
     task: list[Codes] = []
-    rows = 0
+    rows, threads = 0, min(workers(), _MOST_THREADS)
     for part in parts:
         scales.append(part.scales)
         task.append(part)
         rows += len(part.values)
         if rows >= _ROWS_PER_TASK:
-            waiting.append(_pool().submit(_scores, task, queries))
+            waiting.append(_pool(threads).submit(_scores, task, queries))
             task, rows = [], 0
-        if len(waiting) > _THREADS:
+        if len(waiting) > threads:
             scores.append(waiting.popleft().result())
     last = _scores(task, queries)
     scores.extend(future.result() for future in waiting)
@@ -144,8 +143,8 @@ def _scores(parts: list[Codes], queries: CodedQueries) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=1)
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_THREADS, thread_name_prefix="nearest")
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="nearest")
 
 
 _NO_SCALES = np.empty((0, 3), dtype=np.float32)

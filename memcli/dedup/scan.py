@@ -15,7 +15,6 @@ are looked at. Tiles are spread over threads, each with a product of its own tha
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,6 +29,7 @@ import onnxruntime
 from memcli.codes import Codes
 from memcli.dedup.codes import ERROR, LENGTH, QUERY_RANGE, SHIFT, STEP, encode, largest, norms, quantise
 from memcli.dedup.flood import SAME_KEY, STRONGEST, Dam, Flood, Floors, Found, Kept, top
+from memcli.workers import workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -264,6 +264,8 @@ def _pairs(
     """Search blocks, each with the place of its first row, for queries; tasks run in threads and are taken in order."""
     dams = [Dam(flood, each.first, len(each.vectors)) for each in queries]
     waiting: deque[tuple[_Task, Future[Found | Kept | None]]] = deque()
+    threads = workers()
+    pool = _pool(threads)
 
     def dam_of(task: _Task) -> Dam:
         return dams[task.queries.first // _QUERIES_AT_ONCE]
@@ -272,8 +274,8 @@ def _pairs(
         dam = dam_of(task)
         if dam.is_flooded:
             keys = dam.keys(), _keys_of(task.block)[task.begin : task.end]
-            return _pool().submit(_search_flood, task, keys, dam.floors)
-        return _pool().submit(_search, task, dam.most)
+            return pool.submit(_search_flood, task, keys, dam.floors)
+        return pool.submit(_search, task, dam.most)
 
     def settle() -> None:
         task, future = waiting.popleft()
@@ -282,7 +284,7 @@ def _pairs(
 
     for task in _tasks(queries, blocks, threshold):
         waiting.append((task, start(task)))
-        if len(waiting) > _threads():
+        if len(waiting) > threads:
             settle()
     while waiting:
         settle()
@@ -469,14 +471,9 @@ def _session() -> onnxruntime.InferenceSession:
 
 
 @lru_cache(maxsize=1)
-def _pool() -> ThreadPoolExecutor:
+def _pool(threads: int) -> ThreadPoolExecutor:
     _session()  # Here, or several threads at once would each make one.
-    return ThreadPoolExecutor(_threads(), thread_name_prefix="scan")
-
-
-def _threads() -> int:
-    """The processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return ThreadPoolExecutor(threads, thread_name_prefix="scan")
 
 
 def _keys_of(block: Block) -> NDArray[np.int64]:

@@ -23,6 +23,7 @@ from memcli.embed.models import (
 )
 from memcli.embed.onnx import OnnxEmbedder, load_session, vector_output
 from memcli.errors import DamagedError, UsageError
+from memcli.workers import workers
 
 _DEPTHS = ("*", "*/*", "*/*/*")
 GRAPHS = ("onnx/model.onnx", "model.onnx")
@@ -171,7 +172,7 @@ def _write_card(
     draft: Path, name: str, files: Files, origin: Mapping[str, object], data_files: Sequence[str]
 ) -> list[str]:
     """Write the card of the files in `draft`; return what the user should know of it."""
-    session = load_session(draft / MODEL_FILE, 0)
+    session = load_session(draft / MODEL_FILE, workers())
     inputs = frozenset(node.name for node in session.get_inputs())
     shapes = {node.name: node.shape for node in session.get_outputs()}
     card, notes = card_of(name, files, inputs, frozenset(shapes))

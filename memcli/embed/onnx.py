@@ -18,6 +18,7 @@ from memcli.embed.pooling import pooled, unit_rows
 from memcli.embed.queue import SIZES, fastest_size, fill, size_within
 from memcli.errors import DamagedError, MemcliError
 from memcli.text import clean
+from memcli.workers import workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -56,7 +57,7 @@ class OnnxEmbedder:
 
     `batch_size` is the number of texts per graph run, of long texts fewer in a transformer; None measures which is
     fastest, once there are enough texts. `tokenizer`, `session` and `output` are for measuring; `threads` are those of
-    onnxruntime (None: all cores for a transformer, one for a static model, since that waits for the tokenizer and not
+    onnxruntime (None: all workers for a transformer, one for a static model, since that waits for the tokenizer and not
     for the graph). Raises DamagedError when the files are not the model that their card names or cannot be loaded.
     """
 
@@ -71,9 +72,9 @@ class OnnxEmbedder:
         self._most_tokens = None if files.recipe.is_static else _TRANSFORMER_TOKENS
         sizes = (size for size in (*BUCKETS, *LONG_BUCKETS) if size < files.max_tokens)
         self._buckets = np.array([*sizes, files.max_tokens])
-        usual = 1 if files.recipe.is_static else 0  # 0: as many as there are cores
+        usual = 1 if files.recipe.is_static else workers()
         # Hashing and loading the graph leave the interpreter to the tokenizer, which takes as long as both.
-        with ThreadPoolExecutor(2) as pool:
+        with ThreadPoolExecutor(min(workers(), 2)) as pool:
             found = pool.submit(compute_model_id, files.folder)
             session = pool.submit(_load_graph, files, usual if threads is None else threads)
             try:
@@ -122,8 +123,9 @@ class OnnxEmbedder:
 
     def _tokenized(self, texts: Sequence[str], prompt: str) -> Iterator[list[list[int]]]:
         """Yield the token ids of `at_once` texts after another; the next ones are made while these are used."""
-        if len(texts) <= self.at_once:
-            yield self.tokenize(texts, prompt)
+        if len(texts) <= self.at_once or workers() == 1:
+            for start in range(0, len(texts), self.at_once):
+                yield self.tokenize(texts[start : start + self.at_once], prompt)
             return
         with ThreadPoolExecutor(1) as pool:
             coming = pool.submit(self.tokenize, texts[: self.at_once], prompt)

@@ -12,6 +12,20 @@ T = TypeVar("T")
 _POLL_SECONDS = 0.1
 
 
+class InTurn(Generic[T]):
+    """Iterates over `items` as Ahead does, but each is read when it is asked for: one worker has no thread for it."""
+
+    def __init__(self, items: Iterator[T]) -> None:
+        self._items = items
+
+    def next(self) -> T | None:
+        """The next item, None at the end."""
+        return next(self._items, None)
+
+    def close(self) -> None:
+        """There is nothing to stop."""
+
+
 class Ahead(Generic[T]):
     """Iterates over `items` in a thread, at most one item ahead; an exception in there is raised here.
 

@@ -7,7 +7,8 @@ the same batch; so the result does not depend on how the stream is cut into batc
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
@@ -28,6 +29,7 @@ from memcli.store.db import Store
 from memcli.store.memories import Evidence, NewMemory
 from memcli.store.vectors import NewRows, Segment, Vectors
 from memcli.text import content_hash
+from memcli.workers import workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,8 @@ class Resolver:
         self._embedder = embedder
         self._vectors = vectors
         self._threshold = threshold
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="embed-ahead")
+        self._coming: Callable[[], dict[bytes, NDArray[np.float32]]] = dict
 
     def plan(self, items: Sequence[Extracted]) -> Plan:
         """Look up which texts are known: one query for all content hashes."""
@@ -157,9 +161,23 @@ class Resolver:
         rows = self._vectors.rows(list(stored.values()))
         vectors = {found: rows[memory_id] for found, memory_id in stored.items() if memory_id in rows}
         missing = [found for found in wanted if found not in vectors]
-        if missing:
-            vectors.update(zip(missing, self._embedder.embed([wanted[found] for found in missing]), strict=True))
+        coming, self._coming = self._coming, dict
+        vectors.update(coming())
+        vectors.update(self._embedded({found: wanted[found] for found in missing if found not in vectors}))
         return vectors, len(missing)
+
+    def embed_ahead(self, items: Sequence[Extracted], before: Plan) -> None:
+        """Begin to embed those texts of the next batch that neither the store nor `before`, the batch at hand, has.
+
+        They will need a vector, whatever becomes of the batch at hand. With one worker they get it when it is needed.
+        """
+        texts = {content_hash(item.candidate.content): item.candidate.content for item in items}
+        known = {each.content_hash for each in memory_rows.by_content(self._store, texts)}.union(before.hashes)
+        embed = partial(self._embedded, {found: text for found, text in texts.items() if found not in known})
+        self._coming = self._pool.submit(embed).result if workers() > 1 else embed
+
+    def _embedded(self, texts: dict[bytes, str]) -> dict[bytes, NDArray[np.float32]]:
+        return dict(zip(texts, self._embedder.embed(list(texts.values())), strict=True)) if texts else {}
 
     def decide(self, plan: Plan, vectors: dict[bytes, NDArray[np.float32]]) -> Resolved:
         """Judge all candidates in order."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from memcli import __version__
 from memcli.config import MODEL_TIERS, Profile, RateScope
-from memcli.ingest.ahead import Ahead
+from memcli.ingest.ahead import Ahead, InTurn
 from memcli.ingest.asking import Asking
 from memcli.ingest.feed import Feed, ReadBatch
 from memcli.ingest.identify import Identified, Intake, identify
@@ -35,6 +35,7 @@ from memcli.store.calls import Ledger
 from memcli.store.db import Store, now
 from memcli.store.runs import BatchRow, WindowRow
 from memcli.store.vectors import Vectors, append_segments
+from memcli.workers import workers
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -48,6 +49,7 @@ SHOWN_FAILURES = 20
 class Options:
     """How a run goes about its work; `time_budget` is in seconds, `flush` closes every partial window at the end.
 
+    `embed_ahead` says that the texts of the next batch may be embedded while this one is judged and committed.
     `reextract` runs over stored windows as well, where a tier or its present version has not seen them.
     """
 
@@ -58,6 +60,7 @@ class Options:
     flush: bool = False
     time_budget: float | None = None
     reextract: bool = False
+    embed_ahead: bool = False
 
 
 @dataclass(slots=True)
@@ -120,7 +123,7 @@ class Ingest:
         report.files = feed.files
         self._progress.start(feed.total_bytes())
         self._begin_asking()
-        batches = Ahead(feed.batches())
+        batches = (Ahead if workers() > 1 else InTurn)(feed.batches())
         try:
             while (read := self._next(batches)) is not None:
                 self._ingest(read)
@@ -163,7 +166,7 @@ class Ingest:
             self.report.stopped = "time-budget"
         return self.report.stopped is not None
 
-    def _next(self, batches: Ahead[ReadBatch]) -> _Batch | None:
+    def _next(self, batches: Ahead[ReadBatch] | InTurn[ReadBatch]) -> _Batch | None:
         """The next batch; its time for `read` is what the run had to wait, since it reads one batch ahead."""
         began, started_at = time.perf_counter(), now()
         read = batches.next()
@@ -194,24 +197,41 @@ class Ingest:
         if sessions:
             self._progress.phase("closing windows", sum(parts for _, _, parts in sessions))
         due = iter(sessions)
-        for group in iter(lambda: self._group(due), []):
-            batch = _Batch(now(), self._store.generation(), ReadBatch(), Identified(), Cut((), (), ()))
-            with self._stage(batch, "filter"):
-                ids = [session_id for session_id, _ in group]
-                pending = message_rows.pending_parts(self._store, ids)
-                tags = message_rows.session_tags(self._store, ids)
-                for session_id, agent in group:
-                    batch.identified.sessions[session_id] = (agent, "")
-                    batch.identified.tags[session_id] = tags.get(session_id, set())
-                closed = [
-                    window
-                    for session_id in ids
-                    for window in cut_all(session_id, pending[session_id], profile.max_messages)
-                ]
-                batch.cut = Cut(tuple(closed), (), tuple(ids))
-            self._process(batch)
+        coming = self._closing(self._group(due))
+        while (batch := coming) is not None:
+            coming = self._closing(self._group(due), batch) if self._options.embed_ahead else None
+            self._resolve(batch, coming)
             if self._is_out_of_time(started):
                 return
+            if not self._options.embed_ahead:
+                coming = self._closing(self._group(due))
+
+    def _closing(self, group: Sequence[tuple[int, str]], before: _Batch | None = None) -> _Batch | None:
+        """A batch that closes the windows of some sessions, extracted already; None where there are no sessions.
+
+        `before` is the batch that will be committed before this one. It is of other sessions: nothing of this one
+        depends on it but the ids of windows.
+        """
+        if not group:
+            return None
+        generation = self._store.generation() + (before is not None)
+        batch = _Batch(now(), generation, ReadBatch(), Identified(), Cut((), (), ()))
+        with self._stage(batch, "filter"):
+            ids = [session_id for session_id, _ in group]
+            pending = message_rows.pending_parts(self._store, ids)
+            tags = message_rows.session_tags(self._store, ids)
+            for session_id, agent in group:
+                batch.identified.sessions[session_id] = (agent, "")
+                batch.identified.tags[session_id] = tags.get(session_id, set())
+            closed = [
+                window
+                for session_id in ids
+                for window in cut_all(session_id, pending[session_id], self._options.profile.max_messages)
+            ]
+            batch.cut = Cut(tuple(closed), (), tuple(ids))
+        with self._stage(batch, "extract"):
+            self._extract(batch, 0 if before is None else len(before.worked.rows))
+        return batch
 
     def _group(self, due: Iterator[tuple[int, str, int]]) -> list[tuple[int, str]]:
         """The next sessions whose waiting parts fill a batch; any number of parts of one session stay together."""
@@ -267,10 +287,13 @@ class Ingest:
             self._extract(batch)
         self._resolve(batch)
 
-    def _resolve(self, batch: _Batch) -> None:
+    def _resolve(self, batch: _Batch, coming: _Batch | None = None) -> None:
+        """Embed, judge and commit a batch; meanwhile the texts of the `coming` one are embedded."""
         with self._stage(batch, "embed"):
             plan = self._resolver.plan(batch.worked.extracted)
             vectors, embedded = self._resolver.embed(plan)
+            if coming is not None:
+                self._resolver.embed_ahead(coming.worked.extracted, plan)
         with self._stage(batch, "dedup"):
             batch.resolved = self._resolver.decide(plan, vectors)
             batch.resolved.embedded = embedded
@@ -298,8 +321,9 @@ class Ingest:
         batch.timings[name] += time.perf_counter() - began
         self._progress.stage(name, batch.timings[name])
 
-    def _extract(self, batch: _Batch) -> None:
-        next_id = self._store.next_id("windows")
+    def _extract(self, batch: _Batch, before: int = 0) -> None:
+        """Bring the tiers to the windows of a batch; `before` windows will be stored before them."""
+        next_id = self._store.next_id("windows") + before
         windows = [
             Window(next_id + number, session_id, batch.identified.sessions[session_id][0], parts)
             for number, (session_id, parts) in enumerate(batch.cut.closed)

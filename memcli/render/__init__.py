@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from memcli.render.batches import show_batches
     from memcli.render.bench import announce, show_embed_benchmark, show_ingest_benchmark, show_quality
     from memcli.render.bench_dedup import show_dedup_benchmark
+    from memcli.render.bench_parallel import show_parallel_benchmark
     from memcli.render.bench_scan import show_scan_benchmark, show_templated_benchmark
     from memcli.render.bench_search import (
         show_locomo_benchmark,
@@ -79,6 +80,7 @@ __all__ = [
     "show_model_changed",
     "show_models",
     "show_pairs",
+    "show_parallel_benchmark",
     "show_planned",
     "show_plans",
     "show_profiles",
@@ -104,6 +106,7 @@ _MODULES = {
     "batches": ("show_batches",),
     "bench": ("announce", "show_embed_benchmark", "show_ingest_benchmark", "show_quality"),
     "bench_dedup": ("show_dedup_benchmark",),
+    "bench_parallel": ("show_parallel_benchmark",),
     "bench_scan": ("show_scan_benchmark", "show_templated_benchmark"),
     "bench_search": (
         "show_locomo_benchmark",

@@ -104,6 +104,9 @@ class Store:
         if not applied(self.conn):
             raise _no_database(self.path)
         if self._lacks_migrations():
+            # One that holds nothing yet is being made at this moment.
+            if not self.conn.execute("SELECT EXISTS (SELECT 1 FROM runs)").fetchone()[0]:
+                raise _no_database(self.path)
             raise MismatchError(
                 f"{self.path} was made by an older memcli", "run memcli ingest on it once: that migrates it"
             )

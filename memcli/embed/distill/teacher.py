@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from tokenizers import Tokenizer
 from memcli.embed.models import MODEL_FILE, TOKENIZER_FILE
 from memcli.errors import DamagedError, UsageError
 from memcli.text import digest
+from memcli.workers import workers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,7 +47,7 @@ class Teacher:
         try:
             self._tokenizer = Tokenizer.from_file(str(source))
             options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = os.cpu_count() or 1
+            options.intra_op_num_threads = workers()
             self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # neither package has a class of its own for it
             raise DamagedError(f"{folder}: not a model that can be loaded: {error}", "name another teacher") from error
