@@ -83,10 +83,12 @@ def test_the_report_says_what_was_saved_and_what_it_costs(home, spec):
     assert found["file_after"] == home.db.stat().st_size < before
     assert found["recall_at_10"] > {"int8": 0.97, "float16": 0.99, "pca:64": 0.6}[spec]
     assert found["rss_before"] > 0 < found["rss_after"]
+    assert home.rows("SELECT count(*) FROM search_cache") == [(0,)], "an answer of the cache takes less memory"
     assert home.rows("SELECT * FROM active_memories") == stars
     assert home.run("reindex", "--check").code == 0
-    again = home.run("reindex", "--compress", spec, "--json").json
-    assert again["run_id"] is None
+    again = home.run("reindex", "--compress", spec)
+    assert "Nothing to do" in again.out
+    assert f"({spec})" in again.out
 
 
 def test_the_recall_is_that_of_comparing_everything_with_everything(home):
@@ -129,6 +131,25 @@ def test_everything_goes_on_with_compressed_vectors_and_they_can_be_had_whole_ag
     assert home.rows("SELECT count(*) FROM compressions") == [(0,)]
     back = dict(vectors_of(home.rows("SELECT memory_ids, vectors FROM segments")))
     assert {memory_id: back[memory_id] for memory_id, _ in vectors_of(whole)} == dict(vectors_of(whole))
+
+
+@pytest.mark.parametrize("spec", ["int8", "float16"])
+def test_compressed_vectors_are_exchanged_as_they_are(home, nursery, tmp_path, spec):
+    assert home.run("reindex", "--compress", spec).code == 0
+    shutil.copytree(home.folder, tmp_path / "other")
+    shutil.copytree(home.folder, tmp_path / "third")
+    other, third = Home(tmp_path / "other", nursery=nursery), Home(tmp_path / "third", nursery=nursery)
+    draw = np.random.default_rng(5)
+    words = "heron mill pond tea budget harbour lantern quarry violin saddle ferry orchard".split()
+    said = [{**LATER, "id": f"y{n}", "content": " ".join(draw.permutation(words)[:7]) + f" {n}."} for n in range(60)]
+    assert other.run("ingest", write_jsonl(other.folder / "more.jsonl", said), "--flush").code == 0
+    report = home.run("import", other.db, "--json").json
+    assert report["embedded"] == 0 < report["vectors_taken"]
+    files = (other.folder / "all.jsonl", "--with-vectors", other.folder / "all.npz")
+    assert other.run("export", "--out", *files).code == 0
+    report = third.run("import", *files, "--json").json
+    assert report["embedded"] == report["rejected"] == 0 < report["vectors_taken"]
+    assert home.run("reindex", "--check").code == third.run("reindex", "--check").code == 0
 
 
 def hits(answers):

@@ -219,6 +219,23 @@ def test_vectors_that_no_model_gives_are_refused(filled, home, tmp_path):
     assert home.run("import", filled.folder / "all.jsonl", "--with-vectors", tmp_path / "long.npz").code == 8
 
 
+def test_a_cosine_of_vectors_that_were_compressed_may_lie_a_little_above_1(filled, home, tmp_path):
+    def told(line, cosine):
+        record = json.loads(line)
+        for member in record.get("members", ()):
+            if "merge" in member:
+                member["merge"]["cosine"] = cosine
+        return json.dumps(record)
+
+    lines = (filled.folder / "all.jsonl").read_text().splitlines()
+    for cosine, code in ((1.1, 3), (1.004, 0)):
+        path = tmp_path / f"{cosine}.jsonl"
+        path.write_text("\n".join(told(line, cosine) for line in lines) + "\n")
+        done = home.run("import", path)
+        assert done.code == code, done.err
+    assert [star[0][3] for star in stars(home.db)] == [star[0][3] for star in stars(filled.db)]
+
+
 # --- killed, interrupted, locked -------------------------------------------------------------------------------------
 
 
@@ -426,4 +443,6 @@ def test_one_agent_can_be_exported_alone(filled):
     assert len(found) == filled.rows("SELECT count(*) FROM active_memories WHERE agent_id = 'support'")[0][0]
     heard = {each["id"] for each in parsed(filled.run("export", "--agent", "support").out, "message")}
     assert heard == {source["message"] for star in found for each in star["members"] for source in each["sources"]}
-    assert filled.run("export", "--agent", "nobody").code == 2
+    for other in ("nobody", "\udcff"):
+        done = filled.run("export", "--agent", other)
+        assert (done.code, "no memories of the agent" in done.err) == (2, True)

@@ -71,3 +71,41 @@ def test_a_date_includes_its_day(tmp_path):
     assert [hit["content"] for hit in found[0]["hits"]] == ["Herons on day 2 of the trip."]
     found = other.run("search", "herons", "--until", "2026-03-02T10:00:00Z", "--json").json
     assert [hit["content"] for hit in found[0]["hits"]] == ["Herons on day 1 of the trip."]
+
+
+@pytest.mark.parametrize("asked", ["\U0001f600\U0001f600", "???", "'s"])
+@pytest.mark.parametrize("mode", ["hybrid", "vector", "keyword"])
+def test_a_question_without_any_word_is_answered_all_the_same(home, asked, mode):
+    done = home.run("search", asked, "--mode", mode)
+    assert done.code == 0, done.err
+    assert ("Utrecht" in done.out) == (mode != "keyword")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--agent", "\udcff"],
+        ["--tag", "\udcff:x"],
+        ["--env", "\udcff"],
+        ["--source", "\udcff"],
+        ["--source", "y" * 300],
+    ],
+)
+def test_filters_that_nothing_can_pass_are_no_error(home, flags):
+    done = home.run("search", "heron", *flags)
+    assert done.code == 0, done.err
+    assert ("no memories found" in done.out) == (flags[0] != "--env")
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "vector", "keyword"])
+def test_a_memory_with_very_many_duplicates_does_not_push_out_the_others(tmp_path, mode):
+    other = Home(tmp_path)
+    words = "heron stands in the northern harbour pond every".split()
+    often = [" ".join(f"**{word}**" if n >> at & 1 else word for at, word in enumerate(words)) for n in range(256)]
+    drawn = [f"A heron was drawn on the {thing} that we bought in spring." for thing in ("quarry", "saddle", "ferry")]
+    said = [f"The {each} single morning." for each in often] + drawn
+    chat = write(tmp_path / "a.jsonl", *(flat(text, id=n, session_id=f"s{n}") for n, text in enumerate(said)))
+    assert other.run("ingest", chat, "--quiet", "--json").json["memories"]["merged_near"] > 200
+    hits = other.run("search", "heron in the pond in the morning", "--mode", mode, "-k", "9", "--json").json[0]["hits"]
+    assert len(hits) == other.rows("SELECT count(*) FROM active_memories")[0][0]
+    assert set(drawn) <= {hit["content"] for hit in hits}

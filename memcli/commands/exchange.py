@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,9 +23,9 @@ from memcli.exchange.vectors import CACHE_BYTES, any_of, read_npz, stored_in, wr
 from memcli.ingest.inputs import STDIN, Found
 from memcli.protocols import Progress, Spending
 from memcli.store.db import Store
-from memcli.store.exchange import snapshot
 from memcli.store.files import load_cursors
 from memcli.store.vectors import Vectors
+from memcli.text import clean
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,9 @@ def export(
         NoDatabaseError: there is no database.
         UsageError: the agent has no memories, or a file cannot be written.
     """
-    with Store.open(config.db) as store, snapshot(store):
+    if request.agent is not None:
+        request = replace(request, agent=clean(request.agent))
+    with Store.open(config.db) as store, store.snapshot():
         found = exporting.header(store, request.agent)
         if request.agent is not None and not found.memories:
             raise UsageError(f"there are no memories of the agent {request.agent}", "memcli stats shows the agents")

@@ -87,7 +87,8 @@ def compress(
         present = rows.compression(store, model_id)
         provider = wiring.provider_meta(base) if isinstance(base, ApiModel) else None
         if spec == ("none" if present is None else present.spec):
-            return ReindexReport(str(config.db), base.name, model_id, model_id, dry_run=dry_run)
+            name = base.name if present is None else f"{base.name} ({spec})"
+            return ReindexReport(str(config.db), name, model_id, model_id, dry_run=dry_run)
         if dry_run and present is not None and isinstance(base, ApiModel):
             raise UsageError(f"{base.name} would have to be called for that", "leave out --dry-run")
         embedder = wiring.embedder_of(base, config, environ, spending)
@@ -195,7 +196,7 @@ def _search_rss(db: Path, environ: Mapping[str, str], base: ModelFiles | ApiMode
     """The largest memory of a process that searches, in bytes; None for a model that somebody would charge for."""
     if isinstance(base, ApiModel):
         return None
-    query = ("-m", "memcli", "search", "what was decided", "--db", str(db.absolute()), "--json")
+    query = ("-m", "memcli", "search", "what was decided", "--db", str(db.absolute()), "--json", "--no-cache")
     with tempfile.TemporaryDirectory(prefix="memcli-search-") as folder:
         return int(run_python(query, Path(folder), data_dir(environ)).peak_rss_mb * 1e6)
 

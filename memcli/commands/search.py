@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from memcli import wiring
 from memcli.commands.shares import in_processes, processes_for
@@ -15,6 +17,7 @@ from memcli.errors import UsageError
 from memcli.search import Answer, Request, Searcher
 from memcli.store.cache import Limits
 from memcli.store.db import Store
+from memcli.store.search import Filters
 from memcli.text import clean
 
 STDIN = "-"
@@ -33,9 +36,7 @@ def search(
 
     Very many are answered in several processes, which see one state of the database.
     """
-    filters = request.filters
-    if filters.source is not None and Path(filters.source).exists():
-        request = replace(request, filters=replace(filters, source=str(Path(filters.source).resolve())))
+    request = replace(request, filters=_storable(request.filters), environment=tuple(map(clean, request.environment)))
     processes = processes_for(queries)
     if processes == 1:
         return _answers(config, request, environ, queries, use_cache=use_cache, mark=mark)
@@ -63,6 +64,15 @@ def _answers(
         searcher = open_searcher(store, config, environ, use_cache=use_cache)
         answers = searcher.answer([clean(query) for query in queries], request)
         return [(answer, searcher.marked(answer) if mark else []) for answer in answers]
+
+
+def _storable(filters: Filters) -> Filters:
+    """Filters as the database would have their values; a transcript that there is, by its whole path."""
+    if filters.source is not None and os.path.exists(filters.source):  # noqa: PTH110 - a pattern may be no path at all
+        filters = replace(filters, source=os.path.realpath(filters.source))
+    values = ((item.name, getattr(filters, item.name)) for item in fields(filters))
+    storable: dict[str, Any] = {name: clean(value) for name, value in values if isinstance(value, str)}
+    return replace(filters, **storable)
 
 
 def open_searcher(store: Store, config: Config, environ: Mapping[str, str], *, use_cache: bool) -> Searcher:

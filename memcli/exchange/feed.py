@@ -33,7 +33,6 @@ from memcli.readers.archives import COMPRESSED, open_stream
 from memcli.readers.lines import parse, read_lines, reject
 from memcli.redact import redact
 from memcli.store.db import Store
-from memcli.store.exchange import snapshot
 from memcli.store.files import IMPORT
 
 _SQLITE = b"SQLite format 3\0"
@@ -109,7 +108,7 @@ class Feed:
                 yield from self._lines(found)
 
     def _database(self, found: Found) -> Iterator[ReadBatch]:
-        with Store.open(Path(found.path)) as other, snapshot(other):
+        with Store.open(Path(found.path)) as other, other.snapshot():
             state = {_GENERATION: str(other.generation()), **self._named()}
             known = self._cursors.rewritten(found)
             inode = found.stat.st_ino if found.stat else None

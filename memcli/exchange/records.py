@@ -23,6 +23,8 @@ FORMAT, VERSION = "export", 1
 MESSAGE, MEMORY, PARTED = "message", "memory", "parted"
 TYPES: tuple[MemoryType, ...] = ("semantic", "episodic", "procedural")
 _HASH_BYTES = 16
+# How far above 1 a cosine of stored vectors may lie: those compressed to int8 are not quite of unit length.
+_COSINE_SLACK = 0.05
 
 _T = TypeVar("_T")
 _D = TypeVar("_D")
@@ -255,7 +257,7 @@ def parse_parted(record: Mapping[str, object]) -> Parted:
         raise ValueError("texts is no pair of agents and hashes")
     one, other = ((agent, _bytes(found, "texts")) for agent, found in texts)
     gates = tuple(str(each) for each in _optional(record, "gates_failed", list, []))
-    return Parted(one, other, share(record, "cosine", -1.0), share(record, "overlap"), gates)
+    return Parted(one, other, cosine(record), share(record, "overlap"), gates)
 
 
 def _member(document: Mapping[str, object], star: Mapping[str, object], *, is_first: bool) -> Member:
@@ -270,7 +272,7 @@ def _member(document: Mapping[str, object], star: Mapping[str, object], *, is_fi
         if kind not in {"exact", "near"}:
             raise ValueError("merge.kind is neither exact nor near")
         gates = tuple(str(each) for each in _optional(evidence, "gates_passed", list, []))
-        merge = Merge(kind, share(evidence, "cosine", -1.0), share(evidence, "overlap"), gates)
+        merge = Merge(kind, cosine(evidence), share(evidence, "overlap"), gates)
     return Member(
         id=_count(document, "id"),
         agent=_name(whole, "agent"),
@@ -333,16 +335,29 @@ def moment_of(record: Mapping[str, object], name: str) -> str | None:
     return moment
 
 
-def share(record: Mapping[str, object], name: str, least: float = 0.0) -> float:
-    """A number from `least` to 1.
+def share(record: Mapping[str, object], name: str) -> float:
+    """A number from 0 to 1.
 
     Raises:
         ValueError: it is none.
     """
+    return _number(record, name, 0, 1)
+
+
+def cosine(record: Mapping[str, object]) -> float:
+    """The cosine of two stored vectors.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return _number(record, "cosine", -1, 1, _COSINE_SLACK)
+
+
+def _number(record: Mapping[str, object], name: str, least: int, most: int, slack: float = 1e-6) -> float:
+    # Shares are rounded.
     value = record.get(name)
-    # A cosine of stored vectors may lie a rounding above 1.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= 1 + 1e-6:
-        raise ValueError(f"{name} is no number from {least:g} to 1")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least - slack <= value <= most + slack:
+        raise ValueError(f"{name} is no number from {least} to {most}")
     return float(value)
 
 

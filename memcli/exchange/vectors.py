@@ -22,7 +22,8 @@ from memcli.store.vectors import Coding, Vectors
 
 HASH_BYTES = 16
 CACHE_BYTES = 64 << 20
-_LENGTH_TOLERANCE = 1e-3
+# Vectors that were compressed to int8 are off by a few thousandths.
+_LENGTH_TOLERANCE = 0.02
 
 
 def write_npz(stream: BinaryIO, model_id: str, found: Iterable[tuple[bytes, NDArray[np.float32]]]) -> int:
@@ -100,7 +101,7 @@ def any_of(finders: Sequence[Find]) -> Find:
 
 
 def is_unit(rows: NDArray[np.float32]) -> bool:
-    """Whether all rows (n, dim) are of unit length or zero, as an embedder gives them."""
+    """Whether all rows (n, dim) are of about unit length or zero, as an embedder gives them, compressed or not."""
     lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
     return bool(np.all((np.abs(lengths - 1) < _LENGTH_TOLERANCE) | (lengths == 0)))
 

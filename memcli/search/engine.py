@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from memcli.search.fusion import WEIGHTS, Weights, parts_of
 from memcli.search.matrix import Matrix, Scan
-from memcli.search.pool import ENOUGH, Ids, Mask, Pool, keywords, pool
+from memcli.search.pool import ENOUGH, SEEDS, Ids, Mask, Pool, keywords, pool
 from memcli.search.report import Ranked, Request
 from memcli.search.words import telling, words_of
 from memcli.store import search as search_rows
@@ -44,9 +44,7 @@ class Engine:
                 if request.mode == "vector":
                     found.append(self._by_meaning(scanned, number, request.k, passing))
                 else:
-                    query, k = queries[at + number], request.k
-                    contenders, _ = pool(self._store, query, scanned, number, passing, k, request.environment)
-                    found.append(fused(contenders, k))
+                    found.append(self._by_both(scanned, number, queries[at + number], passing, request))
         return found
 
     def pools(self, queries: Sequence[str], embedded: Vectors32, request: Request) -> Iterator[Pool]:
@@ -83,19 +81,34 @@ class Engine:
                 return [Ranked(star, cosine, {"meaning": cosine}) for star, cosine in list(stars.items())[:k]]
             rows *= 2
 
+    def _by_both(self, scanned: Scan, number: int, query: str, passing: Mask | None, request: Request) -> list[Ranked]:
+        """The best stars by words and meaning. Where one star has most contenders, more of them are needed."""
+        wanted, rows = request.k, len(scanned) if passing is None else int(passing.sum())
+        while True:
+            contenders, _ = pool(self._store, query, scanned, number, passing, wanted, request.environment)
+            best = fused(contenders, request.k)
+            if len(best) >= request.k or wanted >= rows:
+                return best
+            wanted = 4 * max(wanted, SEEDS)
+
     def _by_words(self, query: str, request: Request, allowed: Ids | None) -> list[Ranked]:
         def passes(ids: Ids) -> Mask:
             return np.ones(len(ids), dtype=np.bool_) if allowed is None else np.isin(ids, allowed)
 
-        found = keywords(self._store, telling(words_of(query)), passes, max(ENOUGH, 4 * request.k))
-        found = found.those(passes(found.ids))
-        links = search_rows.winners(self._store, found.ids.tolist())
-        stars: dict[int, float] = {}
-        for memory_id, score in zip(found.ids.tolist(), found.scores.tolist(), strict=True):
-            star = links.get(memory_id, memory_id)
-            stars[star] = max(score, stars.get(star, score))
-        best = sorted(stars.items(), key=lambda each: (-each[1], each[0]))[: request.k]
-        return [Ranked(star, score, {"words": score}) for star, score in best]
+        enough = max(ENOUGH, 4 * request.k)
+        while True:
+            found = keywords(self._store, telling(words_of(query)), passes, enough)
+            found = found.those(passes(found.ids))
+            links = search_rows.winners(self._store, found.ids.tolist())
+            stars: dict[int, float] = {}
+            for memory_id, score in zip(found.ids.tolist(), found.scores.tolist(), strict=True):
+                star = links.get(memory_id, memory_id)
+                stars[star] = max(score, stars.get(star, score))
+            if len(stars) >= request.k or len(found.ids) < enough:
+                best = sorted(stars.items(), key=lambda each: (-each[1], each[0]))[: request.k]
+                return [Ranked(star, score, {"words": score}) for star, score in best]
+            # They are members of few stars.
+            enough *= 4
 
 
 def fused(contenders: Pool, k: int, weights: Weights = WEIGHTS) -> list[Ranked]:

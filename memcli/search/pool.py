@@ -105,7 +105,7 @@ def pool(
         places = scan.place(ids)
         return (places >= 0) if passing is None else (places >= 0) & passing[places]
 
-    words = keywords(store, telling_words, passes)
+    words = keywords(store, telling_words, passes, max(ENOUGH, k))
     mine = words.those(passes(words.ids))
     seeds = max(SEEDS, k)
     top = mine.ids[np.argsort(-mine.scores, kind="stable")[:seeds]]

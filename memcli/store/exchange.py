@@ -6,7 +6,6 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from memcli.store.db import Store
@@ -55,16 +54,6 @@ class MemberRow:
     cosine: float | None
     overlap: float | None
     gates_passed: str | None
-
-
-@contextmanager
-def snapshot(store: Store) -> Iterator[None]:
-    """See the database as it is now, whatever others commit meanwhile."""
-    store.conn.execute("BEGIN")
-    try:
-        yield
-    finally:
-        store.conn.execute("ROLLBACK")
 
 
 # A star belongs to the agent of its active memory.

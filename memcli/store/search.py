@@ -107,9 +107,12 @@ def keyword_scores(store: Store, match: str) -> list[tuple[int, float]]:
 
 
 def marked(store: Store, match: str, memory_ids: Sequence[int], marks: tuple[str, str]) -> dict[int, str]:
-    """The texts of those of `memory_ids` that an FTS5 query finds, with every found word between `marks`."""
+    """The texts of those of `memory_ids` that an FTS5 query finds, with every found word between `marks`.
+
+    An empty query finds none.
+    """
     found = {}
-    for memory_id in memory_ids:
+    for memory_id in memory_ids if match else ():
         row = store.conn.execute(
             "SELECT highlight(memories_fts, 0, ?, ?) FROM memories_fts WHERE memories_fts MATCH ? AND rowid = ?",
             (*marks, match, memory_id),
