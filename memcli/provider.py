@@ -165,7 +165,7 @@ def check_client(where: Endpoint, what: str) -> None:
     """Find out without importing it whether there is a client for `what` (names it in errors), and a key.
 
     Raises:
-        UsageError: the extra is not installed, or OpenAI itself is to be asked without a key.
+        UsageError: the extra is not installed, OpenAI itself is to be asked without a key, or the key cannot be sent.
     """
     if find_spec("openai") is None:
         raise UsageError(
@@ -173,6 +173,12 @@ def check_client(where: Endpoint, what: str) -> None:
         )
     if not where.key and where.base_url == OPENAI_URL:
         raise UsageError(f"there is no key for {where.base_url}", f"set the environment variable {where.key_variable}")
+    # The client would fail at it in every call, when the call is written down already.
+    if any(not "!" <= mark <= "~" for mark in where.key):
+        raise UsageError(
+            f"the key in the environment variable {where.key_variable} holds a character that no key can have",
+            "set it to the key alone: without spaces, line ends and letters beyond ASCII",
+        )
 
 
 def open_client(where: Endpoint, what: str, retries: int, timeout: float, pace: Pace) -> openai.OpenAI:

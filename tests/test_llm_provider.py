@@ -276,6 +276,18 @@ def test_openai_itself_is_not_asked_without_a_key(home, transcript):
     assert "set the environment variable CHAT_KEY" in done.err
 
 
+@pytest.mark.parametrize("key", ["sk-first\nsk-second", "sk-ключ", "sk two words"])
+def test_a_key_that_cannot_be_sent_is_found_before_any_call_and_costs_nothing(home, transcript, key):
+    with Chat() as chat:
+        configure(home, chat.url, "small")
+        done = home.run("ingest", transcript, env={"CHAT_KEY": key})
+        assert chat.requests == []
+    assert (done.code, done.out) == (2, "")
+    assert "the key in the environment variable CHAT_KEY holds a character" in done.err
+    assert key[:4] not in done.err
+    assert not home.db.exists()
+
+
 def test_the_key_of_openai_is_not_shown_to_other_servers(home, transcript):
     with Chat() as chat:
         configure(home, chat.url, "small")

@@ -211,12 +211,7 @@ class LlmTier:
             statements(answer)
         except UnreadableAnswerError as error:
             problem = str(refusal)[:100] if refusal else str(error)
-        usage = getattr(response, "usage", None)
-        call.answered(
-            _tokens(getattr(usage, "prompt_tokens", None)),
-            _tokens(getattr(usage, "completion_tokens", None)),
-            None if problem else answer,
-        )
+        call.answered(*_used(response), None if problem else answer)
         return answer, problem
 
     def _answered(self, question: list[dict[str, str]], call: Call) -> Any:  # noqa: ANN401 - the client checks little of it
@@ -284,6 +279,18 @@ def _simpler(dialect: _Dialect, said: str) -> _Dialect | None:
     weaker = {"json_schema": "json_object", "json_object": ""}
     # Many servers complain of a schema in words of their own, so any refusal is met by asking for less.
     return replace(dialect, format=weaker[dialect.format]) if dialect.format in weaker else None
+
+
+def _used(response: object) -> tuple[int | None, int | None]:
+    """Tokens read and written, as the server counted them; None where it does not say."""
+    usage = getattr(response, "usage", None)
+    read, written, whole = (
+        _tokens(getattr(usage, name, None)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")
+    )
+    if read is None or written is None or whole is None:
+        return read, written
+    # Gemini's thoughts are in the total only, and are charged like what is written.
+    return read, max(written, whole - read)
 
 
 def _tokens(value: object) -> int | None:

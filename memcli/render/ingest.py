@@ -74,6 +74,7 @@ def _asked(tally: TierTally, *, dry_run: bool) -> str:
     cost = f", ${tally.cost_usd:.4f}" if tally.priced else ", price unknown"
     said = [
         f"{tally.calls:,} calls, {tally.tokens_in + tally.tokens_out:,} tokens{cost}" if tally.calls else "no calls",
+        f"{tally.lost:,} of them never answered" if tally.lost else "",
         f"{tally.reused:,} answers reused" if tally.reused else "",
         f"{tally.statements:,} statements",
         f"{rejected:,} rejected ({counted(tally.rejected)})" if rejected else "",
