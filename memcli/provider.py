@@ -206,7 +206,7 @@ def open_client(where: Endpoint, what: str, retries: int, timeout: float, pace: 
                 meter.refused(f"HTTP {response.status_code}")
             return response
 
-    return openai.OpenAI(
+    client = openai.OpenAI(
         # A server of the user's own may want none, but the client insists on one.
         api_key=where.key or "none",
         base_url=where.base_url,
@@ -214,6 +214,10 @@ def open_client(where: Endpoint, what: str, retries: int, timeout: float, pace: 
         max_retries=retries,
         http_client=MeteredClient(event_hooks={"response": [pace.learn]}),
     )
+    if where.base_url != OPENAI_URL:
+        # The client takes them from OPENAI_ORG_ID and OPENAI_PROJECT_ID: an account that no other server should see.
+        client.organization = client.project = None
+    return client
 
 
 def in_order(work: Callable[[T], R], items: Sequence[T], at_once: int) -> list[R]:

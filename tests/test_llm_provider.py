@@ -288,14 +288,16 @@ def test_a_key_that_cannot_be_sent_is_found_before_any_call_and_costs_nothing(ho
     assert not home.db.exists()
 
 
-def test_the_key_of_openai_is_not_shown_to_other_servers(home, transcript):
+def test_the_key_and_the_account_of_openai_are_not_shown_to_other_servers(home, transcript):
     with Chat() as chat:
         configure(home, chat.url, "small")
         settings = home.folder / "memcli.toml"
         settings.write_text(settings.read_text().replace('api_key_env = "CHAT_KEY"\n', ""))
-        done = home.run("ingest", transcript, env={"OPENAI_API_KEY": KEY})
+        account = {"OPENAI_ORG_ID": "org-of-mine", "OPENAI_PROJECT_ID": "project-of-mine"}
+        done = home.run("ingest", transcript, env={"OPENAI_API_KEY": KEY} | account)
         assert done.code == 0
         assert not any(KEY in key for key in chat.keys)
+        assert chat.accounts == {None}
         chat.behave = lambda _number, _body: (401, {}, error("who are you?"))
         done = home.run("ingest", write_jsonl(home.folder / "b.jsonl", talk(20, "s2")))
         assert "name the environment variable of its key: tiers.small.api_key_env" in done.err
