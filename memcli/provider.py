@@ -36,14 +36,19 @@ _LONGEST_SAID = 300
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 # What the client raises where no request can have reached the provider.
-_NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
+NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class UnusableModelError(ProviderError):
-    """A provider that will answer no other call either: the key, the address or the name of the model is wrong."""
+    """A provider that will answer no other call either: nobody is there, or the key or the model's name is wrong."""
+
+
+def unusable(error: ProviderError) -> UnusableModelError:
+    """The error as one that no other call would fare better with."""
+    return UnusableModelError(error.message, error.hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +205,7 @@ def open_client(where: Endpoint, what: str, retries: int, timeout: float, pace: 
                 response = super().send(request, **options)
             except BaseException as error:
                 name = type(error).__name__
-                (meter.refused if name in _NEVER_SENT else meter.lost)(name)
+                (meter.refused if name in NEVER_SENT else meter.lost)(name)
                 raise
             if response.is_error:
                 meter.refused(f"HTTP {response.status_code}")

@@ -269,6 +269,24 @@ def test_a_wrong_key_stops_at_once_and_is_shown_nowhere(home, transcript):
     assert KEY.encode() not in everything(home)
 
 
+def test_windows_of_a_server_that_cannot_be_reached_wait_and_are_not_given_up(home, transcript):
+    with Chat() as chat:
+        configure(home, chat.url, "small")
+    done = home.run("ingest", transcript, "--json")
+    assert done.code == 7
+    assert done.err.count("cannot be reached (ConnectError)") == 1
+    assert "tiers.small.base_url" in done.err
+    windows = done.json["windows"]
+    assert (windows["failed"], windows["waiting"], done.json["cost_usd"]) == (0, 5, 0.0)
+    assert home.rows("SELECT status, max(attempts) FROM window_tiers WHERE tier = 'small' GROUP BY 1") == [
+        ("waiting", 0)
+    ]
+    with Chat() as chat:
+        configure(home, chat.url, "small")
+        assert home.run("ingest", transcript).code == 0
+        assert len(chat.requests) == 5
+
+
 def test_openai_itself_is_not_asked_without_a_key(home, transcript):
     configure(home, "https://api.openai.com/v1", "small")
     done = home.run("ingest", transcript, env={"CHAT_KEY": ""})

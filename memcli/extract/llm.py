@@ -20,14 +20,15 @@ from memcli.protocols import Call
 from memcli.provider import (
     GO_ON,
     KEY_VARIABLE,
+    NEVER_SENT,
     OPENAI_URL,
     Pace,
-    UnusableModelError,
     check_client,
     checked_url,
     endpoint,
     metered,
     open_client,
+    unusable,
 )
 from memcli.text import clean, digest, normalise
 
@@ -234,7 +235,11 @@ class LlmTier:
                 raise self._failure(f"does not answer within {self._options.timeout:g} s") from None
             except openai.APIError as error:
                 reason = type(error.__cause__ or error).__name__
-                raise self._failure(f"cannot be reached, or answers with something else ({reason})") from None
+                if reason in NEVER_SENT:
+                    # No window is to blame: those of a computer that is offline for a day must not be given up.
+                    hint = f"see that it runs, and that tiers.{self.tier}.base_url is right"
+                    raise unusable(self._failure(f"cannot be reached ({reason})", hint)) from None
+                raise self._failure(f"breaks off, or answers with something else ({reason})") from None
             except (ValueError, TypeError, AttributeError, RecursionError):
                 call.lost("no JSON")
                 raise self._failure("answers with something else than JSON") from None
@@ -263,7 +268,7 @@ class LlmTier:
 
     def _status_error(self, status: int, said: str) -> ProviderError:
         error = self._failure(f"answers {status}: {said}", self._endpoint.advice(status, f"tiers.{self.tier}."))
-        return UnusableModelError(error.message, error.hint) if status in _UNUSABLE else error
+        return unusable(error) if status in _UNUSABLE else error
 
     def _failure(self, what: str, hint: str = GO_ON) -> ProviderError:
         return ProviderError(f"the {self.tier} model {self.model} at {self._endpoint.base_url} {what}", hint)
