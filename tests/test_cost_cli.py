@@ -346,7 +346,7 @@ def test_the_report_adds_up_what_was_recorded_in_every_group(spent):
     assert found["month"]["budget_usd"] == 10
     assert found["unsettled"] == {"calls": 2, "usd": 0.009}
     shown = spent.run("cost", "report", "--profile", "balanced").out
-    assert "$0.009 of it are the worst case of 2 calls never answered" in shown
+    assert "$0.009 of it are the worst case of 2 calls without an answer" in shown
     assert "without 1 call whose price is not known" in shown
 
 

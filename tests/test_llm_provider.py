@@ -287,6 +287,18 @@ def test_windows_of_a_server_that_cannot_be_reached_wait_and_are_not_given_up(ho
         assert len(chat.requests) == 5
 
 
+def test_calls_whose_answers_cannot_be_read_are_told_apart_from_those_that_were_answered(home, tmp_path):
+    def torn(number, body):
+        return (200, {}, b'{"choices": [') if number == 1 else (200, {}, honest(body))
+
+    with Chat(torn) as chat:
+        configure(home, chat.url, "small")
+        done = home.run("ingest", write_jsonl(tmp_path / "b.jsonl", talk(40)), "--concurrency", "1")
+    assert done.code == 7
+    assert "2 calls, " in done.out
+    assert "1 of them never answered" in " ".join(done.out.split())
+
+
 def test_openai_itself_is_not_asked_without_a_key(home, transcript):
     configure(home, "https://api.openai.com/v1", "small")
     done = home.run("ingest", transcript, env={"CHAT_KEY": ""})
