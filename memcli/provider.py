@@ -36,14 +36,19 @@ _LONGEST_SAID = 300
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 # What the client raises where no request can have reached the provider.
-_NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
+NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class UnusableModelError(ProviderError):
-    """A provider that will answer no other call either: the key, the address or the name of the model is wrong."""
+    """A provider that will answer no other call either: nobody is there, or the key or the model's name is wrong."""
+
+
+def unusable(error: ProviderError) -> UnusableModelError:
+    """The error as one that no other call would fare better with."""
+    return UnusableModelError(error.message, error.hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +170,7 @@ def check_client(where: Endpoint, what: str) -> None:
     """Find out without importing it whether there is a client for `what` (names it in errors), and a key.
 
     Raises:
-        UsageError: the extra is not installed, or OpenAI itself is to be asked without a key.
+        UsageError: the extra is not installed, OpenAI itself is to be asked without a key, or the key cannot be sent.
     """
     if find_spec("openai") is None:
         raise UsageError(
@@ -173,6 +178,12 @@ def check_client(where: Endpoint, what: str) -> None:
         )
     if not where.key and where.base_url == OPENAI_URL:
         raise UsageError(f"there is no key for {where.base_url}", f"set the environment variable {where.key_variable}")
+    # The client would fail at it in every call, when the call is written down already.
+    if any(not "!" <= mark <= "~" for mark in where.key):
+        raise UsageError(
+            f"the key in the environment variable {where.key_variable} holds a character that no key can have",
+            "set it to the key alone: without spaces, line ends and letters beyond ASCII",
+        )
 
 
 def open_client(where: Endpoint, what: str, retries: int, timeout: float, pace: Pace) -> openai.OpenAI:
@@ -194,13 +205,13 @@ def open_client(where: Endpoint, what: str, retries: int, timeout: float, pace: 
                 response = super().send(request, **options)
             except BaseException as error:
                 name = type(error).__name__
-                (meter.refused if name in _NEVER_SENT else meter.lost)(name)
+                (meter.refused if name in NEVER_SENT else meter.lost)(name)
                 raise
             if response.is_error:
                 meter.refused(f"HTTP {response.status_code}")
             return response
 
-    return openai.OpenAI(
+    client = openai.OpenAI(
         # A server of the user's own may want none, but the client insists on one.
         api_key=where.key or "none",
         base_url=where.base_url,
@@ -208,6 +219,10 @@ def open_client(where: Endpoint, what: str, retries: int, timeout: float, pace: 
         max_retries=retries,
         http_client=MeteredClient(event_hooks={"response": [pace.learn]}),
     )
+    if where.base_url != OPENAI_URL:
+        # The client takes them from OPENAI_ORG_ID and OPENAI_PROJECT_ID: an account that no other server should see.
+        client.organization = client.project = None
+    return client
 
 
 def in_order(work: Callable[[T], R], items: Sequence[T], at_once: int) -> list[R]:

@@ -81,12 +81,14 @@ def honest(body, most=2):
 class Chat(Provider):
     """Use it as a context. `behave(number, body)` gives (status, headers, document or raw bytes) of each request.
 
-    `usage` are the (tokens in, tokens out) of all completions that were sent.
+    `usage` are the (tokens in, tokens out) of all completions that were sent, `accounts` the headers by which OpenAI
+    knows whose a request is.
     """
 
     def __init__(self, behave: Callable | None = None) -> None:
         super().__init__(behave or (lambda _number, body: (200, {}, honest(body))))
         self.usage = []
+        self.accounts = set()
 
     def _take(self, path, headers, body):
         assert path == "/v1/chat/completions"
@@ -94,6 +96,7 @@ class Chat(Provider):
             self.requests.append(asked_about(body))
             self.bodies.append(body)
             self.keys.append(headers.get("authorization"))
+            self.accounts |= {headers.get("openai-organization"), headers.get("openai-project")}
             number = len(self.requests)
             self._now += 1
             self.most_at_once = max(self.most_at_once, self._now)

@@ -191,6 +191,16 @@ def test_with_the_models_tokenizer_the_count_is_exact(home):
     assert small["tokens_in"] > own["tokens_in"]
 
 
+def test_another_model_than_the_settings_has_neither_its_tokenizer_nor_its_prices(home):
+    config(home, EACH.replace("[tiers.premium]", 'tokenizer = "no.json"\nprice_in = 7\nprice_out = 7\n[tiers.premium]'))
+    words = ("--profile", "each", "--extract", "small", "--json")
+    path = chat(home.folder, ("ann",), 1)
+    other = home.run("cost", "estimate", path, *words, "--model", "small=gpt-4.1").json["tiers"][0]
+    assert (other["is_exact"], other["price"]["usd_in"]) == (False, 2.0)
+    own = home.run("cost", "estimate", path, *words, "--model", "small=gpt-4.1-mini")
+    assert (own.code, "no.json" in own.err) == (2, True)
+
+
 def test_an_estimate_needs_a_model_and_its_price_and_never_guesses(home):
     path = chat(home.folder)
     none = home.run("cost", "estimate", path, "--profile", "balanced")
@@ -336,7 +346,7 @@ def test_the_report_adds_up_what_was_recorded_in_every_group(spent):
     assert found["month"]["budget_usd"] == 10
     assert found["unsettled"] == {"calls": 2, "usd": 0.009}
     shown = spent.run("cost", "report", "--profile", "balanced").out
-    assert "$0.009 of it are the worst case of 2 calls never answered" in shown
+    assert "$0.009 of it are the worst case of 2 calls without an answer" in shown
     assert "without 1 call whose price is not known" in shown
 
 

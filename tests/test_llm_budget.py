@@ -1,5 +1,6 @@
 """The bill: what is spent is what the server counted, no limit is passed, and reaching one keeps everything done."""
 
+import re
 import threading
 import time
 
@@ -80,7 +81,7 @@ def test_max_usd_stops_before_the_limit_is_passed_and_the_next_run_goes_on(home,
         limit = 0.05
         done = home.run("ingest", transcript, "--max-usd", str(limit), "--concurrency", concurrency, "--json")
         assert done.code == 7
-        assert "the budget is reached: max_usd = 0.05" in done.err
+        assert "the budget is reached: max_usd = 0.05 (0.0" in done.err
         asked = len(chat.requests)
         assert 0 < asked < 12
         # It could not have been one call more: at worst that would have passed the limit (the schema counts as well).
@@ -170,8 +171,9 @@ def test_a_server_that_counts_no_tokens_is_booked_at_the_worst(home, tmp_path):
 
     with Chat(silent) as chat:
         configure(home, chat.url, "small")
-        home.run("ingest", write_jsonl(tmp_path / "chat.jsonl", talk(20)))
-        ((tokens_in, tokens_out),) = home.rows("SELECT tokens_in, tokens_out FROM model_calls")
+        done = home.run("ingest", write_jsonl(tmp_path / "chat.jsonl", talk(60)))
+        assert done.err.count("the small model does not say how many tokens it took") == 1
+        ((tokens_in, tokens_out),) = home.rows("SELECT tokens_in, tokens_out FROM model_calls LIMIT 1")
         assert tokens_out == 300
         assert tokens_in >= worst_case(*(message["content"] for message in chat.bodies[0]["messages"]))
 
@@ -252,3 +254,36 @@ def test_a_refused_call_is_none():
     budget.settle((5, 0.0), 5, 0.0)
     with pytest.raises(BudgetReachedError, match="max_calls = 1"):
         budget.reserve(5, 0.0)
+
+
+def test_a_limit_that_no_call_fits_into_says_what_a_call_may_take(home, transcript):
+    with Chat() as chat:
+        configure(home, chat.url, "small")
+        done = home.run("ingest", transcript, "--max-tokens", "3000")
+        assert chat.requests == []
+    assert done.code == 7
+    found = re.search(r"max_tokens = 3000 \(0 taken so far, at most (\d+) for the next call\)", done.err)
+    assert found is not None
+    assert int(found[1]) > 3000
+    assert home.rows("SELECT DISTINCT error FROM window_tiers WHERE status = 'waiting'") == [
+        ("the budget is reached: max_tokens = 3000",)
+    ]
+
+
+def test_a_large_limit_is_written_out():
+    with pytest.raises(BudgetReachedError, match=r"^max_tokens = 2000000$"):
+        Budget(Limits(tokens=2_000_000), Limits(), Spent()).reserve(2_000_001, 0.0)
+
+
+def test_thoughts_that_only_the_total_counts_are_paid_like_what_is_written(home, transcript):
+    def thinking(_number, body):
+        document = honest(body)
+        document["usage"] = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 620}
+        return 200, {}, document
+
+    with Chat(thinking) as chat:
+        configure(home, chat.url, "small")
+        report = home.run("ingest", transcript, "--json", "--quiet").json
+    calls, tokens_in, tokens_out, usd = spent(home)
+    assert (calls, tokens_in, tokens_out) == (12, 1200, 12 * 520)
+    assert report["cost_usd"] == pytest.approx(usd) == pytest.approx((1200 * PRICE_IN + 6240 * PRICE_OUT) / 1e6)

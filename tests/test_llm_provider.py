@@ -269,6 +269,36 @@ def test_a_wrong_key_stops_at_once_and_is_shown_nowhere(home, transcript):
     assert KEY.encode() not in everything(home)
 
 
+def test_windows_of_a_server_that_cannot_be_reached_wait_and_are_not_given_up(home, transcript):
+    with Chat() as chat:
+        configure(home, chat.url, "small")
+    done = home.run("ingest", transcript, "--json")
+    assert done.code == 7
+    assert done.err.count("cannot be reached (ConnectError)") == 1
+    assert "tiers.small.base_url" in done.err
+    windows = done.json["windows"]
+    assert (windows["failed"], windows["waiting"], done.json["cost_usd"]) == (0, 5, 0.0)
+    assert home.rows("SELECT status, max(attempts) FROM window_tiers WHERE tier = 'small' GROUP BY 1") == [
+        ("waiting", 0)
+    ]
+    with Chat() as chat:
+        configure(home, chat.url, "small")
+        assert home.run("ingest", transcript).code == 0
+        assert len(chat.requests) == 5
+
+
+def test_calls_whose_answers_cannot_be_read_are_told_apart_from_those_that_were_answered(home, tmp_path):
+    def torn(number, body):
+        return (200, {}, b'{"choices": [') if number == 1 else (200, {}, honest(body))
+
+    with Chat(torn) as chat:
+        configure(home, chat.url, "small")
+        done = home.run("ingest", write_jsonl(tmp_path / "b.jsonl", talk(40)), "--concurrency", "1")
+    assert done.code == 7
+    assert "2 calls, " in done.out
+    assert "1 of them never answered" in " ".join(done.out.split())
+
+
 def test_openai_itself_is_not_asked_without_a_key(home, transcript):
     configure(home, "https://api.openai.com/v1", "small")
     done = home.run("ingest", transcript, env={"CHAT_KEY": ""})
@@ -276,14 +306,28 @@ def test_openai_itself_is_not_asked_without_a_key(home, transcript):
     assert "set the environment variable CHAT_KEY" in done.err
 
 
-def test_the_key_of_openai_is_not_shown_to_other_servers(home, transcript):
+@pytest.mark.parametrize("key", ["sk-first\nsk-second", "sk-ключ", "sk two words"])
+def test_a_key_that_cannot_be_sent_is_found_before_any_call_and_costs_nothing(home, transcript, key):
+    with Chat() as chat:
+        configure(home, chat.url, "small")
+        done = home.run("ingest", transcript, env={"CHAT_KEY": key})
+        assert chat.requests == []
+    assert (done.code, done.out) == (2, "")
+    assert "the key in the environment variable CHAT_KEY holds a character" in done.err
+    assert key[:4] not in done.err
+    assert not home.db.exists()
+
+
+def test_the_key_and_the_account_of_openai_are_not_shown_to_other_servers(home, transcript):
     with Chat() as chat:
         configure(home, chat.url, "small")
         settings = home.folder / "memcli.toml"
         settings.write_text(settings.read_text().replace('api_key_env = "CHAT_KEY"\n', ""))
-        done = home.run("ingest", transcript, env={"OPENAI_API_KEY": KEY})
+        account = {"OPENAI_ORG_ID": "org-of-mine", "OPENAI_PROJECT_ID": "project-of-mine"}
+        done = home.run("ingest", transcript, env={"OPENAI_API_KEY": KEY} | account)
         assert done.code == 0
         assert not any(KEY in key for key in chat.keys)
+        assert chat.accounts == {None}
         chat.behave = lambda _number, _body: (401, {}, error("who are you?"))
         done = home.run("ingest", write_jsonl(home.folder / "b.jsonl", talk(20, "s2")))
         assert "name the environment variable of its key: tiers.small.api_key_env" in done.err

@@ -103,6 +103,19 @@ def test_the_rate_samples_windows_for_the_models_only_and_the_same_ones_each_tim
     assert by_status == {"rules done": 60, "small done": asked, "small skipped_by_rate": 60 - asked}
 
 
+def test_what_a_new_version_says_again_of_its_window_is_not_taken_for_recalled(home, transcript):
+    with Chat() as chat:
+        configure(home, chat.url, "small")
+        ingest(home, transcript)
+        before = home.rows("SELECT count(*) FROM memories")
+        configure(home, chat.url, "small", temperature=0.9)
+        report = ingest(home, "--reextract")
+    small = report["models"]["small"]
+    assert (small["calls"], small["rejected"]) == (10, {})
+    assert home.rows("SELECT count(*) FROM rejected_statements") == [(0,)]
+    assert home.rows("SELECT count(*) FROM memories") == before
+
+
 def test_what_a_lower_rate_or_a_higher_minimum_left_out_is_brought_in_by_reextract(home, tmp_path):
     transcripts = [write_jsonl(tmp_path / f"{name}.jsonl", talk(44, f"s{name}")) for name in range(10)]
     with Chat() as chat:

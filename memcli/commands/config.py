@@ -13,7 +13,7 @@ _UNSET = {
     "base_url": "OpenAI's",
     "api_key_env": "OPENAI_API_KEY for OpenAI",
     "prompt": "the package's",
-    "tokenizer": "unknown",
+    "tokenizer": "none: counts are estimates",
 }
 
 

@@ -31,7 +31,7 @@ def messages_per_day(text: str) -> Decimal:
 
 
 def with_models(config: Config, given: Sequence[str]) -> Config:
-    """The settings with the models of TIER=NAME words in the tiers; a tier's own prices are of its own model.
+    """The settings with the models of TIER=NAME words; a tier's own prices and tokenizer are of its own model.
 
     Raises:
         UsageError: no such tier, or no name.
@@ -41,7 +41,8 @@ def with_models(config: Config, given: Sequence[str]) -> Config:
         tier, name = _split(word, "--model", "small=gpt-4.1-mini")
         if not name.strip():
             raise UsageError(f"--model {word}: no model is named", "as in: --model small=gpt-4.1-mini")
-        tiers[tier] = replace(tiers[tier], model=name.strip(), price_in=None, price_out=None)
+        if name.strip() != tiers[tier].model:
+            tiers[tier] = replace(tiers[tier], model=name.strip(), price_in=None, price_out=None, tokenizer=None)
     return replace(config, tiers=tiers)
 
 

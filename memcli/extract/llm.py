@@ -20,14 +20,15 @@ from memcli.protocols import Call
 from memcli.provider import (
     GO_ON,
     KEY_VARIABLE,
+    NEVER_SENT,
     OPENAI_URL,
     Pace,
-    UnusableModelError,
     check_client,
     checked_url,
     endpoint,
     metered,
     open_client,
+    unusable,
 )
 from memcli.text import clean, digest, normalise
 
@@ -211,12 +212,7 @@ class LlmTier:
             statements(answer)
         except UnreadableAnswerError as error:
             problem = str(refusal)[:100] if refusal else str(error)
-        usage = getattr(response, "usage", None)
-        call.answered(
-            _tokens(getattr(usage, "prompt_tokens", None)),
-            _tokens(getattr(usage, "completion_tokens", None)),
-            None if problem else answer,
-        )
+        call.answered(*_used(response), None if problem else answer)
         return answer, problem
 
     def _answered(self, question: list[dict[str, str]], call: Call) -> Any:  # noqa: ANN401 - the client checks little of it
@@ -239,7 +235,11 @@ class LlmTier:
                 raise self._failure(f"does not answer within {self._options.timeout:g} s") from None
             except openai.APIError as error:
                 reason = type(error.__cause__ or error).__name__
-                raise self._failure(f"cannot be reached, or answers with something else ({reason})") from None
+                if reason in NEVER_SENT:
+                    # No window is to blame: those of a computer that is offline for a day must not be given up.
+                    hint = f"see that it runs, and that tiers.{self.tier}.base_url is right"
+                    raise unusable(self._failure(f"cannot be reached ({reason})", hint)) from None
+                raise self._failure(f"breaks off, or answers with something else ({reason})") from None
             except (ValueError, TypeError, AttributeError, RecursionError):
                 call.lost("no JSON")
                 raise self._failure("answers with something else than JSON") from None
@@ -268,7 +268,7 @@ class LlmTier:
 
     def _status_error(self, status: int, said: str) -> ProviderError:
         error = self._failure(f"answers {status}: {said}", self._endpoint.advice(status, f"tiers.{self.tier}."))
-        return UnusableModelError(error.message, error.hint) if status in _UNUSABLE else error
+        return unusable(error) if status in _UNUSABLE else error
 
     def _failure(self, what: str, hint: str = GO_ON) -> ProviderError:
         return ProviderError(f"the {self.tier} model {self.model} at {self._endpoint.base_url} {what}", hint)
@@ -284,6 +284,18 @@ def _simpler(dialect: _Dialect, said: str) -> _Dialect | None:
     weaker = {"json_schema": "json_object", "json_object": ""}
     # Many servers complain of a schema in words of their own, so any refusal is met by asking for less.
     return replace(dialect, format=weaker[dialect.format]) if dialect.format in weaker else None
+
+
+def _used(response: object) -> tuple[int | None, int | None]:
+    """Tokens read and written, as the server counted them; None where it does not say."""
+    usage = getattr(response, "usage", None)
+    read, written, whole = (
+        _tokens(getattr(usage, name, None)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")
+    )
+    if read is None or written is None or whole is None:
+        return read, written
+    # Gemini's thoughts are in the total only, and are charged like what is written.
+    return read, max(written, whole - read)
 
 
 def _tokens(value: object) -> int | None:

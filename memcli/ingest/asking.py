@@ -128,6 +128,7 @@ class Asking:
         self._ledger: Ledger | None = None
         self._halted: dict[str, str] = {}
         self._failures: Counter[str] = Counter()
+        self._uncounted: set[str] = set()
         self._lock = threading.Lock()
 
     @property
@@ -185,7 +186,7 @@ class Asking:
         except BudgetReachedError as limit:
             reason = f"the budget is reached: {limit}"
             for each in self.tiers:
-                self._halt(each.tier, reason)
+                self._halt(each.tier, reason, f" ({limit.detail})")
             return _Answer(None, reason, asked=False)
         except _StoppedError as stopped:
             return _Answer(None, str(stopped), asked=False)
@@ -208,12 +209,12 @@ class Asking:
             self._halt(tier, f"{in_a_row} windows in a row failed, the last since {error.message}")
         return _Answer(None, error.message, seconds=seconds)
 
-    def _halt(self, tier: str, reason: str) -> None:
+    def _halt(self, tier: str, reason: str, detail: str = "") -> None:
         with self._lock:
             is_news = tier not in self._halted and reason not in self._halted.values()
             self._halted.setdefault(tier, reason)
         if is_news:
-            self._note(f"no more calls in this run: {reason}")
+            self._note(f"no more calls in this run: {reason}{detail}")
 
     def _outcome(self, question: Question, key: bytes, answer: _Answer, spent: Spent) -> Outcome:
         if answer.text is None:
@@ -248,6 +249,14 @@ class Asking:
             tally.tokens_in += tokens[0]
             tally.tokens_out += tokens[1]
             tally.cost_usd += usd or 0.0
+
+    def uncounted(self, tier: str) -> None:
+        """Tell, once, that the server of a tier does not say how many tokens its answers took."""
+        with self._lock:
+            is_news = tier not in self._uncounted
+            self._uncounted.add(tier)
+        if is_news:
+            self._note(f"the {tier} model does not say how many tokens it took: its calls count at their worst case")
 
     def price(self, tier: str, tokens_in: int, tokens_out: int) -> float | None:
         """What so many tokens cost, None where the tier has no price."""
@@ -299,6 +308,8 @@ class _MeteredCall:
         """See Call. Where the tokens were not said, the worst case stays."""
         if (call := self._taken()) is not None:
             worst = call[1]
+            if tokens_in is None or tokens_out is None:
+                self._asking.uncounted(worst.tier)
             tokens = (
                 worst.tokens_in if tokens_in is None else tokens_in,
                 worst.tokens_out if tokens_out is None else tokens_out,

@@ -19,7 +19,14 @@ class Limits:
 
 # The clients of providers try anything again that is an Exception.
 class BudgetReachedError(BaseException):
-    """The next call might pass a limit, which the message names."""
+    """The next call might pass a limit, which the message names; `detail` says what is taken, and what it would take.
+
+    The message is the same for all calls of a run, so that what did not get done for one reason is counted together.
+    """
+
+    def __init__(self, limit: str, detail: str) -> None:
+        super().__init__(limit)
+        self.detail = detail
 
 
 class Budget:
@@ -55,9 +62,9 @@ class Budget:
             BudgetReachedError: it does not fit, and nothing is under way that could make room.
         """
         with self._changed:
-            while (limit := self._in_the_way(tokens, usd)) is not None:
+            while (found := self._in_the_way(tokens, usd)) is not None:
                 if not self._under_way:
-                    raise BudgetReachedError(limit)
+                    raise BudgetReachedError(*found)
                 self._changed.wait()
             self._under_way += 1
             self._calls += 1
@@ -73,12 +80,15 @@ class Budget:
             self._usd += usd - reserved[1]
             self._changed.notify_all()
 
-    def _in_the_way(self, tokens: int, usd: float) -> str | None:
-        """The limit that one more call might pass, as text."""
-        after = {"usd": self._usd + usd, "calls": self._calls + 1, "tokens": self._tokens + tokens}
+    def _in_the_way(self, tokens: int, usd: float) -> tuple[str, str] | None:
+        """The limit that one more call might pass, and by how much, as texts."""
+        taken = {"usd": self._usd, "calls": self._calls, "tokens": self._tokens}
+        wanted = {"usd": usd, "calls": 1, "tokens": tokens}
         for name, limit, before in self._scopes:
-            total = before + after[name.split("_")[1]]
+            unit = name.split("_")[1]
+            so_far = before + taken[unit]
             # Sums of fractions of a cent are not exact to the last bit.
-            if limit is not None and total > limit * (1 + 1e-12):
-                return f"{name} = {limit:g}"
+            if limit is not None and so_far + wanted[unit] > limit * (1 + 1e-12):
+                said, more = (f"{round(number, 6):.12g}" for number in (so_far, wanted[unit]))
+                return f"{name} = {limit:.12g}", f"{said} taken so far, at most {more} for the next call"
         return None

@@ -248,7 +248,7 @@ def _screen(each: _Fresh, intake: Intake, rules: FilterRules, result: Identified
 def _drop_known(store: Store, fresh: list[_Fresh], intake: Intake, result: Identified) -> None:
     """Drop repeated system prompts, and memories of the agent that come back through a prompt."""
     statements = {content_hash(statement) for each in fresh for _, _, statement in each.recall}
-    recalled = memory_rows.recalled(store, statements)
+    recalled = {(agent, key) for agent, key, _ in memory_rows.recalled(store, statements)}
     left = [_without_recalled(each, recalled, intake.min_chars) for each in fresh]
     is_prompt = [each.reason is None and each.incoming.message.role == "system" for each in fresh]
     prompts = [

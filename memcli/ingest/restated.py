@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 
 from memcli.filters import strip_injected
 from memcli.model import Candidate, Part, Reading, Window
@@ -36,14 +36,19 @@ def without_restated(
     people repeat themselves, and that is a mention.
     """
     hashes = {content_hash(each.content) for _, reading in read for each in reading.candidates}
-    recalled = memory_rows.recalled(store, hashes)
+    recalled: dict[tuple[str, bytes], set[int | None]] = defaultdict(set)
+    for agent, key, window_id in memory_rows.recalled(store, hashes):
+        recalled[agent, key].add(window_id)
     keys = {key for window, reading in read for each in reading.candidates for key in _keys(each, window)}
     known = told | call_rows.told(store, keys)
     return [_screened(window, reading, known, recalled) for window, reading in read]
 
 
 def _screened(
-    window: Window, reading: Reading, told: set[tuple[str, bytes]], recalled: set[tuple[str, bytes]]
+    window: Window,
+    reading: Reading,
+    told: set[tuple[str, bytes]],
+    recalled: Mapping[tuple[str, bytes], set[int | None]],
 ) -> Reading:
     reasons = [_reason(each, window, told, recalled) for each in reading.candidates]
     kept = [place for place, reason in enumerate(reasons) if reason is None]
@@ -59,7 +64,10 @@ def _screened(
 
 
 def _reason(
-    candidate: Candidate, window: Window, told: set[tuple[str, bytes]], recalled: set[tuple[str, bytes]]
+    candidate: Candidate,
+    window: Window,
+    told: set[tuple[str, bytes]],
+    recalled: Mapping[tuple[str, bytes], set[int | None]],
 ) -> str | None:
     quoted = list(_quoted(candidate, window))
     # Nothing is stripped from what an assistant wrote: no harness injects there.
@@ -69,7 +77,9 @@ def _reason(
         return None
     if any((window.agent, key) in told for key in _keys(candidate, window)):
         return BOOT_FILE
-    return RECALLED if (window.agent, content_hash(candidate.content)) in recalled else None
+    # What was taken from this very window, by another tier or version, is no memory that was handed to the agent in it.
+    elsewhere = recalled.get((window.agent, content_hash(candidate.content)), set()) - {window.id}
+    return RECALLED if elsewhere else None
 
 
 def _quoted(candidate: Candidate, window: Window) -> Iterator[tuple[Part, str, str]]:

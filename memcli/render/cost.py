@@ -202,7 +202,9 @@ def show_accounts(accounts: Accounts) -> None:
         blocks.append(Text(f"without {number_of(accounts.unpriced, 'call')} whose price is not known", style="yellow"))
     unsettled = accounts.unsettled
     if unsettled.calls:
-        worst = f"{usd(unsettled.usd)} of it are the worst case of {number_of(unsettled.calls, 'call')} never answered"
+        worst = (
+            f"{usd(unsettled.usd)} of it are the worst case of {number_of(unsettled.calls, 'call')} without an answer"
+        )
         blocks.append(Text(worst, style="yellow"))
     blocks += [Text(""), _groups(accounts)]
     if accounts.outcome.windows:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from memcli.render.layout import usd
 from memcli.render.terminal import safe, show
 
 if TYPE_CHECKING:
@@ -65,15 +66,16 @@ def _embedded(report: IngestReport) -> str:
     text = f"{report.embed_reused:,} embeddings reused"
     if report.embed_calls:
         text += f", {report.embed_calls:,} calls, {report.embed_tokens:,} tokens"
-    return text + (f", ${report.embed_cost_usd:.4f}" if report.embed_cost_usd else "")
+    return text + (f", {usd(report.embed_cost_usd)}" if report.embed_cost_usd else "")
 
 
 def _asked(tally: TierTally, *, dry_run: bool) -> str:
     """What a model tier did, in words; only what there is to tell."""
     rejected = sum(tally.rejected.values())
-    cost = f", ${tally.cost_usd:.4f}" if tally.priced else ", price unknown"
+    cost = f", {usd(tally.cost_usd)}" if tally.priced else ", price unknown"
     said = [
         f"{tally.calls:,} calls, {tally.tokens_in + tally.tokens_out:,} tokens{cost}" if tally.calls else "no calls",
+        f"{tally.lost:,} of them never answered" if tally.lost else "",
         f"{tally.reused:,} answers reused" if tally.reused else "",
         f"{tally.statements:,} statements",
         f"{rejected:,} rejected ({counted(tally.rejected)})" if rejected else "",

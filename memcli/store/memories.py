@@ -84,11 +84,15 @@ def known_of(row: tuple[Any, ...]) -> Known:
     return Known(memory_id, agent, kind, method, content, content_hash, bool(embedded), link)
 
 
-def recalled(store: Store, hashes: Iterable[bytes]) -> set[tuple[str, bytes]]:
-    """Which (agent, content hash) are memories of a run that was completed before this one began."""
+def recalled(store: Store, hashes: Iterable[bytes]) -> set[tuple[str, bytes, int | None]]:
+    """Which (agent, content hash, window id) are memories of a run that was completed before this one began.
+
+    The window is None where a memory was imported.
+    """
     return set(
         store.by_hashes(
-            "SELECT m.agent_id, m.content_hash FROM hashes JOIN memories AS m ON m.content_hash = hashes.hash"
+            "SELECT m.agent_id, m.content_hash, m.window_id FROM hashes"
+            " JOIN memories AS m ON m.content_hash = hashes.hash"
             " WHERE m.id <= (SELECT value FROM meta WHERE key = 'recall_horizon')",
             hashes,
         )
