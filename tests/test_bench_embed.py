@@ -96,7 +96,7 @@ def test_the_bare_parts_do_the_same_work_as_the_embedder(monkeypatch):
     embedder.embed(texts)
     by_embedder = runs.copy()
     runs.clear()
-    embed_mode.bare(embedder, texts)
+    embed_mode.bare(embedder, OnnxEmbedder(default_model(), 16), texts)
     assert runs == by_embedder
 
 
