@@ -283,7 +283,7 @@ def test_a_damaged_copy_of_the_model(filled, tea, name):
     (folder / name).write_bytes(b"\0 not what it was")
     for command in [("ingest", tea), ("search", "tea")]:
         done = filled.run(*command)
-        _refused(done, 8, str(folder), "restore")
+        _refused(done, 8, str(folder), "import or pull the model again")
 
 
 def test_a_model_file_that_is_gone(filled):
