@@ -158,3 +158,7 @@ class Spending:
     calls: int = 0
     tokens: int = 0
     cost_usd: float = 0.0
+
+    def since(self, before: Spending) -> Spending:
+        """What came to it after `before`, an earlier copy of it."""
+        return Spending(self.calls - before.calls, self.tokens - before.tokens, self.cost_usd - before.cost_usd)

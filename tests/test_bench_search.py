@@ -87,7 +87,7 @@ def test_what_is_no_locomo_file_is_said(tmp_path, text):
         read_locomo(tmp_path / "b.json")
 
 
-@pytest.mark.skipif(not LOCOMO.exists(), reason="the LoCoMo conversations are not here")
+@pytest.mark.skipif(not LOCOMO.exists(), reason="../shared has no LoCoMo conversations")
 def test_unseen_conversations_reach_the_goal(home):
     """By leave-one-out: the weights of each conversation are chosen on the other four."""
     document = home.run("bench", "search", "--locomo", LOCOMO, "--json", "--quiet").json

@@ -99,7 +99,7 @@ def test_a_far_pair_needs_the_same_order_and_a_near_one_the_same_roles():
 def test_no_swap_negation_or_new_figure_in_real_captions_passes_but_for_lists():
     path = SHARED / "corpus" / "coco.txt.gz"
     if not path.is_file():
-        pytest.skip("the captions are not here")
+        pytest.skip("../shared has no captions")
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         captions = [line.strip() for line in lines][:40_000:400]
     turned = {"a": "two", "is": "is not", "are": "are not", "on": "under", "with": "without", "man": "boy"}

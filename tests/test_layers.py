@@ -52,6 +52,7 @@ ROOMS = {
         "dedup/flood",
         "dedup/nearest",
         "dedup/make_lexicon",
+        "dedup/blocks",
         "dedup/scan",
         "store/segments",
         "store/vectors",

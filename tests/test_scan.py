@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from memcli.dedup import flood as floods
 from memcli.dedup import scan
+from memcli.dedup.blocks import make_block
 from memcli.dedup.codes import SHIFT, STEP, encode
 from memcli.dedup.flood import Flood
-from memcli.dedup.scan import make_block, pairs_above, pairs_among, pairs_within
+from memcli.dedup.scan import pairs_above, pairs_among, pairs_within
 
 DIM = 32
 

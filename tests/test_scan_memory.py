@@ -5,7 +5,8 @@ import pytest
 
 from memcli import wiring
 from memcli.bench.child import run_python
-from memcli.dedup.scan import make_block, pairs_among
+from memcli.dedup.blocks import make_block
+from memcli.dedup.scan import pairs_among
 from memcli.store.db import Store
 from memcli.store.vectors import NewRows, Vectors, append_segments
 
@@ -17,7 +18,8 @@ import json, sys
 from pathlib import Path
 import numpy as np
 from memcli import wiring
-from memcli.dedup.scan import make_block, pairs_above
+from memcli.dedup.blocks import make_block
+from memcli.dedup.scan import pairs_above
 from memcli.store.db import Store
 from memcli.store.vectors import Vectors
 

@@ -26,7 +26,8 @@ MARGIN = 1e-4
 
 def with_memcli() -> _Way:
     """The engine of dedup: blocks like segments, whose codes are made here and timed."""
-    from memcli.dedup.scan import make_block, pairs_among  # noqa: PLC0415 - imports of the other ways stay out
+    from memcli.dedup.blocks import make_block  # noqa: PLC0415 - imports of the other ways stay out
+    from memcli.dedup.scan import pairs_among  # noqa: PLC0415 - as above
 
     def find(vectors: NDArray[np.float32], threshold: float) -> list[NDArray[np.int64]]:
         cuts = [slice(at, at + _SEGMENT_ROWS) for at in range(0, len(vectors), _SEGMENT_ROWS)]

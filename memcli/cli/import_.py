@@ -10,11 +10,14 @@ import typer
 
 from memcli.cli.options import (
     AgentOption,
+    BaseUrlOption,
     ConfigOption,
     DbOption,
     DryRunOption,
+    EmbedBatchSizeOption,
     JsonOption,
     MaxMemoryOption,
+    NewModelOption,
     QuietOption,
     VerboseOption,
     WaitOption,
@@ -32,17 +35,10 @@ def import_(
         typer.Option("--with-vectors", metavar="FILE.npz", help="Take vectors from there instead of embedding."),
     ] = None,
     agent: AgentOption = None,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Embedding model of a new database: one of memcli model, or openai:NAME."),
-    ] = None,
+    model: NewModelOption = None,
     batch_size: Annotated[int | None, typer.Option(help="Memories per transaction [1024].")] = None,
-    embed_batch_size: Annotated[
-        str | None, typer.Option(metavar="N", help='Texts per run of the embedding model, or "auto" [64].')
-    ] = None,
-    base_url: Annotated[
-        str | None, typer.Option("--base-url", metavar="URL", help="Where an openai:NAME model is asked [OpenAI].")
-    ] = None,
+    embed_batch_size: EmbedBatchSizeOption = None,
+    base_url: BaseUrlOption = None,
     max_memory: MaxMemoryOption = None,
     wait: WaitOption = None,
     dry_run: DryRunOption = False,

@@ -9,13 +9,18 @@ import typer
 
 from memcli.cli.options import (
     AgentOption,
+    BaseUrlOption,
     ConfigOption,
     DbOption,
+    DryRunOption,
+    EmbedBatchSizeOption,
     JsonOption,
     MaxMemoryOption,
+    NewModelOption,
     QuietOption,
     SinceOption,
     VerboseOption,
+    WaitOption,
     WorkersOption,
     parse_time,
 )
@@ -65,21 +70,14 @@ def ingest(
     reextract: Annotated[
         bool, typer.Option("--reextract", help="Also bring new rules and tiers to stored messages; needs no PATH.")
     ] = False,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Embedding model of a new database: one of memcli model, or openai:NAME."),
-    ] = None,
+    model: NewModelOption = None,
     batch_size: Annotated[int | None, typer.Option(help="Messages per transaction [1024].")] = None,
-    embed_batch_size: Annotated[
-        str | None, typer.Option(metavar="N", help='Texts per run of the embedding model, or "auto" [64].')
-    ] = None,
-    base_url: Annotated[
-        str | None, typer.Option("--base-url", metavar="URL", help="Where an openai:NAME model is asked [OpenAI].")
-    ] = None,
+    embed_batch_size: EmbedBatchSizeOption = None,
+    base_url: BaseUrlOption = None,
     max_memory: MaxMemoryOption = None,
     workers: WorkersOption = None,
-    wait: Annotated[float | None, typer.Option(metavar="SECONDS", help="Wait for another run to end [0].")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Do it on a copy that is deleted; same report.")] = False,
+    wait: WaitOption = None,
+    dry_run: DryRunOption = False,
     db: DbOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,

@@ -37,6 +37,18 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Do it on a copy t
 ModelOption = Annotated[
     str | None, typer.Option("--model", metavar="MODEL", help="A folder, or an installed model's name [default].")
 ]
+NewModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model", metavar="NAME", help="Embedding model of a new database: one of memcli model, or openai:NAME."
+    ),
+]
+EmbedBatchSizeOption = Annotated[
+    str | None, typer.Option(metavar="N", help='Texts per run of the embedding model, or "auto" [64].')
+]
+BaseUrlOption = Annotated[
+    str | None, typer.Option("--base-url", metavar="URL", help="Where an openai:NAME model is asked [OpenAI].")
+]
 AgentOption = Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Whose memory it is.")]
 SinceOption = Annotated[
     str | None, typer.Option("--since", metavar="DATE", help="Nothing older (2026-03-05, or a full time; UTC).")

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memcli.cli.options import (
+    BaseUrlOption,
     ConfigOption,
     DbOption,
     DryRunOption,
+    EmbedBatchSizeOption,
     JsonOption,
     MaxMemoryOption,
     QuietOption,
@@ -36,12 +38,8 @@ def reindex(
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Only verify the index.")] = False,
     batch_size: Annotated[int | None, typer.Option(help="Memories per transaction [1024].")] = None,
-    embed_batch_size: Annotated[
-        str | None, typer.Option(metavar="N", help='Texts per run of the embedding model, or "auto" [64].')
-    ] = None,
-    base_url: Annotated[
-        str | None, typer.Option("--base-url", metavar="URL", help="Where an openai:NAME model is asked [OpenAI].")
-    ] = None,
+    embed_batch_size: EmbedBatchSizeOption = None,
+    base_url: BaseUrlOption = None,
     max_memory: MaxMemoryOption = None,
     workers: WorkersOption = None,
     wait: WaitOption = None,

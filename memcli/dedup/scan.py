@@ -21,13 +21,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime
 
-from memcli.codes import Codes
-from memcli.dedup.codes import ERROR, LENGTH, QUERY_RANGE, SHIFT, STEP, encode, largest, norms, quantise
+from memcli.dedup.blocks import Block, make_block
+from memcli.dedup.codes import ERROR, LENGTH, QUERY_RANGE, SHIFT, STEP, largest, norms, quantise
 from memcli.dedup.flood import SAME_KEY, STRONGEST, Dam, Flood, Floors, Found, Kept, top
 from memcli.workers import workers
 
@@ -75,40 +75,6 @@ class Group:
     earlier: NDArray[np.int64]
     score: NDArray[np.float64]
     left_out: NDArray[np.int64]
-
-
-class Rows(Protocol):
-    """Vectors, float32 (n, dim), wherever they are; threads may ask for some."""
-
-    def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[np.float32]:
-        """Rows float32 (len(rows), dim)."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Stored vectors ready to be searched: `ids` int64 (n,), `vectors` float32 (n, dim), their codes.
-
-    `keys` gives their merge keys, int64 (n,); it is called only in a flood, in the thread of the caller.
-    """
-
-    ids: NDArray[np.int64]
-    vectors: NDArray[np.float32] | Rows
-    codes: Codes
-    keys: Callable[[], NDArray[np.int64]] | None = None
-
-
-def make_block(
-    ids: NDArray[np.int64],
-    vectors: NDArray[np.float32] | Rows,
-    keys: Callable[[], NDArray[np.int64]] | None = None,
-    *,
-    codes: Codes | None = None,
-) -> Block:
-    """Make vectors, float32 (n, dim), ready for any number of searches; codes are made where there are none."""
-    if codes is None:
-        codes = encode(vectors if isinstance(vectors, np.ndarray) else vectors[np.arange(len(ids))])
-    return Block(ids, vectors, codes, keys)
 
 
 def pairs_above(

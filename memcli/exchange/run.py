@@ -164,11 +164,8 @@ class Import:
         _count_per_window(batch.windows, batch.resolved.memories)
 
     def _book(self, batch: _Batch) -> None:
-        spent, booked = self._spending, self._booked
-        batch.spent = Spending(
-            spent.calls - booked.calls, spent.tokens - booked.tokens, spent.cost_usd - booked.cost_usd
-        )
-        self._booked = replace(spent)
+        batch.spent = self._spending.since(self._booked)
+        self._booked = replace(self._spending)
 
     @contextmanager
     def _stage(self, batch: _Batch, name: str) -> Iterator[None]:

@@ -17,10 +17,11 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
+from memcli.dedup.blocks import Block, make_block
 from memcli.dedup.flood import Flood
 from memcli.dedup.gates import GATE_VERSION, merge_key
 from memcli.dedup.judge import VERBATIM, Judge, Verdict
-from memcli.dedup.scan import Block, Pairs, make_block, pairs_above, pairs_within
+from memcli.dedup.scan import Pairs, pairs_above, pairs_within
 from memcli.model import Candidate, Known, Link, NewReview, Ruling
 from memcli.protocols import Embedder
 from memcli.store import dedup as dedup_rows

@@ -308,11 +308,8 @@ class Ingest:
 
     def _book(self, batch: _Batch) -> None:
         """Put what the provider of embeddings has taken since the last batch down to this one."""
-        now_spent, booked = self._spending, self._booked
-        batch.spent = Spending(
-            now_spent.calls - booked.calls, now_spent.tokens - booked.tokens, now_spent.cost_usd - booked.cost_usd
-        )
-        self._booked = replace(now_spent)
+        batch.spent = self._spending.since(self._booked)
+        self._booked = replace(self._spending)
 
     @contextmanager
     def _stage(self, batch: _Batch, name: str) -> Iterator[None]:

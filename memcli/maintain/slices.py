@@ -10,7 +10,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from memcli.dedup.scan import Block, Group, make_block, pairs_among
+from memcli.dedup.blocks import Block, make_block
+from memcli.dedup.scan import Group, pairs_among
 from memcli.model import Known
 from memcli.store import dedup as dedup_rows
 from memcli.store import memories as memory_rows
