@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from support_cli import Done, Home, Nursery, some_chat, write_jsonl
+from support_cli import Done, Home, Nursery, some_chat
 
 from memcli.cli.app import COMMANDS
 
 BUSY = 5
+_PAUSE = 0.01
+_TRIES = 200
 _MORE = 12  # messages, or lines, that are new each time
 _INDEXES = (("reindex",), ("reindex", "--compress", "int8"), ("reindex", "--check"), ("reindex", "--compress", "none"))
 _QUESTIONS = ("what was decided about the rate limit", "the nightly build", "tea")
@@ -32,6 +31,7 @@ class Member:
     turn: Callable[[int], tuple[object, ...]]
     waits: bool = False
     done: list[tuple[tuple[object, ...], Done]] = field(default_factory=list)
+    held: list[float] = field(default_factory=list)
 
     @property
     def codes(self) -> Counter[int]:
@@ -44,7 +44,7 @@ class Member:
         return [(args, done.code, done.err) for args, done in self.done if done.code not in allowed]
 
 
-def crowd(home: Home, folder: Path) -> list[Member]:
+def crowd(folder: Path) -> list[Member]:
     """Who is in the crowd: five that write and three that read; the files that are ingested grow with each turn."""
     transcripts, lines = folder / "transcripts", folder / "lines.jsonl"
     chats = {name: _sessions(name) for name in ("one", "two")}
@@ -77,8 +77,14 @@ def crowd(home: Home, folder: Path) -> list[Member]:
     ]
 
 
-def run(home: Home, members: list[Member], folder: Path, seconds: float) -> None:
-    """Let all go on for so many seconds, each in a process of its own at a time; every one has at least one turn."""
+def run(
+    home: Home, members: list[Member], folder: Path, seconds: float, meanwhile: Callable[[], object] = lambda: None
+) -> None:
+    """Let all go on for so many seconds, each in a process of its own at a time, and until each has had its turn.
+
+    `meanwhile` is called over and over in this one. `held` of a member are the seconds that each of its write
+    transactions took.
+    """
     ready = threading.Barrier(len(members) + 1)
     ended = threading.Event()
 
@@ -90,16 +96,22 @@ def run(home: Home, members: list[Member], folder: Path, seconds: float) -> None
             ready.wait()
             for number in count():
                 args = member.turn(number)
-                member.done.append((args, nursery.run(own, *args)))
-                if ended.is_set():
+                member.done.append((args, nursery.run(own, *args, trace=True)))
+                member.held.extend(json.loads((own.folder / "trace").read_text())["held"])
+                if ended.is_set() and (member.codes[0] or number > _TRIES):
                     return
 
     threads = [threading.Thread(target=go_on, args=(member,)) for member in members]
     for thread in threads:
         thread.start()
     ready.wait()
-    time.sleep(seconds)
-    ended.set()
+    end = time.monotonic() + seconds
+    try:
+        while time.monotonic() < end:
+            meanwhile()
+            time.sleep(_PAUSE)
+    finally:
+        ended.set()
     for thread in threads:
         thread.join()
 
