@@ -17,7 +17,7 @@ from typer.main import get_command
 
 from memcli import __version__
 from memcli.cli.values import quick
-from memcli.errors import EXIT_CODES, InterruptedRunError, MemcliError
+from memcli.errors import EXIT_CODES, InterruptedRunError, MemcliError, about_path
 
 # Typer's arguments go through pydantic, which would read the metadata of all installed packages to look for plugins.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
@@ -64,7 +64,7 @@ def run() -> NoReturn:
         command()
     except Exception as error:  # noqa: BLE001 - the boundary: whatever is none of ours is a bug and is shown as one
         # A library that was being imported may have made another error of the interruption.
-        ours = _interruptions[0] if _interruptions else error
+        ours = _interruptions[0] if _interruptions else about_path(error) or error
         # Whoever is impatient now ends it at once: nothing is left to be kept.
         _on_interruption(signal.SIG_DFL)
         if not isinstance(ours, MemcliError):
