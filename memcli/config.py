@@ -100,8 +100,8 @@ class Tier:
 
     `base_url` None is OpenAI, whose key is in OPENAI_API_KEY where `api_key_env` names no other variable; any other
     server gets a key only from there. `prompt` None is the prompt of the package, `tokenizer` None an estimate. Windows
-    of fewer than `min_messages` are not worth a call. `max_tokens` bounds an answer; the prices are US dollars per
-    million tokens, None where the user gave none.
+    of fewer than `min_messages` are not worth a call. `max_tokens` bounds an answer, `timeout` is in seconds; the
+    prices are US dollars per million tokens, None where the user gave none.
     """
 
     name: str
@@ -110,6 +110,7 @@ class Tier:
     api_key_env: str | None = None
     max_tokens: int = 300
     temperature: float = 0.3
+    timeout: float = 120
     min_messages: int = 4
     price_in: float | None = None
     price_out: float | None = None
@@ -117,8 +118,8 @@ class Tier:
     tokenizer: Path | None = None
 
 
-_TIERS = (Tier("small"), Tier("premium", max_tokens=800, temperature=0.2, min_messages=6))
-DEFAULT_TIERS: Mapping[str, Tier] = MappingProxyType({tier.name: tier for tier in _TIERS})
+_PREMIUM = Tier("premium", max_tokens=800, temperature=0.2, min_messages=6)
+DEFAULT_TIERS: Mapping[str, Tier] = MappingProxyType({"small": Tier("small"), "premium": _PREMIUM})
 
 
 def _default_db() -> Path:
@@ -134,10 +135,9 @@ class Config:
     `profiles` are the built-in ones with the [profiles.NAME] tables of memcli.toml on top, `tiers` the model tiers,
     always both of them. `max_usd` and the like are the [budget] of the model tiers, of a run and of a month (UTC),
     None: no limit; `max_tokens` counts those read and those written. At most `concurrency` calls of models are made at
-    a time. `embed_price` is what a provider takes for a million tokens of text to embed, in US dollars.
-    `search_cache_size` is the number of answers, and of embedded queries, that are kept (0: none); answers hold for
-    `search_cache_ttl` seconds.
-    `workers` is the number of threads of every pool, None one for each processor that the process may use.
+    a time. `embed_price` is in US dollars per million tokens. `search_cache_size` answers and as many embedded queries
+    are kept (0: none), answers for `search_cache_ttl` seconds. `workers` is the number of threads of every pool, None:
+    one per processor.
     """
 
     db: Path = field(default_factory=_default_db)
@@ -194,8 +194,7 @@ def load(
     Raises:
         UsageError: an unknown key or variable, a value that is not allowed, or a file that cannot be read.
     """
-    names = [item.name for item in fields(Config)]
-    origins = dict.fromkeys(names, "default")
+    origins = dict.fromkeys((item.name for item in fields(Config)), "default")
     values: dict[str, Any] = {}
     path = _find_file(config_file, environ, cwd)
     if path is not None:
@@ -491,6 +490,7 @@ _TIER_SETTINGS: Mapping[str, Setting] = {
     "api_key_env": _text,
     "max_tokens": _COUNT,
     "temperature": _number(0, 2),
+    "timeout": _number(1, 3600),
     "min_messages": _COUNT,
     "price_in": _number(0, 1_000_000),
     "price_out": _number(0, 1_000_000),

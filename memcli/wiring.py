@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from memcli.store.vectors import Coding
 
     Model = ModelFiles | ApiModel | CompressedModel
+    Note = Callable[[str], None]
 
 _URLS = "provider-urls"
 
@@ -67,7 +68,7 @@ class LazyRuleExtractor:
 
     tier = "rules"
 
-    def __init__(self, store: Store, *, with_starter_rules: bool, note: Callable[[str], None]) -> None:
+    def __init__(self, store: Store, *, with_starter_rules: bool, note: Note) -> None:
         self._store = store
         self._with_starter_rules = with_starter_rules
         self._note = note
@@ -243,8 +244,10 @@ def new_provider(
     return probe(name, url, environ, ApiOptions(price=config.embed_price), spending)
 
 
-def embedder_of(model: Model, config: Config, environ: Mapping[str, str], spending: Spending | None = None) -> Embedder:
-    """The embedder of a model, which loads nothing before the first text."""
+def embedder_of(
+    model: Model, config: Config, environ: Mapping[str, str], spending: Spending | None = None, note: Note | None = None
+) -> Embedder:
+    """The embedder of a model, which loads nothing before the first text; `note` is told when a provider is slow."""
     if isinstance(model, ModelFiles):
         return LazyEmbedder(model, config.embed_batch_size)
     from memcli.embed.api import ApiEmbedder, ApiModel, ApiOptions  # noqa: PLC0415 - few databases have a provider
@@ -252,8 +255,8 @@ def embedder_of(model: Model, config: Config, environ: Mapping[str, str], spendi
     if not isinstance(model, ApiModel):
         from memcli.embed.compressed import CompressedEmbedder  # noqa: PLC0415 - numpy takes 0.1 s
 
-        return CompressedEmbedder(embedder_of(model.base, config, environ, spending), model.compression)
-    return ApiEmbedder(model, environ, ApiOptions(price=config.embed_price), spending)
+        return CompressedEmbedder(embedder_of(model.base, config, environ, spending, note), model.compression)
+    return ApiEmbedder(model, environ, ApiOptions(price=config.embed_price, told=note), spending)
 
 
 def writing_embedder(
@@ -261,7 +264,7 @@ def writing_embedder(
     config: Config,
     environ: Mapping[str, str],
     spending: Spending,
-    note: Callable[[str], None],
+    note: Note,
     *,
     dry_run: bool,
 ) -> Embedder:
@@ -271,7 +274,7 @@ def writing_embedder(
     if dry_run and isinstance(model, ApiModel):
         note(f"dry run: {model.name} is not called, so near duplicates are neither found nor counted")
         return SilentEmbedder(model)
-    return embedder_of(model, config, environ, spending)
+    return embedder_of(model, config, environ, spending, note)
 
 
 def provider_of(store: Store) -> ApiModel | None:
@@ -350,9 +353,7 @@ def provider_meta(model: ApiModel) -> str:
     return json.dumps({"model": model.model, "dim": model.dim, "base_url": model.base_url})
 
 
-def extractors(
-    tiers: Sequence[str], store: Store, *, with_starter_rules: bool, note: Callable[[str], None]
-) -> list[Extractor]:
+def extractors(tiers: Sequence[str], store: Store, *, with_starter_rules: bool, note: Note) -> list[Extractor]:
     """The extractors of the named tiers, cheapest first, whatever order they are named in.
 
     `note` is told of rules that are left out because they cannot be used.
@@ -381,9 +382,11 @@ def price_for(config: Config, tier: str) -> Price | None:
 
 
 def model_tiers(
-    tiers: Sequence[str], config: Config, profile: Profile, environ: Mapping[str, str], *, dry_run: bool
+    tiers: Sequence[str], config: Config, profile: Profile, environ: Mapping[str, str], note: Note, *, dry_run: bool
 ) -> list[ModelTier]:
     """The model tiers among `tiers`, ready to be asked; none of them for anything but a plan in a dry run.
+
+    `note` is told when a provider is slow.
 
     Raises:
         UsageError: the client is not installed, a key or a price is missing, or a prompt cannot be read.
@@ -392,11 +395,12 @@ def model_tiers(
     for name in MODEL_TIERS:
         if name not in tiers:
             continue
-        from memcli.extract.llm import LlmTier  # noqa: PLC0415 - most runs ask no model
+        from memcli.extract.llm import LlmOptions, LlmTier  # noqa: PLC0415 - most runs ask no model
         from memcli.extract.prompt import load_prompt  # noqa: PLC0415 - as above
 
         settings = config.tiers[name]
-        tier = LlmTier(settings, load_prompt(name, settings.prompt, profile.focus), environ)
+        prompt = load_prompt(name, settings.prompt, profile.focus)
+        tier = LlmTier(settings, prompt, environ, LlmOptions(told=note))
         if not dry_run:
             tier.check()
             _check_price(config, name)
@@ -417,7 +421,7 @@ def asking(
     tiers: Sequence[ModelTier],
     store: Store,
     config: Config,
-    note: Callable[[str], None],
+    note: Note,
     plan: Callable[[PlannedCall], None] | None = None,
 ) -> Asking | None:
     """The model tiers with their prices and what is left of the budget, None where there are none.
