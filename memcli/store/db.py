@@ -236,9 +236,10 @@ def _named(path: Path, error: sqlite3.Error) -> BaseException:
 def _needs_no_log(path: Path, error: BaseException) -> bool:
     """Whether a file cannot be read only because its folder does not let SQLite put the index of the log there.
 
-    Where there is no log, nobody is writing, and the file can be read as one that does not change.
+    Where there is no log, nobody is writing, and the file can be read as one that does not change. In a folder that can
+    be written somebody may be about to: there a passing error must not lead to that.
     """
-    if not isinstance(error, sqlite3.OperationalError):
+    if not isinstance(error, sqlite3.OperationalError) or os.access(path.parent, os.W_OK):
         return False
     log = path.with_name(path.name + "-wal")
     refused = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
