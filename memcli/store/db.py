@@ -306,7 +306,7 @@ def run_lock(path: Path, wait: float, command: str) -> Iterator[None]:
         # Nobody holds it from here on, so nobody shall be named.
         with suppress(OSError):
             os.ftruncate(taken[0], 0)
-            if not real.exists():
+            if not real.is_file():
                 lock_path.unlink()
         lock.release()
 
