@@ -54,6 +54,7 @@ ROOMS = {
         "dedup/make_lexicon",
         "dedup/blocks",
         "dedup/scan",
+        "store/check_log",
         "store/segments",
         "store/vectors",
         "exchange/decided",

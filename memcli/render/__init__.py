@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         show_vectors_benchmark,
         show_zipf_benchmark,
     )
+    from memcli.render.check import show_backup, show_checked
     from memcli.render.config import show_config
     from memcli.render.cost import show_accounts, show_estimate, show_planned, show_plans
     from memcli.render.dedup import (
@@ -55,12 +56,14 @@ __all__ = [
     "safe",
     "show_accounts",
     "show_answers",
+    "show_backup",
     "show_batches",
     "show_calibration",
     "show_card",
     "show_care",
     "show_change",
     "show_check",
+    "show_checked",
     "show_config",
     "show_coverage",
     "show_decision",
@@ -114,6 +117,7 @@ _MODULES = {
         "show_vectors_benchmark",
         "show_zipf_benchmark",
     ),
+    "check": ("show_backup", "show_checked"),
     "config": ("show_config",),
     "cost": ("show_accounts", "show_estimate", "show_planned", "show_plans"),
     "dedup": (

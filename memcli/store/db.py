@@ -58,8 +58,8 @@ class Store:
         return cls._opened(path, "rwc", cls._make_ready)
 
     @classmethod
-    def open(cls, path: Path) -> Store:
-        """Open for reading only.
+    def open(cls, path: Path, *, any_age: bool = False) -> Store:
+        """Open for reading only; `any_age` takes databases of an older schema as well.
 
         Raises:
             NoDatabaseError: there is no such file.
@@ -69,7 +69,7 @@ class Store:
         # A run that was killed at its very start leaves an empty file, or one without any table.
         if not path.is_file() or not path.stat().st_size:
             raise _no_database(path)
-        return cls._opened(path, _READ, cls._check_current)
+        return cls._opened(path, _READ, cls._check_any_age if any_age else cls._check_current)
 
     @classmethod
     def _opened(cls, path: Path, mode: str, prepare: Callable[[Store], None]) -> Store:
@@ -99,10 +99,13 @@ class Store:
         if self._lacks_migrations():
             migrate(self.conn)
 
-    def _check_current(self) -> None:
+    def _check_any_age(self) -> None:
         self._check_ours()
         if not applied(self.conn):
             raise _no_database(self.path)
+
+    def _check_current(self) -> None:
+        self._check_any_age()
         if self._lacks_migrations():
             # One that holds nothing yet is being made at this moment.
             if not self.conn.execute("SELECT EXISTS (SELECT 1 FROM runs)").fetchone()[0]:

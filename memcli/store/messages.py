@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from memcli.model import Part
 from memcli.store.db import Store
+from memcli.store.hashes import row_hash
 from memcli.text import digest
 
 
@@ -146,7 +147,7 @@ def write_sessions(
 def write_messages(conn: sqlite3.Connection, messages: Iterable[NewMessage], batch_id: int) -> None:
     """Insert messages."""
     conn.executemany(
-        "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 message.id,
@@ -164,6 +165,20 @@ def write_messages(conn: sqlite3.Connection, messages: Iterable[NewMessage], bat
                 message.start,
                 message.end,
                 batch_id,
+                row_hash(
+                    message.id,
+                    message.session_id,
+                    message.identity,
+                    message.external_id,
+                    message.role,
+                    message.speaker,
+                    message.timestamp,
+                    message.model,
+                    message.file_id,
+                    message.start,
+                    message.end,
+                    batch_id,
+                ),
             )
             for message in messages
         ],

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
+from memcli.store.hashes import add_row_hashes
 from memcli.store.schema_models import MODEL_TABLES
 from memcli.store.schema_search import COMPRESSION_TABLE, SEARCH_TABLES
 
@@ -487,3 +488,9 @@ def m007_search_cache(db: Database) -> None:
 def m008_compression(db: Database) -> None:
     """How vectors are compressed: what a model that is computed from another one's vectors is made of."""
     db.conn.execute(COMPRESSION_TABLE)
+
+
+@migrations()
+def m010_row_hashes(db: Database) -> None:
+    """A hash over what never changes of messages and memories, so that `check` finds what a disk has changed."""
+    add_row_hashes(db.conn)
