@@ -156,13 +156,12 @@ def care(config: Config, progress: Progress, environ: Mapping[str, str], *, dry_
 
 
 def check(config: Config, environ: Mapping[str, str]) -> CheckReport:
-    """Verify the index, and change nothing.
+    """Verify the index as of the last commit, and change nothing: a run may be at work, the file may be read-only.
 
     Raises:
         NoDatabaseError: there is no database.
-        LockedError: another run is at work.
     """
-    with _writing(config, dry_run=False) as store:
+    with Store.open(config.db) as store, store.snapshot():
         model = wiring.model_of(store, config, environ)
 
         def drift() -> tuple[float, float] | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +19,10 @@ from memcli.store.schema import APPLICATION_ID, applied, migrate, released
 _PAGE_BYTES = 8192
 _WAL_PAGES = 4000
 _READ = "ro"
+_SIGNED = re.compile(r", process (?P<pid>\d{1,18}), on (?P<host>.*), since ")
+_LONGEST_HOLDER = 300
+# How often, and with how many seconds between, to look who holds the lock.
+_LOOKS, _BETWEEN_LOOKS = 10, 0.02
 
 # Rows 0.. of a blob of concatenated 16-byte hashes. One statement looks up any number of them: no limit on the number
 # of parameters to chunk for, no temporary table to fill.
@@ -265,29 +271,82 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 def run_lock(path: Path, wait: float, command: str) -> Iterator[None]:
     """Hold the database's run lock: one writing command at a time. The lock ends with the process, however it ends.
 
+    What counts is the kernel's lock on the file, not that there is a file, nor what stands in it: that is only for
+    whoever has to wait. Where there is still no database at the end, no lock file stays either.
+
     Raises:
         LockedError: another run holds it for longer than `wait` seconds.
-        UsageError: the folder cannot be written.
+        UsageError: the folder cannot be written, or its file system knows no locks.
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415 - readers need no lock, and it takes 12 ms
 
-    lock_path = path.with_name(path.name + ".lock")
+    # One file has one lock, by whatever link it is named.
+    real = Path(os.path.realpath(path))
+    lock_path = real.with_name(real.name + ".lock")
+    taken: list[int] = []
+
+    def sign(descriptor: int) -> None:
+        taken.append(descriptor)
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, f"{_holder(command)}\n".encode())
+
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = FileLock(lock_path, timeout=wait, mode=0o600)
+        real.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # A lock that is a mere file would outlive its holder.
+        lock = FileLock(lock_path, timeout=wait, mode=0o600, fallback_to_soft=False, on_acquired=sign)
         lock.acquire()
     except Timeout as error:
-        holder = lock_path.read_text(encoding="utf-8", errors="replace")[:200].strip() or "another run"
         raise LockedError(
-            f"{path} is in use by {holder}", "wait for it with --wait SECONDS, or try again later"
+            f"{path} is in use by {_named_holder(lock_path)}", "wait for it with --wait SECONDS, or try again later"
         ) from error
     except OSError as error:
         raise UsageError(f"cannot write beside {path}: {error.strerror}", "name another with --db") from error
     try:
-        lock_path.write_text(f"memcli {command}, process {os.getpid()}, since {now()}\n", encoding="utf-8")
         yield
     finally:
+        # Nobody holds it from here on, so nobody shall be named.
+        with suppress(OSError):
+            os.ftruncate(taken[0], 0)
+            if not real.exists():
+                lock_path.unlink()
         lock.release()
+
+
+def _holder(command: str) -> str:
+    return f"memcli {command}, process {os.getpid()}, on {_host()}, since {now()}"
+
+
+def _host() -> str:
+    import socket  # noqa: PLC0415 - readers need no lock
+
+    return socket.gethostname() or "an unnamed host"
+
+
+def _named_holder(lock_path: Path) -> str:
+    """Who holds the lock, as it says itself. It may have begun a moment ago, with another one's words still there."""
+    for _ in range(_LOOKS):
+        with suppress(OSError):
+            with lock_path.open(encoding="utf-8", errors="replace") as file:
+                holder = file.read(_LONGEST_HOLDER).strip()
+            if holder and not _is_over(holder):
+                return holder
+        time.sleep(_BETWEEN_LOOKS)
+    return "another run"
+
+
+def _is_over(holder: str) -> bool:
+    """Whether a process that signed the lock on this host is not there any more."""
+    match = _SIGNED.search(holder)
+    if match is None or match["host"] != _host() or os.name != "posix":
+        return False
+    try:
+        os.kill(int(match["pid"]), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def copy_database(path: Path, target: Path) -> None:
