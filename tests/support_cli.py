@@ -329,9 +329,7 @@ def _arm_names(passes: Callable[[str, str], None]) -> None:
     patch(importlib.import_module("memcli.render.terminal"), "write", "report")
 
 
-_WRITES = re.compile(
-    r"(?:WITH .*?\) )?(?:INSERT|REPLACE|UPDATE|DELETE)\b(?: OR \w+)?(?: INTO| FROM)? \"?(\w+)", re.DOTALL
-)
+_WRITES = re.compile(r"(?:INSERT|REPLACE|UPDATE|DELETE)\b(?: OR \w+)?(?: INTO| FROM)? \"?(\w+)")
 
 
 def _name(side: str, sql: str) -> str:

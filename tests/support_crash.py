@@ -165,7 +165,7 @@ def everything(db: Path) -> dict[str, list[tuple]]:
 
 
 def _rows(conn: sqlite3.Connection, name: str) -> list[tuple]:
-    cursor = conn.execute(f"SELECT * FROM {name}")  # noqa: S608 - a table of the database
+    cursor = conn.execute(f"SELECT * FROM {name}")
     columns = [column for column, *_ in cursor.description]
     hidden = [bool(_VOLATILE.search(each)) and (name, each) not in _OF_THE_MESSAGES for each in columns]
     rows = [
