@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from keyword import iskeyword
 from typing import Annotated, NoReturn
@@ -16,6 +16,7 @@ import typer
 from typer.main import get_command
 
 from memcli import __version__
+from memcli.cli import on_stopping, streams
 from memcli.cli.values import quick
 from memcli.errors import EXIT_CODES, InterruptedRunError, MemcliError
 
@@ -55,36 +56,53 @@ def build(names: Collection[str]) -> typer.Typer:
     return app
 
 
+# What Click puts in the place of a stdout whose reader has gone.
+_UNREAD = "PacifyFlushWrapper"
+
 _interruptions: list[InterruptedRunError] = []
 
 
 def run() -> NoReturn:
     """Run the command line and exit with the code that the README's table gives."""
     try:
+        streams.prepare()
         command = get_command(build(_asked_for(sys.argv[1:])))
         quick(command)
-        _on_interruption(_interrupt)
+        on_stopping(_interrupt)
         command()
+    except SystemExit:
+        if type(sys.stdout).__name__ == _UNREAD:
+            sys.exit(0)  # whoever read the help has seen enough (`| head`), which Click takes for a failure
+        raise
     except Exception as error:  # noqa: BLE001 - the boundary: whatever is none of ours is a bug and is shown as one
-        # A library that was being imported may have made another error of the interruption.
-        ours = _interruptions[0] if _interruptions else error
-        # Whoever is impatient now ends it at once: nothing is left to be kept.
-        _on_interruption(signal.SIG_DFL)
-        if not isinstance(ours, MemcliError):
-            _report_bug(error)
-            sys.exit(1)
-        from memcli import render  # noqa: PLC0415 - Rich takes 50 ms, which --help and completion need not wait for
-
-        render.print_error(ours)
-        sys.exit(ours.exit_code)
+        _end_with(error)
     finally:
         gc.freeze()  # else the interpreter looks for garbage among all modules at its end, for 60 ms
     sys.exit(0)
 
 
-def _on_interruption(handler: Callable[[int, object], NoReturn] | signal.Handlers) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handler)
+def _end_with(error: Exception) -> NoReturn:
+    """Say what went wrong, and exit with its code."""
+    from memcli.cli.faults import meant  # noqa: PLC0415 - only what fails needs it
+
+    # A library that was being imported may have made another error of the interruption.
+    ours = _interruptions[0] if _interruptions else meant(error) or error
+    # Whoever is impatient now ends it at once: nothing is left to be kept.
+    on_stopping(signal.SIG_DFL)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        streams.drop_output()
+    if not isinstance(ours, MemcliError):
+        _report_bug(error)
+        sys.exit(1)
+    try:
+        from memcli import render  # noqa: PLC0415 - Rich takes 50 ms, which --help and completion need not wait for
+
+        render.print_error(ours)
+    except (MemoryError, ImportError, OSError):  # what ended the run may keep Rich from being loaded
+        _print_plain(ours)
+    sys.exit(ours.exit_code)
 
 
 def _asked_for(words: Sequence[str]) -> Collection[str]:
@@ -99,6 +117,11 @@ def _interrupt(number: int, _frame: object) -> NoReturn:
     )
     _interruptions.append(error)
     raise error
+
+
+def _print_plain(error: MemcliError) -> None:
+    for name, text in (("memcli:", error.message), ("       ", error.hint)):
+        print(name, ascii(text)[1:-1], file=sys.stderr)  # noqa: T201 - as in `_report_bug`
 
 
 def _report_bug(error: Exception) -> None:

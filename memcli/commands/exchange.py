@@ -42,9 +42,11 @@ def export(
     config: Config,
     request: ExportRequest,
     chunks: Callable[[Iterable[Mapping[str, Any]]], Iterator[str]],
-    write: Callable[[str], None],
+    write: Callable[[str], bool],
 ) -> Exported:
-    """Write the memories as `chunks` makes text of them, to a file or by `write`; a file is there whole or not at all.
+    """Write the memories as `chunks` makes text of them: to a file, which is there whole or not at all, or by `write`.
+
+    It ends early when `write` says that nobody reads on.
 
     Raises:
         NoDatabaseError: there is no database.
@@ -64,7 +66,8 @@ def export(
         vectors = None if request.vectors is None else _write_vectors(store, config, request.vectors, request.agent)
         if request.out is None:
             for chunk in chunks(documents):
-                write(chunk)
+                if not write(chunk):
+                    break
         else:
             with _whole_file(request.out) as file:
                 for chunk in chunks(documents):

@@ -7,14 +7,12 @@ import os
 import re
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from memcli.errors import MemcliError
+from memcli.errors import MemcliError, UsageError
 
 _UNWRAPPED = 100_000
 _EXCERPT = 60
@@ -51,14 +49,25 @@ def json_line(document: object) -> str:
     return _UNSAFE_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
 
 
-def write(text: str) -> None:
-    """Write to stdout; a reader that has gone away is no error."""
+def write(text: str) -> bool:
+    """Write to stdout. False: the reader has gone away, which is no error, but nothing more need be made for it.
+
+    Raises:
+        UsageError: it cannot be written, as the disk is full.
+    """
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read this has seen enough (`| head`). Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise UsageError(
+            f"cannot write the output: {error.strerror}", "make room there, or let it go elsewhere"
+        ) from error
+    return True
 
 
 def show(renderables: Iterable[object]) -> None:

@@ -1,0 +1,67 @@
+"""What the machine could not give: memory, room on the disk, a file. It is no bug, and the user can mend it."""
+
+from __future__ import annotations
+
+import errno
+import resource
+import traceback
+from collections.abc import Iterator
+
+from memcli.errors import MemcliError, UsageError
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FILE = {errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENODEV}
+# How the libraries say it that have no MemoryError: onnxruntime (C++), the loader of shared objects, thread pools.
+_NO_MEMORY = (
+    "bad_alloc",
+    "bad allocation",
+    "failed to allocate memory",
+    "cannot allocate memory",
+    "can't start new thread",
+    "failed to map segment",
+)
+_UNLIMITED = resource.RLIM_INFINITY
+
+
+def meant(error: BaseException) -> MemcliError | None:
+    """The error of the machine that is behind `error`, as the user is to be told it; None where there is none.
+
+    What lacked memory may have been taken for something else on the way up: a damaged model, for one.
+    """
+    if any(map(_lacks_memory, _causes(error))):
+        traceback.clear_frames(error.__traceback__)  # what they hold is needed to say so
+        return UsageError(f"out of memory{_limit()}; what was committed is kept", _SMALLER)
+    if isinstance(error, MemcliError) or not isinstance(error, OSError):
+        return None
+    where = "the output" if error.filename is None else str(error.filename)
+    if error.errno in _DISK:
+        return UsageError(f"cannot write {where}: {error.strerror}", "make room on the disk, then run it again")
+    if error.errno in _FILE:
+        return UsageError(f"cannot read or write {where}: {error.strerror}", "check the disk and the permissions")
+    return None
+
+
+_SMALLER = "run it again with more memory, or with a smaller --batch-size or --max-memory: it goes on from there"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    known: set[int] = set()
+    while seen is not None and id(seen) not in known:
+        known.add(id(seen))
+        yield seen
+        seen = seen.__cause__ or seen.__context__
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    if isinstance(error, MemcliError):
+        return False  # it says what a text of the user's or a provider's says
+    return any(words in str(error).lower() for words in _NO_MEMORY)
+
+
+def _limit() -> str:
+    """The limit that the process was given, if there is one."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return "" if soft == _UNLIMITED else f": the process may use {soft / 1e6:,.0f} MB (ulimit -v)"
