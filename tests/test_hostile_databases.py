@@ -91,8 +91,7 @@ ADDED = {
     ],
     "a table that SQLite keeps for itself": [
         "PRAGMA writable_schema = ON",
-        "INSERT INTO sqlite_master VALUES ('view', 'sqlite_evil', 'sqlite_evil', 0, 'CREATE VIEW sqlite_evil AS"
-        " SELECT 1')",
+        "INSERT INTO sqlite_master VALUES ('view', 'sqlite_x', 'sqlite_x', 0, 'CREATE VIEW sqlite_x AS SELECT 1')",
     ],
     "a record of migrations that is a view": [
         "ALTER TABLE _sqlite_migrations RENAME TO mine",
