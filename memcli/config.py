@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Literal
 import platformdirs
 
 from memcli.errors import UsageError
+from memcli.files import read_small, toml_of
 
 FilterLevel = Literal["strict", "emotions", "everything", "none"]
 RateScope = Literal["paid", "all"]
@@ -232,13 +232,12 @@ def _find_file(config_file: Path | None, environ: Mapping[str, str], cwd: Path) 
 
 def _apply_file(path: Path, values: dict[str, Any], origins: dict[str, str]) -> None:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_small(path)
+        table = toml_of(text)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise UsageError(f"cannot read the configuration file {path}: {reason}") from error
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from error
     for key, value in table.items():
         if key in _TABLES:

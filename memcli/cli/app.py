@@ -126,11 +126,18 @@ def _print_plain(error: MemcliError) -> None:
 
 def _report_bug(error: Exception) -> None:
     if "--verbose" in sys.argv:
-        traceback.print_exception(error)
-    # ascii() writes out whatever a terminal could act on.
-    text = ascii(str(error))[1:-1]
+        for part in traceback.format_exception(error):
+            # Our own lines of the stack are as they are; what an error says is one line of what it was.
+            shown = part if part.startswith("  File ") else f"{_written_out(part.rstrip())}\n"
+            print(shown, end="", file=sys.stderr)  # noqa: T201 - as below
+    text = _written_out(str(error))
     print(f"memcli: unexpected fault, a bug: {type(error).__name__}: {text}", file=sys.stderr)  # noqa: T201 - Rich may fail
     print("        run it again with --verbose for the trace, and report it", file=sys.stderr)  # noqa: T201
+
+
+def _written_out(text: str) -> str:
+    """`text` on one line, without anything that a terminal could act on."""
+    return ascii(text)[1:-1]
 
 
 def _show_version(wanted: bool) -> None:

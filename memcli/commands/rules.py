@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +23,7 @@ from memcli.extract.rule_files import (
     table_of,
 )
 from memcli.extract.rules import Rule, compile_rule, starter_rules
+from memcli.files import read_small, read_stdin
 from memcli.rulebook import Change, Exported, Listed
 from memcli.store import rules as rule_rows
 from memcli.store import runs as run_rows
@@ -327,7 +327,7 @@ def _new_id(rule: Rule, taken: set[str]) -> str:
 def _read_rules(path: str, file_format: str | None) -> RuleFile:
     chosen = _format_of(path, file_format)
     try:
-        text = sys.stdin.read() if path == STDIO else Path(path).expanduser().read_text(encoding="utf-8-sig")
+        text = read_stdin() if path == STDIO else read_small(Path(path).expanduser(), pipes=True)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise UsageError(f"cannot read the rules in {path}: {reason}") from error

@@ -103,7 +103,11 @@ def pool(
 
     def passes(ids: Ids) -> Mask:
         places = scan.place(ids)
-        return (places >= 0) if passing is None else (places >= 0) & passing[places]
+        there = places >= 0
+        if passing is not None:
+            # Not passing[places]: where nothing was scanned, not even the last row can be asked for.
+            there[there] = passing[places[there]]
+        return there
 
     words = keywords(store, telling_words, passes, max(ENOUGH, k))
     mine = words.those(passes(words.ids))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from memcli.errors import DamagedError, LockedError, MemcliError, MismatchError, NoDatabaseError, UsageError
+from memcli.store.foreign import check_application, check_regular, check_schema
 from memcli.store.schema import APPLICATION_ID, applied, migrate, released
 
 _PAGE_BYTES = 8192
@@ -56,10 +57,11 @@ class Store:
         """Open for writing, making and migrating the file as needed. Hold `run_lock(path)` while calling this.
 
         Raises:
-            UsageError: the folder or file cannot be written.
+            UsageError: the folder or file cannot be written, or it is no file.
             MismatchError: not a memcli database, or one of a newer memcli.
             DamagedError: not an SQLite file, or a damaged one.
         """
+        check_regular(path)
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Made here so that the file never exists with a wider mode: transcripts hold private things.
@@ -74,9 +76,11 @@ class Store:
 
         Raises:
             NoDatabaseError: there is no such file.
+            UsageError: it is no file.
             MismatchError: not a memcli database, or one of another schema version.
             DamagedError: not an SQLite file, or a damaged one.
         """
+        check_regular(path)
         # A run that was killed at its very start leaves an empty file, or one without any table.
         if not path.is_file() or not path.stat().st_size:
             raise _no_database(path)
@@ -102,7 +106,9 @@ class Store:
         return store
 
     def _make_ready(self) -> None:
-        if self.conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        # One that another program has marked as its own is that program's, even without any table.
+        marked = self.conn.execute("PRAGMA application_id").fetchone()[0] not in {0, APPLICATION_ID}
+        if marked or self.conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             self._check_ours()
         else:
             # A vector within a segment is found by going through all pages of the segment before it.
@@ -128,12 +134,8 @@ class Store:
             )
 
     def _check_ours(self) -> None:
-        if self.conn.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-            raise MismatchError(f"{self.path} is an SQLite file, but no memcli database", "name another with --db")
-        if newer := sorted(set(applied(self.conn)) - set(released())):
-            raise MismatchError(
-                f"{self.path} was written by a newer memcli (it has the migration {newer[-1]})", "upgrade memcli"
-            )
+        check_application(self.path, self.conn)
+        check_schema(self.path, self.conn)
 
     def _lacks_migrations(self) -> bool:
         return not set(released()) <= set(applied(self.conn))
@@ -354,6 +356,7 @@ def run_lock(path: Path, wait: float, command: str) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415 - readers need no lock, and it takes 12 ms
 
+    check_regular(path)
     # One file has one lock, by whatever link it is named.
     real = Path(os.path.realpath(path))
     lock_path = real.with_name(real.name + ".lock")

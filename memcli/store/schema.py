@@ -39,6 +39,11 @@ def released() -> list[str]:
     return [step.__name__ for step in _steps]
 
 
+def steps() -> list[_Step]:
+    """All migrations, in their order. Each uses the connection of its database and nothing else of sqlite-utils."""
+    return list(_steps)
+
+
 def applied(conn: sqlite3.Connection) -> list[str]:
     """The names of the migrations that the database has, in their order, as sqlite-utils records them."""
     # Asking sqlite-utils would mean importing it, for 50 ms, in every command that only reads.
