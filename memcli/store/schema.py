@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 from memcli.store.schema_models import MODEL_TABLES
-from memcli.store.schema_search import COMPRESSION_TABLE, SEARCH_TABLES
+from memcli.store.schema_search import COMPRESSION_TABLE, SEARCH_TABLES, WORDS_TABLE
 
 APPLICATION_ID = 0x6D656D63  # "memc": tells our files from any other SQLite file before anything in them is run
 
@@ -487,3 +487,11 @@ def m007_search_cache(db: Database) -> None:
 def m008_compression(db: Database) -> None:
     """How vectors are compressed: what a model that is computed from another one's vectors is made of."""
     db.conn.execute(COMPRESSION_TABLE)
+
+
+@migrations()
+def m011_words(db: Database) -> None:
+    """The keyword index once more, declared as other programs look for it."""
+    for statement in WORDS_TABLE.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)
