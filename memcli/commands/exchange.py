@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from memcli.config import Config
 from memcli.embed.carried import CarriedEmbedder
 from memcli.errors import UsageError
 from memcli.exchange import export as exporting
+from memcli.exchange.datasette import metadata
 from memcli.exchange.feed import Feed, check, is_database
 from memcli.exchange.report import Exported, ImportReport
 from memcli.exchange.run import COMMAND, Import
@@ -74,6 +76,22 @@ def export(
                     file.write(chunk.encode())
     out = None if request.out is None else str(request.out)
     return Exported(str(config.db), out, found.memories, found.messages if request.whole else 0, vectors)
+
+
+def export_metadata(config: Config, out: Path | None, write: Callable[[str], None]) -> None:
+    """Write what Datasette should know of the database, to a file or by `write`.
+
+    Raises:
+        NoDatabaseError: there is no database.
+        UsageError: the file cannot be written.
+    """
+    with Store.open(config.db):
+        text = json.dumps(metadata(config.db), indent=2, ensure_ascii=False) + "\n"
+    if out is None:
+        write(text)
+    else:
+        with _whole_file(out) as file:
+            file.write(text.encode())
 
 
 def _write_vectors(store: Store, config: Config, path: Path, agent: str | None) -> int:

@@ -30,11 +30,12 @@ if TYPE_CHECKING:
         show_question,
         show_undo,
     )
-    from memcli.render.exchange import export_writer, show_export, show_import
+    from memcli.render.exchange import export_writer, show_datasette, show_export, show_import
     from memcli.render.formats import show_formats
     from memcli.render.ingest import explain_failures, explain_rejected, explain_rejected_lines, show_ingest
     from memcli.render.metrics import metrics_text
     from memcli.render.model import show_card, show_model, show_model_changed, show_models, show_taken
+    from memcli.render.places import show_next_time, show_places
     from memcli.render.profiles import show_profiles
     from memcli.render.progress import ConsoleProgress
     from memcli.render.reindex import show_care, show_check, show_reindex
@@ -66,6 +67,7 @@ __all__ = [
     "show_checked",
     "show_config",
     "show_coverage",
+    "show_datasette",
     "show_decision",
     "show_dedup",
     "show_dedup_benchmark",
@@ -82,8 +84,10 @@ __all__ = [
     "show_model",
     "show_model_changed",
     "show_models",
+    "show_next_time",
     "show_pairs",
     "show_parallel_benchmark",
+    "show_places",
     "show_planned",
     "show_plans",
     "show_profiles",
@@ -129,11 +133,12 @@ _MODULES = {
         "show_question",
         "show_undo",
     ),
-    "exchange": ("export_writer", "show_export", "show_import"),
+    "exchange": ("export_writer", "show_datasette", "show_export", "show_import"),
     "formats": ("show_formats",),
     "ingest": ("explain_failures", "explain_rejected", "explain_rejected_lines", "show_ingest"),
     "metrics": ("metrics_text",),
     "model": ("show_card", "show_model", "show_model_changed", "show_models", "show_taken"),
+    "places": ("show_next_time", "show_places"),
     "profiles": ("show_profiles",),
     "progress": ("ConsoleProgress",),
     "reindex": ("show_care", "show_check", "show_reindex"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +104,13 @@ def show_export(exported: Exported) -> None:
     vectors = "" if exported.vectors is None else f", {exported.vectors:,} vectors"
     messages = f", {exported.messages:,} messages they come from" if exported.messages else ""
     show([Text(f"{exported.memories:,} memories{messages}{vectors} in {safe(exported.out or '')}.", style="dim")])
+
+
+def show_datasette(db: str, file: str) -> None:
+    """Print how to look at the database with the metadata that was written."""
+    show(
+        [Text(f"Look at it with: datasette {safe(shlex.quote(db))} --metadata {safe(shlex.quote(file))}", style="dim")]
+    )
 
 
 def show_import(report: ImportReport) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 from memcli.store.hashes import add_row_hashes
 from memcli.store.schema_models import MODEL_TABLES
-from memcli.store.schema_search import COMPRESSION_TABLE, SEARCH_TABLES
+from memcli.store.schema_search import COMPRESSION_TABLE, SEARCH_TABLES, WORDS_TABLE
 
 APPLICATION_ID = 0x6D656D63  # "memc": tells our files from any other SQLite file before anything in them is run
 
@@ -499,3 +499,11 @@ def m008_compression(db: Database) -> None:
 def m010_row_hashes(db: Database) -> None:
     """A hash over what never changes of messages and memories, so that `check` finds what a disk has changed."""
     add_row_hashes(db.conn)
+
+
+@migrations()
+def m011_words(db: Database) -> None:
+    """The keyword index once more, declared as other programs look for it."""
+    for statement in WORDS_TABLE.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)
