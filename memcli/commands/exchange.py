@@ -22,6 +22,7 @@ from memcli.exchange.run import COMMAND, Import
 from memcli.exchange.vectors import CACHE_BYTES, any_of, read_npz, stored_in, write_npz
 from memcli.ingest.inputs import STDIN, Found
 from memcli.protocols import Progress, Spending
+from memcli.redact import redact, untouched
 from memcli.store.db import Store
 from memcli.store.files import load_cursors
 from memcli.store.vectors import Vectors
@@ -152,6 +153,7 @@ def import_files(
             batch_size=config.batch_size,
             next_file_id=store.next_id("files"),
             agent=config.agent,
+            redactor=redact if config.redact else untouched,
         )
         report = run.run(feed)
     report.db, report.dry_run = str(config.db), dry_run
