@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 import string
+from collections.abc import Callable
 from typing import NamedTuple
+
+# What gives a text back without credentials, and how many there were by kind.
+Redactor = Callable[[str], tuple[str, dict[str, int]]]
 
 # How much of a rejected line is looked at.
 _HEAD_BYTES = 16_384
@@ -125,6 +129,11 @@ def redact(text: str) -> tuple[str, dict[str, int]]:
         if gate in text:
             text = _apply(detectors, text, counts)
     return text, counts
+
+
+def untouched(text: str) -> tuple[str, dict[str, int]]:
+    """The redactor that redacts nothing."""
+    return text, {}
 
 
 def _apply(detectors: tuple[_Detector, ...], text: str, counts: dict[str, int]) -> str:

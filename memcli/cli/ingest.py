@@ -18,6 +18,7 @@ from memcli.cli.options import (
     MaxMemoryOption,
     NewModelOption,
     QuietOption,
+    RedactOption,
     SinceOption,
     VerboseOption,
     WaitOption,
@@ -61,6 +62,7 @@ def ingest(
         typer.Option(metavar="ROLES", help="Roles to keep [user,assistant]; others are passed over for good."),
     ] = None,
     agent: AgentOption = None,
+    redact: RedactOption = None,
     since: SinceOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many messages, at the end of a line.")] = None,
     time_budget: Annotated[
@@ -91,6 +93,7 @@ def ingest(
     flags = {
         "db": db,
         "agent": agent,
+        "redact": redact,
         "profile": profile,
         "extract": extract,
         "concurrency": concurrency,

@@ -24,6 +24,7 @@ from memcli.exchange.run import COMMAND, Import
 from memcli.exchange.vectors import CACHE_BYTES, any_of, read_npz, stored_in, write_npz
 from memcli.ingest.inputs import STDIN, Found
 from memcli.protocols import Progress, Spending
+from memcli.redact import redact, untouched
 from memcli.store.db import Store
 from memcli.store.files import load_cursors
 from memcli.store.vectors import Vectors
@@ -78,7 +79,7 @@ def export(
     return Exported(str(config.db), out, found.memories, found.messages if request.whole else 0, vectors)
 
 
-def export_metadata(config: Config, out: Path | None, write: Callable[[str], None]) -> None:
+def export_metadata(config: Config, out: Path | None, write: Callable[[str], bool]) -> None:
     """Write what Datasette should know of the database, to a file or by `write`.
 
     Raises:
@@ -173,6 +174,7 @@ def import_files(
             batch_size=config.batch_size,
             next_file_id=store.next_id("files"),
             agent=config.agent,
+            redactor=redact if config.redact else untouched,
         )
         report = run.run(feed)
     report.db, report.dry_run = str(config.db), dry_run
