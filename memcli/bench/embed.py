@@ -70,7 +70,7 @@ def bench_embed(files: ModelFiles, plan: Plan, announce: Callable[[str], None]) 
     for number in range(plan.repeat):
         for name, way, threads in MODES:
             announce(f"round {number + 1} of {plan.repeat}: {name}, graph in {_threads(threads)}")
-            samples[way, threads].append(_run(files, plan, way, threads))
+            samples[way, threads].append(run_mode(files, plan, way, threads))
     announce("the start: import the command line, load the model, embed one query")
     start = _start(files, 1 + 2 * plan.repeat)
     tokens = next(iter(samples.values()))[0]["tokens"]
@@ -142,7 +142,12 @@ def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
-def _run(files: ModelFiles, plan: Plan, way: str, threads: int) -> dict[str, Any]:
+def run_mode(files: ModelFiles, plan: Plan, way: str, threads: int) -> dict[str, Any]:
+    """One way of embedding, one round, in a process of its own; what embed_mode.measured gives.
+
+    Raises:
+        MemcliError: it failed.
+    """
     request = {
         "folder": str(files.folder.resolve()),
         "way": way,
