@@ -105,6 +105,4 @@ def _end_of(until: str | None) -> str | None:
     found = parse_time(until)
     if until is None or found is None or len(until.strip()) > _ONE_DAY:
         return found
-    from datetime import date, timedelta  # noqa: PLC0415 - keeps --help fast
-
-    return (date.fromisoformat(found[:_ONE_DAY]) + timedelta(days=1)).isoformat() + found[_ONE_DAY:]
+    return f"{found[:_ONE_DAY]}T24:00:00.000Z"

@@ -187,10 +187,9 @@ def _found(path: str, db: Path) -> Found:
     where = Path(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111 - links stay as they were named
     try:
         status = where.stat()
-        is_own = db.exists() and where.samefile(db)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", "name an export, or a database of memcli") from error
-    if is_own:
+    if db.exists() and where.samefile(db):
         raise UsageError(f"{path} is the database itself", "name another with --db")
     if where.is_dir():
         raise UsageError(f"{path} is a folder", "name an export, or a database of memcli")

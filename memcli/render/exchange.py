@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from memcli.render.ingest import counted
-from memcli.render.terminal import json_line, one_line, safe, show
+from memcli.render.terminal import in_batches, json_line, one_line, safe, show
 
 if TYPE_CHECKING:
     from memcli.exchange.report import Exported, ImportReport
@@ -145,5 +145,5 @@ def show_import(report: ImportReport) -> None:
     elif report.run_id is None:
         closing = f"Nothing new; {db} is up to date."
     else:
-        closing = f"Run {report.run_id} in {report.batches:,} batches into {db}."
+        closing = f"Run {report.run_id} in {in_batches(report.batches)} into {db}."
     show([table, Text(closing, style="dim")])

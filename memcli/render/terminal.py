@@ -41,6 +41,11 @@ def one_line(text: str) -> str:
     return safe(" ".join(text.split()))
 
 
+def in_batches(count: int) -> str:
+    """So many batches, in words."""
+    return "1 batch" if count == 1 else f"{count:,} batches"
+
+
 def _written_out(character: str) -> str:
     code = ord(character)
     if code < 0x100:  # noqa: PLR2004 - two, four or eight hex digits

@@ -16,7 +16,7 @@ TOKENIZER = "porter unicode61 remove_diacritics 2"
 class Filters:
     """Which memories may be found; None lets all pass. Times are as messages have them; `until` itself does not pass.
 
-    `source` is the path of a transcript, the end of one, or a GLOB pattern.
+    `source` is the path of a transcript, the last parts of one, or a GLOB pattern of either.
     """
 
     agent: str | None = None
@@ -132,7 +132,8 @@ _MEMBER_CLAUSES = {
     " WHERE p.memory_id = m.id AND x.role = :role)",
     "source": "EXISTS (SELECT 1 FROM provenance AS p JOIN messages AS x ON x.id = p.message_id"
     " JOIN files AS f ON f.id = x.file_id WHERE p.memory_id = m.id"
-    " AND (f.path = :source OR f.path GLOB :source OR substr(f.path, -length(:source) - 1) = '/' || :source))",
+    " AND (f.path = :source OR f.path GLOB :source OR f.path GLOB '*/' || :source"
+    " OR substr(f.path, -length(:source) - 1) = '/' || :source))",
 }
 _WINNER_CLAUSES = {"agent": "w.agent_id = :agent", "type": "w.type = :type"}
 
