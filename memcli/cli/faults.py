@@ -21,6 +21,7 @@ _NO_MEMORY = (
     "failed to map segment",
 )
 _UNLIMITED = resource.RLIM_INFINITY
+_LEAST = 200_000_000  # of address space; below that, OpenBLAS ends the process while numpy is imported
 
 
 def meant(error: BaseException) -> MemcliError | None:
@@ -39,6 +40,16 @@ def meant(error: BaseException) -> MemcliError | None:
     if error.errno in _FILE:
         return UsageError(f"cannot read or write {where}: {error.strerror}", "check the disk and the permissions")
     return None
+
+
+def check_room() -> None:
+    """See that the process may use as much memory as it takes to start: numpy would end it without a word to us.
+
+    Raises:
+        UsageError: it may not.
+    """
+    if _allowed() != _UNLIMITED and _allowed() < _LEAST:
+        raise UsageError(f"out of memory{_limit()}", f"memcli needs {_LEAST / 1e6:,.0f} MB and more")
 
 
 _SMALLER = "run it again with more memory, or with a smaller --batch-size or --max-memory: it goes on from there"
@@ -63,5 +74,8 @@ def _lacks_memory(error: BaseException) -> bool:
 
 def _limit() -> str:
     """The limit that the process was given, if there is one."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return "" if soft == _UNLIMITED else f": the process may use {soft / 1e6:,.0f} MB (ulimit -v)"
+    return "" if _allowed() == _UNLIMITED else f": the process may use {_allowed() / 1e6:,.0f} MB (ulimit -v)"
+
+
+def _allowed() -> int:
+    return resource.getrlimit(resource.RLIMIT_AS)[0]
