@@ -16,7 +16,7 @@ import typer
 from typer.main import get_command
 
 from memcli import __version__
-from memcli.cli import on_stopping, streams
+from memcli.cli import faults, on_stopping, streams
 from memcli.cli.values import quick
 from memcli.errors import EXIT_CODES, InterruptedRunError, MemcliError
 
@@ -66,6 +66,8 @@ def run() -> NoReturn:
     """Run the command line and exit with the code that the README's table gives."""
     try:
         streams.prepare()
+        if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+            faults.check_room()
         command = get_command(build(_asked_for(sys.argv[1:])))
         quick(command)
         on_stopping(_interrupt)
@@ -83,10 +85,8 @@ def run() -> NoReturn:
 
 def _end_with(error: Exception) -> NoReturn:
     """Say what went wrong, and exit with its code."""
-    from memcli.cli.faults import meant  # noqa: PLC0415 - only what fails needs it
-
     # A library that was being imported may have made another error of the interruption.
-    ours = _interruptions[0] if _interruptions else meant(error) or error
+    ours = _interruptions[0] if _interruptions else faults.meant(error) or error
     # Whoever is impatient now ends it at once: nothing is left to be kept.
     on_stopping(signal.SIG_DFL)
     try:

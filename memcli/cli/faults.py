@@ -24,6 +24,7 @@ _NO_MEMORY = (
 _LONGEST_SHOWN = 500
 _LOOP = "Symlink loop from "
 _UNLIMITED = resource.RLIM_INFINITY
+_LEAST = 200_000_000  # of address space; below that, OpenBLAS ends the process while numpy is imported
 
 
 def meant(error: BaseException) -> MemcliError | None:
@@ -36,8 +37,10 @@ def meant(error: BaseException) -> MemcliError | None:
         return UsageError(f"out of memory{_limit()}; what was committed is kept", _SMALLER)
     if isinstance(error, RuntimeError) and str(error).startswith(_LOOP):  # what pathlib makes of it before Python 3.13
         return UsageError(str(error), _ANOTHER)
-    if not isinstance(error, OSError):
-        return None
+    return _of_system(error) if isinstance(error, OSError) else None
+
+
+def _of_system(error: OSError) -> UsageError | None:
     where = "the output" if error.filename is None else _shown(error.filename)
     if error.errno in _DISK:
         return UsageError(f"cannot write {where}: {error.strerror}", "make room on the disk, then run it again")
@@ -54,6 +57,18 @@ def _shown(name: object) -> str:
 
 
 _ANOTHER = "check the path and the permissions, or name another"
+
+
+def check_room() -> None:
+    """See that the process may use as much memory as it takes to start: numpy would end it without a word to us.
+
+    Raises:
+        UsageError: it may not.
+    """
+    if _allowed() != _UNLIMITED and _allowed() < _LEAST:
+        raise UsageError(f"out of memory{_limit()}", f"memcli needs {_LEAST / 1e6:,.0f} MB and more")
+
+
 _SMALLER = "run it again with more memory, or with a smaller --batch-size or --max-memory: it goes on from there"
 
 
@@ -76,5 +91,8 @@ def _lacks_memory(error: BaseException) -> bool:
 
 def _limit() -> str:
     """The limit that the process was given, if there is one."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return "" if soft == _UNLIMITED else f": the process may use {soft / 1e6:,.0f} MB (ulimit -v)"
+    return "" if _allowed() == _UNLIMITED else f": the process may use {_allowed() / 1e6:,.0f} MB (ulimit -v)"
+
+
+def _allowed() -> int:
+    return resource.getrlimit(resource.RLIMIT_AS)[0]
