@@ -103,6 +103,7 @@ def _checks(
     """Yield what is to be looked at: name, table, findings with None for each row that was looked at."""
     yield "checking pages", "", rows.structure(store)
     yield "checking references", "", rows.references(store)
+    yield "checking columns", "", rows.columns(store)
     yield "checking messages", "messages", rows.messages(store)
     yield "checking memories", "memories", rows.memories(store)
     yield "checking provenance", "provenance", rows.provenance(store)

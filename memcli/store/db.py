@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from memcli.errors import DamagedError, LockedError, MismatchError, NoDatabaseError, UsageError
+from memcli.errors import DamagedError, LockedError, MemcliError, MismatchError, NoDatabaseError, UsageError
 from memcli.store.schema import APPLICATION_ID, applied, migrate, released
 
 _PAGE_BYTES = 8192
 _WAL_PAGES = 4000
 _READ = "ro"
+_RESTORE = "memcli check tells what is wrong; restore a backup"
 
 # Rows 0.. of a blob of concatenated 16-byte hashes. One statement looks up any number of them: no limit on the number
 # of parameters to chunk for, no temporary table to fill.
@@ -72,6 +73,15 @@ class Store:
         return cls._opened(path, _READ, cls._check_any_age if any_age else cls._check_current)
 
     @classmethod
+    def unchecked(cls, path: Path) -> Store:
+        """Open for reading whatever the file is; only for finding out what is wrong with it.
+
+        Raises:
+            sqlite3.Error: SQLite cannot open it.
+        """
+        return cls(path, _connect(path, _READ))
+
+    @classmethod
     def _opened(cls, path: Path, mode: str, prepare: Callable[[Store], None]) -> Store:
         try:
             conn = _connect(path, mode)
@@ -117,7 +127,11 @@ class Store:
     def _check_ours(self) -> None:
         if self.conn.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
             raise MismatchError(f"{self.path} is an SQLite file, but no memcli database", "name another with --db")
-        if newer := sorted(set(applied(self.conn)) - set(released())):
+        known = set(applied(self.conn))
+        if newer := sorted(known - set(released())):
+            if not set(released()) <= known:
+                # A later memcli has all migrations of an earlier one.
+                raise DamagedError(f"{self.path} is damaged: its migrations are not ours: {newer[-1]}", _RESTORE)
             raise MismatchError(
                 f"{self.path} was written by a newer memcli (it has the migration {newer[-1]})", "upgrade memcli"
             )
@@ -130,8 +144,14 @@ class Store:
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self.close()
-        if isinstance(error, sqlite3.Error):
-            raise _named(self.path, error) from error
+        if not isinstance(error, Exception) or isinstance(error, MemcliError):
+            return
+        found = _named(self.path, error) if isinstance(error, sqlite3.Error) else error
+        # What a damaged row makes of a program can be anything: the file is looked at before it is called a bug.
+        if found is error and (fault := _first_fault(self.path)) is not None:
+            found = DamagedError(f"{self.path} is damaged: {fault}", "memcli check tells what is wrong and what to do")
+        if isinstance(found, MemcliError):
+            raise found from error
 
     def durable_connection(self) -> sqlite3.Connection:
         """Another connection to the file, whose every commit has reached the disk when it returns."""
@@ -227,7 +247,13 @@ def _named(path: Path, error: sqlite3.Error) -> BaseException:
         return DamagedError(f"{path} is damaged, or no database at all", "restore a backup, or name another with --db")
     # A damaged page of a virtual table shows as an error of its constructor.
     damaged = code == sqlite3.SQLITE_CORRUPT or "vtable" in str(error)
-    return DamagedError(f"{path} is damaged: {error}", "restore a backup") if damaged else error
+    return DamagedError(f"{path} is damaged: {error}", _RESTORE) if damaged else error
+
+
+def _first_fault(path: Path) -> str | None:
+    from memcli.store.check_fault import first_fault  # noqa: PLC0415 - it needs this module
+
+    return first_fault(path)
 
 
 def _needs_no_log(path: Path, error: BaseException) -> bool:
