@@ -55,6 +55,7 @@ ROOMS = {
         "dedup/blocks",
         "dedup/scan",
         "store/check_log",
+        "store/repair",
         "store/segments",
         "store/vectors",
         "exchange/decided",

@@ -21,12 +21,18 @@ from memcli.store.vectors import Vectors
 # Of more findings in one table the rest is counted only: what is told must fit on a screen and into memory.
 TOLD_PER_TABLE = 20
 _TOLD_AT_ONCE = 1000  # rows between two signs of progress
+PAGES, MESSAGES, MEMORIES = "checking pages", "checking messages", "checking memories"
+_LOST = {MESSAGES, MEMORIES}
 _TABLES = ("messages", "memories", "provenance", "segments")
 
 
 @dataclass(slots=True)
 class CheckReport:
-    """What a check found. `more` counts, by table, the findings that are not listed; `rows` what was looked at."""
+    """What a check found. `more` counts, by table, the findings that are not listed; `rows` what was looked at.
+
+    `has_broken_pages` says that SQLite found something, `has_lost_rows` that a message or memory is not what was
+    stored.
+    """
 
     db: str
     model_id: str | None = None
@@ -37,6 +43,8 @@ class CheckReport:
     repairable: int = 0
     warnings: int = 0
     seconds: float = 0.0
+    has_broken_pages: bool = False
+    has_lost_rows: bool = False
     _told: Counter[tuple[str, bool]] = field(default_factory=Counter)
 
     def add(self, finding: Finding) -> None:
@@ -91,6 +99,8 @@ def check(
             progress.phase(name, report.rows.get(table, 0))
             for finding in _counted(rows.guarded(table, source), progress):
                 report.add(finding)
+                report.has_broken_pages |= name == PAGES
+                report.has_lost_rows |= name in _LOST and not finding.derived
     for finding in model():
         report.add(finding)
     progress.finish()
@@ -101,10 +111,11 @@ def _checks(
     store: Store, vectors: Vectors | None, report: CheckReport
 ) -> Iterator[tuple[str, str, Iterator[Finding | None]]]:
     """Yield what is to be looked at: name, table, findings with None for each row that was looked at."""
-    yield "checking pages", "", rows.structure(store)
+    yield PAGES, "", rows.structure(store)
     yield "checking references", "", rows.references(store)
-    yield "checking messages", "messages", rows.messages(store)
-    yield "checking memories", "memories", rows.memories(store)
+    yield "checking columns", "", rows.columns(store)
+    yield MESSAGES, "messages", rows.messages(store)
+    yield MEMORIES, "memories", rows.memories(store)
     yield "checking provenance", "provenance", rows.provenance(store)
     yield "checking tags", "memory_tags", rows.tags(store)
     yield "checking merges", "merges", rows.links(store)

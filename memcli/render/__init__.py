@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         show_vectors_benchmark,
         show_zipf_benchmark,
     )
-    from memcli.render.check import show_backup, show_checked
+    from memcli.render.check import show_backup, show_checked, show_repaired
     from memcli.render.config import show_config
     from memcli.render.cost import show_accounts, show_estimate, show_planned, show_plans
     from memcli.render.dedup import (
@@ -94,6 +94,7 @@ __all__ = [
     "show_quality",
     "show_question",
     "show_reindex",
+    "show_repaired",
     "show_rule",
     "show_rules",
     "show_scan_benchmark",
@@ -121,7 +122,7 @@ _MODULES = {
         "show_vectors_benchmark",
         "show_zipf_benchmark",
     ),
-    "check": ("show_backup", "show_checked"),
+    "check": ("show_backup", "show_checked", "show_repaired"),
     "config": ("show_config",),
     "cost": ("show_accounts", "show_estimate", "show_planned", "show_plans"),
     "dedup": (

@@ -14,6 +14,7 @@ from memcli.render.terminal import one_line, safe, show
 if TYPE_CHECKING:
     from memcli.commands.backup import BackupReport
     from memcli.maintain.check import CheckReport
+    from memcli.maintain.check_repair import RepairReport
     from memcli.store.check import Finding
 
 _INDENT = " " * 9
@@ -32,6 +33,19 @@ def show_checked(report: CheckReport) -> None:
     else:
         lines.append(Text(f"{safe(report.db)} is as it should be. {report.seconds:.2f} s.", style="dim"))
     show(lines)
+
+
+def show_repaired(report: RepairReport) -> None:
+    """Print what a repair did, then what is wrong still."""
+    if not report.before.faults:
+        show([Text(f"Nothing to do: {safe(report.db)} is as it should be.", style="dim")])
+        return
+    width = width_of_output()
+    for each in report.done:
+        show([Text(line) for line in textwrap.wrap(f"repair   {one_line(each)}", width, subsequent_indent=_INDENT)])
+    show_checked(report.after)
+    if report.dry_run:
+        show([Text(f"Dry run: {safe(report.db)} was not touched.", style="dim")])
 
 
 def _lines(finding: Finding) -> Iterator[str]:

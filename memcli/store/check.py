@@ -146,6 +146,57 @@ def references(store: Store) -> Iterator[Finding]:
         yield derived(table, row, wrong) if table in DERIVED else Finding(table, row, wrong)
 
 
+_JSON = {
+    "batches": {"source_message_ids", "lines_skipped", "messages_filtered", "methods", "timings"},
+    "files": {"state"},
+    "memories": {"keywords"},
+    "merges": {"gates_passed"},
+    "review_pairs": {"gates_failed", "differences"},
+    "rules": {"keywords"},
+    "runs": {"report"},
+    "windows": {"source_message_ids", "source_spans", "methods", "timings"},
+}
+_TIME = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9]*Z"
+_SHARES = {"importance", "overlap", "relevance"}
+
+
+def columns(store: Store) -> Iterator[Finding]:
+    """Values that are not of the kind of their column: a number, a text, JSON, a time, a share."""
+    for (table,) in store.conn.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0"
+        " AND name NOT GLOB '_sqlite*' AND name NOT GLOB 'sqlite*' AND name NOT GLOB 'memories_fts*' ORDER BY name"
+    ).fetchall():
+        yield from (each for each in guarded(table, _columns_of(store, table)) if each is not None)
+
+
+def _columns_of(store: Store, table: str) -> Iterator[Finding]:
+    described = store.conn.execute(f"PRAGMA table_info({table})").fetchall()
+    keys = [f'"{name}"' for _, name, _, _, _, place in described if place]
+    wanted = []
+    for _, name, kind, *_ in described:
+        column = f'"{name}"'
+        if kind:
+            wanted.append((name, f"typeof({column}) NOT IN ('{kind.lower()}', 'null')"))
+        if name in _JSON.get(table, ()):
+            wanted.append((name, f"{column} IS NOT NULL AND NOT json_valid({column})"))
+        elif kind == "TEXT" and name.endswith("_at"):
+            wanted.append((name, f"{column} NOT GLOB '{_TIME}'"))
+        elif name in _SHARES:
+            wanted.append((name, f"{column} NOT BETWEEN 0 AND 1"))
+    tests = " OR ".join(test for _, test in wanted)
+    case = " ".join(f"WHEN {test} THEN '{name}'" for name, test in wanted)
+    for name, *values in store.conn.execute(
+        f"SELECT CASE {case} END, {', '.join(keys)} FROM {table} NOT INDEXED WHERE {tests}"
+    ):
+        row = values[0] if len(values) == 1 and isinstance(values[0], int) else ", ".join(map(_shown, values))
+        wrong = f"its {name} is not what can stand there"
+        yield derived(table, row, wrong) if table in DERIVED else Finding(table, row, wrong, _LOST)
+
+
+def _shown(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
 # --- rows with text -------------------------------------------------------------------------------------------------
 
 _LOST = "a changed row cannot be brought back: " + RESTORE

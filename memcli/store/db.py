@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from memcli.errors import DamagedError, LockedError, MemcliError, MismatchError, NoDatabaseError, UsageError
-from memcli.store.foreign import check_application, check_regular, check_schema
+from memcli.store.foreign import RESTORE, check_application, check_regular, check_schema
 from memcli.store.schema import APPLICATION_ID, applied, migrate, released
 
 _PAGE_BYTES = 8192
@@ -87,6 +87,15 @@ class Store:
         return cls._opened(path, _READ, cls._check_any_age if any_age else cls._check_current)
 
     @classmethod
+    def unchecked(cls, path: Path) -> Store:
+        """Open for reading whatever the file is; only for finding out what is wrong with it.
+
+        Raises:
+            sqlite3.Error: SQLite cannot open it.
+        """
+        return cls(path, _connect(path, _READ), _identity(path), writes=False)
+
+    @classmethod
     def _opened(cls, path: Path, mode: str, prepare: Callable[[Store], None]) -> Store:
         identity = _identity(path)
         try:
@@ -149,8 +158,14 @@ class Store:
                 self.check_file()
         finally:
             self.close()
-        if isinstance(error, sqlite3.Error):
-            raise _named(self.path, error) from error
+        if not isinstance(error, Exception) or isinstance(error, MemcliError):
+            return
+        found = _named(self.path, error) if isinstance(error, sqlite3.Error) else error
+        # What a damaged row makes of a program can be anything: the file is looked at before it is called a bug.
+        if found is error and (fault := _first_fault(self.path)) is not None:
+            found = DamagedError(f"{self.path} is damaged: {fault}", "memcli check tells what is wrong and what to do")
+        if isinstance(found, MemcliError):
+            raise found from error
 
     def check_file(self) -> None:
         """See that the file of this name is still the one that was opened; as it is, before and after every commit.
@@ -296,7 +311,13 @@ def _named(path: Path, error: sqlite3.Error) -> BaseException:
         return DamagedError(f"{path} is damaged, or no database at all", "restore a backup, or name another with --db")
     # A damaged page of a virtual table shows as an error of its constructor.
     damaged = code == sqlite3.SQLITE_CORRUPT or "vtable" in str(error)
-    return DamagedError(f"{path} is damaged: {error}", "restore a backup") if damaged else error
+    return DamagedError(f"{path} is damaged: {error}", RESTORE) if damaged else error
+
+
+def _first_fault(path: Path) -> str | None:
+    from memcli.store.check_fault import first_fault  # noqa: PLC0415 - it needs this module
+
+    return first_fault(path)
 
 
 def _needs_no_log(path: Path, error: BaseException) -> bool:

@@ -17,6 +17,7 @@ MESSAGE_COLUMNS = (
     "speaker",
     "timestamp",
     "model",
+    "filter_reason",
     "file_id",
     "start",
     '"end"',

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from memcli.model import Part
 from memcli.store.db import Store
-from memcli.store.hashes import row_hash
+from memcli.store.hashes import MESSAGE_COLUMNS, row_hash
 from memcli.text import digest
 
 
@@ -174,6 +174,7 @@ def write_messages(conn: sqlite3.Connection, messages: Iterable[NewMessage], bat
                     message.speaker,
                     message.timestamp,
                     message.model,
+                    message.filter_reason,
                     message.file_id,
                     message.start,
                     message.end,
@@ -191,6 +192,11 @@ def write_grown(conn: sqlite3.Connection, grown: dict[int, str]) -> None:
         "UPDATE messages SET text = ?, text_hash = ?, filter_reason = NULL WHERE id = ?",
         [(text, digest(text), message_id) for message_id, text in grown.items()],
     )
+    kept = conn.execute(
+        f"SELECT {', '.join(MESSAGE_COLUMNS)} FROM messages WHERE id IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(grown)),),
+    ).fetchall()
+    conn.executemany("UPDATE messages SET row_hash = ? WHERE id = ?", [(row_hash(*row), row[0]) for row in kept])
 
 
 def write_identities(
