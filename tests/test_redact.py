@@ -268,9 +268,9 @@ def test_a_value_goes_that_a_name_says_is_a_credential(line, make, kind):
     found = 0
     for _ in range(100):
         value = make()
-        text, counts = redact(f"Here it is:\n{line.format(value)}\nThank you.")
+        text, counts = redact(f"Here it is\n{line.format(value)}\nThank you.")
         if counts:
-            assert text == f"Here it is:\n{line.format(f'[redacted:{kind}]')}\nThank you."
+            assert text == f"Here it is\n{line.format(f'[redacted:{kind}]')}\nThank you."
             assert counts == {kind: 1}
             found += 1
     assert found >= 95  # one in a hundred looks like a word

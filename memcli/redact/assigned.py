@@ -63,7 +63,7 @@ _SCHEMES = (
 _LOGIN = re.compile(r"login\s{1,3}\S{1,80}\s{1,3}$")
 _LOGIN_CHARACTERS = 120
 
-_SIGNS = (":", "=", "'", '"', "--", "ogin ", "earer ", "curl ")
+_SIGNS = (":", "=", "</", "'", '"', "--", "ogin ", "earer ", "curl ")
 
 _LONGEST = 1000
 _QUOTED = re.compile(r"[^\s\"'`\\<>]*+")
