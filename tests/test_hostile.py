@@ -42,6 +42,8 @@ def victim(tmp_path_factory, data, nursery):
         done = home.run(*command)
         assert done.code in {0, 3}, done
         assert_harmless(done.out + done.err)
+    known = write_jsonl(folder / "known.jsonl", [{"role": "user", "content": TOLD, "session_id": VISIBLE}] * 2)
+    assert home.run("ingest", known, "--agent", VISIBLE, "--profile", VISIBLE).code == 0
     assert home.rows("SELECT count(*) FROM memories")[0][0] >= 8
     return home
 
@@ -110,6 +112,23 @@ def test_every_command_writes_nothing_that_would_be_acted_on(victim):
         assert_harmless(done.out + done.err)
         ran += done.code in {0, 3}
     assert ran > 30
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("dedup", "--agent", VISIBLE, "--threshold", "0.5", "--dry-run"),
+        ("rules", "list"),
+        ("cost", "scenario", "--messages-per-day", "9", "--agents", "2", "--profile", VISIBLE),
+        ("search", TOLD, "--agent", VISIBLE),
+        ("profiles",),
+        ("stats", "--prometheus", "-"),
+        ("export", "--format", "csv"),
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_a_name_that_is_markup_is_shown_as_it_is(victim, command):
+    assert VISIBLE in victim.run(*command).out
 
 
 def _texts_in(document):
