@@ -235,11 +235,11 @@ def _apply_file(path: Path, values: dict[str, Any], origins: dict[str, str]) -> 
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UsageError(f"cannot read the configuration file {path}: {reason}") from error
+        raise UsageError(f"cannot read the configuration file {path}: {reason}", "name another: --config") from error
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from error
+        raise UsageError(f"{path} is not valid TOML: {error}", 'texts stand in quotes: name = "text"') from error
     for key, value in table.items():
         if key in _TABLES:
             values[key] = _TABLES[key](path, text, value, origins)

@@ -1,24 +1,30 @@
 """Whoever does not know memcli yet: no command, a wrong one, `ingest` without a path; asked on a terminal only."""
 
+import ast
 import contextlib
 import json
 import os
 import pty
+import re
 import shlex
 import shutil
 import signal
 import threading
 import zipfile
+from pathlib import Path
 
 import pytest
 from support_cli import ESCAPE_CODES, FIXTURES, PATIENCE, UNSAFE, Done, some_chat, write_jsonl
 
+import memcli
+from memcli import errors
 from memcli.cli.first import GREETING
 
 CLAUDE = FIXTURES / "claude-code"
 CODEX = FIXTURES / "codex"
 VARIABLES = ("CLAUDE_CONFIG_DIR", "CODEX_HOME", "PI_CODING_AGENT_DIR", "XDG_CONFIG_HOME", "XDG_DOWNLOAD_DIR")
 QUESTION = "[y/n"
+ERRORS = {name for name, each in vars(errors).items() if isinstance(each, type)}
 
 
 @pytest.fixture
@@ -291,3 +297,27 @@ def test_an_interruption_at_the_question_ends_it_and_leaves_nothing(user, number
         assert process.wait(PATIENCE) == 130
     os.close(ours)
     assert not user.db.exists()
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+# These say in the message itself what is to be written instead.
+SAY_IT_THEMSELVES = re.compile(r"must be|must not be|give both|not a pattern")
+
+
+def raised():
+    """Yield (place, message, hint or None) of every error of ours that is raised with a message written there."""
+    package = Path(memcli.__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERRORS and node.args:
+                hints = [*node.args[1:2], *(each.value for each in node.keywords if each.arg == "hint")]
+                place = f"{path.relative_to(package)}:{node.lineno}"
+                yield place, ast.unparse(node.args[0]), ast.unparse(hints[0]) if hints else None
+
+
+def test_every_error_says_what_to_do_next():
+    found = list(raised())
+    assert len(found) > 200
+    bare = [each for each in found if each[2] in {None, "''"} and not SAY_IT_THEMSELVES.search(each[1])]
+    assert bare == []

@@ -100,7 +100,7 @@ def read_queries(words: Sequence[str], file: str | None) -> list[str]:
             text = sys.stdin.read() if file == STDIN else Path(file).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise UsageError(f"cannot read the queries in {file}: {reason}") from error
+            raise UsageError(f"cannot read the queries in {file}: {reason}", "a query per line; - is stdin") from error
         queries.extend(text.split("\n"))
     queries = [query.strip() for query in queries if query.strip()]
     if not queries:
