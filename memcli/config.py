@@ -239,9 +239,9 @@ def _apply_file(path: Path, values: dict[str, Any], origins: dict[str, str]) -> 
         table = toml_of(text)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UsageError(f"cannot read the configuration file {path}: {reason}") from error
+        raise UsageError(f"cannot read the configuration file {path}: {reason}", "name another: --config") from error
     except ValueError as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from error
+        raise UsageError(f"{path} is not valid TOML: {error}", 'texts stand in quotes: name = "text"') from error
     for key, value in table.items():
         if key in _TABLES:
             values[key] = _TABLES[key](path, text, value, origins)

@@ -104,7 +104,7 @@ def read_baseline(path: Path, plan: Plan) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        raise UsageError(f"cannot read {path}: {error.strerror}", hint) from error
     except ValueError as error:
         raise UsageError(f"{path} is not JSON", hint) from error
     if not isinstance(document, dict) or document.get("benchmark") != "embed" or "modes" not in document:
@@ -161,7 +161,7 @@ def run_mode(files: ModelFiles, plan: Plan, way: str, threads: int) -> dict[str,
         [sys.executable, "-m", "memcli.bench.embed_mode", json.dumps(request)], stdout=subprocess.PIPE, check=False
     )
     if done.returncode:
-        raise MemcliError(f"the measured process failed with exit code {done.returncode}")
+        raise MemcliError(f"the measured process failed with exit code {done.returncode}", "what it said is above")
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

@@ -17,7 +17,9 @@ from typer.main import get_command
 
 from memcli import __version__
 from memcli.cli import faults, on_stopping, streams
+from memcli.cli.first import Group, Root
 from memcli.cli.values import quick
+from memcli.cli.wording import polish
 from memcli.errors import EXIT_CODES, InterruptedRunError, MemcliError
 
 # Typer's arguments go through pydantic, which would read the metadata of all installed packages to look for plugins.
@@ -25,8 +27,8 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 # The threads of numpy's OpenBLAS would spin for 2^26 cycles, 25 ms, before they sleep: at every start, for nothing.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 
-# Typer runs the paragraphs of an epilog together unless each line is one of its own.
-_EPILOG = "\n\n".join(["Exit codes:", *(f"{code}: {meaning}" for code, meaning in EXIT_CODES.items())])
+# The backspace keeps Typer from running the lines together.
+_EPILOG = "\n".join(["\b", "Exit codes:", *(f"{code:>5}: {meaning}" for code, meaning in EXIT_CODES.items())])
 
 # Each in the module of its name, in the order of the help; a function, or an app of subcommands called NAME_app.
 COMMANDS = (
@@ -40,9 +42,10 @@ def build(names: Collection[str]) -> typer.Typer:
     """The app with the commands `names`, those of COMMANDS and GROUPS: importing and building all takes 40 ms."""
     app = typer.Typer(
         name="memcli",
-        help="Turn chat transcripts into a deduplicated, searchable long-term memory in one SQLite file.",
+        help="Turn chat transcripts into a deduplicated, searchable long-term memory in one SQLite file."
+        "\n\nExample: memcli ingest ~/.claude/projects",
         epilog=_EPILOG,
-        no_args_is_help=True,
+        cls=Root,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -52,7 +55,7 @@ def build(names: Collection[str]) -> typer.Typer:
         own = f"{name}_" if iskeyword(name) else name  # nothing in Python can be called import
         app.command(name)(getattr(import_module(f"memcli.cli.{own}"), own))
     for name in (each for each in GROUPS if each in names):
-        app.add_typer(getattr(import_module(f"memcli.cli.{name}"), f"{name}_app"), name=name)
+        app.add_typer(getattr(import_module(f"memcli.cli.{name}"), f"{name}_app"), name=name, cls=Group)
     return app
 
 
@@ -70,6 +73,7 @@ def run() -> NoReturn:
             faults.check_room()
         command = get_command(build(_asked_for(sys.argv[1:])))
         quick(command)
+        polish(command)
         on_stopping(_interrupt)
         command()
     except SystemExit:

@@ -119,9 +119,9 @@ def _words(path: Path | None, kind: type[Words], name: str) -> Words:
     try:
         given = toml_of(read_small(path))
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        raise UsageError(f"cannot read {path}: {error.strerror}", "--card takes a TOML file") from error
     except ValueError as error:
-        raise UsageError(f"{path}: not TOML: {error}") from error
+        raise UsageError(f"{path}: not TOML: {error}", "--card takes a TOML file") from error
     known = {"name": str, "licence": str, "attribution": str, "near_threshold": float, "teacher": dict, "corpus": dict}
     for key, value in given.items():
         if key not in known or not isinstance(value, known[key]):

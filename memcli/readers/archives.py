@@ -270,5 +270,7 @@ def _damaged(name: str, error: Exception) -> DamagedArchiveError:
     )
 
 
-def _refused(name: str, why: str, hint: str = "") -> RefusedArchiveError:
+def _refused(
+    name: str, why: str, hint: str = "unpack it where that can do no harm, and name the transcripts"
+) -> RefusedArchiveError:
     return RefusedArchiveError(f"{name}: refused: {why}", hint)
