@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from memcli.bench import parallel, scan
 from memcli.bench import embed as embedding
+from memcli.bench import parallel, scan
 from memcli.bench.child import run_python
 from memcli.bench.corpus import generate
 from memcli.bench.dedup import DUPLICATE, LabelledPair, Scores, evaluate, read_pairs
@@ -129,10 +129,10 @@ def quality(subject: Subject) -> Round:
     rows: list[tuple[str, Kind, Scores]] = [(OWN, "own", found.scores)]
     rows += [(f"{name} alone, best", "naive", scores) for name, (_, scores) in found.baselines.items()]
     return Round(
-        f"{len(pairs)} labelled pairs, {_duplicates(pairs)} duplicates; a false merge loses what was said",
+        f"{len(pairs)} labelled pairs, {_duplicates(pairs)} duplicates; one wrong merge may hide a fact",
         [Sample(way, kind, scores.precision, _told(scores)) for way, kind, scores in rows],
         [],
-        {"false_merges": float(found.scores.false), "recall": found.scores.recall},
+        {"false_merges": float(found.scores.false), "duplicates_found": found.scores.recall},
     )
 
 
@@ -141,7 +141,7 @@ def _duplicates(pairs: Sequence[LabelledPair]) -> int:
 
 
 def _told(scores: Scores) -> str:
-    return f"{scores.false} false, {scores.recall:.0%} found"
+    return f"{scores.false} wrong, {scores.recall:.0%} found"
 
 
 def similar(subject: Subject) -> Round:
@@ -150,13 +150,14 @@ def similar(subject: Subject) -> Round:
     document = found.to_json()
     expected = document["pairs"]["expected"]
     samples = []
-    for way, kind in ((scan.MEMCLI, "own"), (scan.NUMPY, "naive"), (scan.SEMHASH, "peer")):
+    kinds: dict[str, Kind] = {scan.MEMCLI: "own", scan.NUMPY: "naive", scan.SEMHASH: "peer"}
+    for way, kind in kinds.items():
         seconds = found.seconds(way)
         if seconds is not None:
             pairs = document["pairs"].get(way, expected)
             label = "numpy, float32 products" if kind == "naive" else way
-            samples.append(Sample(label, kind, seconds, "" if kind == "naive" else f"{pairs:,} of {expected:,} pairs"))
-    about = f"all pairs of cosine 0.9 among {found.count:,} vectors of {found.dim} dimensions"
+            samples.append(Sample(label, kind, seconds, "" if kind == "naive" else f"{pairs:,} of {expected:,}"))
+    about = f"all pairs of cosine 0.9 among {found.count:,} vectors of {found.dim} dimensions; pairs found"
     facts = {"pairs_missed": float(expected - document["pairs"][scan.MEMCLI])}
     return Round(about, samples, [note for note in document["notes"] if "not installed" in note], facts)
 
@@ -185,7 +186,7 @@ def cache(subject: Subject) -> Round:
     rate = found[True]["hit_rate"]
     own, naive = (queries / found[use]["seconds"] for use in (True, False))
     return Round(
-        f"{queries:,} queries, {found[True]['distinct']:,} different (Zipf), {found[True]['memories']:,} memories, warm",
+        f"{queries:,} queries, {found[True]['distinct']:,} different (Zipf), {found[True]['memories']:,} memories",
         [Sample(OWN, "own", own, f"hit rate {rate:.0%}"), Sample("no cache", "naive", naive)],
         [],
         {"hit_rate": rate},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +17,6 @@ from memcli.bench.targets import measured
 # The whole is to take no longer; a round is only begun when it should end before.
 MOST_SECONDS = 300.0
 PEERS = {"SemHash": "semhash", "sqlite-vec": "sqlite-vec", "USearch": "usearch", "faiss": "faiss-cpu"}
-INSTALL = "pip install 'memcli[bench]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +64,9 @@ def bench_report(plan: Plan, subject: Subject, announce: Callable[[str], None]) 
         "seconds": round(time.monotonic() - began, 1),
         "model": {"name": subject.files.name, "model_id": subject.files.model_id},
         "parts": parts,
+        "facts": facts,
         "targets": [target.to_json() for target in targets],
-        "peers": {"installed": sorted(installed), "absent": [n for n in PEERS if n not in installed], "hint": INSTALL},
+        "peers": {"installed": sorted(installed), "absent": [name for name in PEERS if name not in installed]},
     }
 
 
@@ -125,10 +125,4 @@ def _installed() -> dict[str, str]:
             found[name] = version(package)
         except PackageNotFoundError:
             continue
-    return found
-
-
-def of_part(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """The part of that name in a report's document."""
-    found: Mapping[str, Any] = next(part for part in document["parts"] if part["name"] == name)
     return found

@@ -72,13 +72,19 @@ def bench_scale(plan: Plan, announce: Callable[[str], None]) -> dict[str, Any]:
     }
 
 
-def exponents(sizes: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """The growth exponent of each figure: 1 is linear, 2 quadratic; None where a figure was nothing."""
+def exponents(sizes: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """The growth exponent of each figure, over `all` sizes and from the last but one to the `last`: 1 is linear.
+
+    What a run takes however little there is flattens the first; the second shows what begins to grow faster.
+    """
     counts = [float(size["messages"]) for size in sizes]
     stages = {name: [size["stages"][name] for size in sizes] for name in sizes[0]["stages"]}
     whole = {name: [size[name] for size in sizes] for name in ("seconds", "cpu_seconds", "peak_rss_mb", "file_mb")}
     runs = {name: [size[name]["seconds"] for size in sizes] for name in ("no_change", "added")}
-    return {name: slope(counts, values) for name, values in (stages | whole | runs).items()}
+    return {
+        name: {"all": slope(counts, values), "last": slope(counts[-2:], values[-2:])}
+        for name, values in (stages | whole | runs).items()
+    }
 
 
 def slope(sizes: Sequence[float], values: Sequence[float]) -> float | None:

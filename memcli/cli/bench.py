@@ -10,17 +10,19 @@ import typer
 
 from memcli.cli.bench_dedup import bench_dedup
 from memcli.cli.bench_parallel import bench_parallel
+from memcli.cli.bench_report import bench_report
+from memcli.cli.bench_scale import bench_scale
 from memcli.cli.bench_scan import bench_scan
 from memcli.cli.bench_search import bench_search
 from memcli.cli.options import JsonOption, ModelOption, QuietOption, VerboseOption
 
-bench_app = typer.Typer(
-    help="Measure memcli on this machine.\n\nExample: memcli bench ingest", no_args_is_help=True, rich_markup_mode=None
-)
+bench_app = typer.Typer(rich_markup_mode=None)
+bench_app.callback(invoke_without_command=True)(bench_report)
 bench_app.command("dedup")(bench_dedup)
 bench_app.command("scan")(bench_scan)
 bench_app.command("search")(bench_search)
 bench_app.command("parallel")(bench_parallel)
+bench_app.command("scale")(bench_scale)
 
 
 @bench_app.command("ingest")

@@ -108,5 +108,5 @@ def _lines(file: str) -> list[str]:
         text = read_stdin() if file == STDIN else read_small(Path(file), pipes=True)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UsageError(f"cannot read the queries in {file}: {reason}") from error
+        raise UsageError(f"cannot read the queries in {file}: {reason}", "a query per line; - is stdin") from error
     return text.split("\n")

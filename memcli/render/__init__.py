@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from memcli.render.bench import announce, show_embed_benchmark, show_ingest_benchmark, show_quality
     from memcli.render.bench_dedup import show_dedup_benchmark
     from memcli.render.bench_parallel import show_parallel_benchmark
+    from memcli.render.bench_report import report_markdown, show_report
+    from memcli.render.bench_scale import show_scale_benchmark
     from memcli.render.bench_scan import show_scan_benchmark, show_templated_benchmark
     from memcli.render.bench_search import (
         show_locomo_benchmark,
@@ -54,6 +56,7 @@ __all__ = [
     "metrics_text",
     "print_error",
     "print_json",
+    "report_markdown",
     "safe",
     "show_accounts",
     "show_answers",
@@ -95,8 +98,10 @@ __all__ = [
     "show_question",
     "show_reindex",
     "show_repaired",
+    "show_report",
     "show_rule",
     "show_rules",
+    "show_scale_benchmark",
     "show_scan_benchmark",
     "show_search_benchmark",
     "show_stats",
@@ -115,6 +120,8 @@ _MODULES = {
     "bench": ("announce", "show_embed_benchmark", "show_ingest_benchmark", "show_quality"),
     "bench_dedup": ("show_dedup_benchmark",),
     "bench_parallel": ("show_parallel_benchmark",),
+    "bench_report": ("report_markdown", "show_report"),
+    "bench_scale": ("show_scale_benchmark",),
     "bench_scan": ("show_scan_benchmark", "show_templated_benchmark"),
     "bench_search": (
         "show_locomo_benchmark",
