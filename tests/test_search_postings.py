@@ -21,9 +21,7 @@ from memcli.store.db import Store
 ROOM = 1 << 20
 # Forms of one word, a word of two terms, other scripts, digits; "everywhere" has an idf of FTS5's least value.
 WORDS = [
-    *(
-        "harbour harbours harbored lantern naïve NAIVE r\u00e9sum\u00e9 42 3 route_66 two_2 ox Straße ЧАЙ чай 東京".split()
-    ),
+    *"harbour harbours harbored lantern naïve NAIVE 42 3 route_66 two_2 ox Straße ЧАЙ чай 東京".split(),
     *(f"word{number}" for number in range(30)),
 ]
 ABSENT = ["nowhere", "not_here", "lantern_word1"]
@@ -46,7 +44,7 @@ def opened(db, room=ROOM):
 @pytest.fixture(scope="module")
 def db(tmp_path_factory):
     """Texts from two words to thousands, with gaps between their ids, in which words come once or often."""
-    draw = random.Random(5)
+    draw = random.Random(5)  # noqa: S311 - no secret
     weights = [1 / (rank + 1) for rank in range(len(WORDS))]
     texts = {
         3 * number: f"everywhere text {number}: "
