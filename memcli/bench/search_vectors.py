@@ -47,9 +47,7 @@ def bench_vectors(
     notes = [f"not installed: {', '.join(absent)} (pip install 'memcli[bench]')"] if absent else []
     if SQLITE_VEC not in absent and not can_load_extensions():
         absent.append(SQLITE_VEC)
-        notes.append(
-            "sqlite-vec is left out: this Python's sqlite3 loads no extensions (pip install apsw: it has an SQLite that does)"
-        )
+        notes.append("sqlite-vec is left out: this Python's sqlite3 loads no extensions (pip install apsw)")
     ways = [way for way in WAYS if way not in absent]
     return {
         "benchmark": "search --vectors",

@@ -31,9 +31,9 @@ class SqliteVec:
     def __init__(self, path: Path, vectors: NDArray[np.float32]) -> None:
         """Store `vectors`, float32 (n, dim); their numbers are the row ids."""
         self._conn = _connected(path)
-        self._conn.enable_load_extension(True)
+        self._conn.enable_load_extension(True)  # noqa: FBT003 - SQLite's own signature
         import_module("sqlite_vec").load(self._conn)
-        self._conn.enable_load_extension(False)
+        self._conn.enable_load_extension(False)  # noqa: FBT003 - as above
         dim = vectors.shape[1]
         self._conn.execute(f"CREATE VIRTUAL TABLE rows USING vec0 (vector float[{dim}] distance_metric=cosine)")
         with self._conn:
