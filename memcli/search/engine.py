@@ -44,7 +44,7 @@ class Engine:
             return [self._by_words(query, request, allowed) for query in queries]
         found = []
         for at, scanned, passing in self._scans(embedded, request):
-            for number in range(len(scanned.found.scores)):
+            for number in range(scanned.queries):
                 if request.mode == "vector":
                     found.append(self._by_meaning(scanned, number, request.k, passing))
                 else:
@@ -54,7 +54,7 @@ class Engine:
     def pools(self, queries: Sequence[str], embedded: Vectors32, request: Request) -> Iterator[Pool]:
         """The contenders of each query, for whoever wants to weigh them in other ways."""
         for at, scanned, passing in self._scans(embedded, request):
-            for number in range(len(scanned.found.scores)):
+            for number in range(scanned.queries):
                 query = queries[at + number]
                 yield pool(self._store, self._postings, query, scanned, number, passing, request.k)
 

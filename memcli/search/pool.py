@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -94,9 +94,11 @@ def pool(
     mine = words.those(passes(words.ids))
     seeds = max(SEEDS, k)
     top = mine.ids[np.argsort(-mine.scores, kind="stable")[:seeds]]
-    # Not numpy's unique: that imports its masked arrays, for 8 ms.
-    chosen = sorted({*top.tolist(), *scan.best(number, seeds, passing).tolist()})
-    ids, around = _turns(store, chosen)
+    near = search_rows.surroundings(store, sorted(top.tolist()), 2 * _REACH)
+    # Not sooner: until here another thread scans the vectors.
+    more = set(scan.best(number, seeds, passing).tolist()) - near.keys()
+    near |= search_rows.surroundings(store, sorted(more), 2 * _REACH)
+    ids, around = _turns(dict(sorted(near.items())))
     kept = passes(ids)
     ids, around = ids[kept], around[kept]
     best = float(mine.scores.max(initial=0.0))
@@ -108,12 +110,11 @@ def pool(
     return Pool(stars, own.part(order), _facts(store, facts, names, dates_of(query), environment))
 
 
-def _turns(store: Store, chosen: Sequence[int]) -> tuple[Ids, NDArray[np.int64]]:
-    """The memories `chosen` and the turns around them, ids (n,), and each with the turns around it, (n, 5).
+def _turns(near: Mapping[int, tuple[list[int], list[int]]]) -> tuple[Ids, NDArray[np.int64]]:
+    """Memories and the turns around them, ids (n,), and each with the turns around it, (n, 5).
 
-    There are two before, itself, and two behind, -1 where there is none.
+    There are two before, itself, and two behind, -1 where there is none. `near` are the turns before and behind some.
     """
-    near = search_rows.surroundings(store, chosen, 2 * _REACH)
     lines = np.full((len(near), 4 * _REACH + 1), -1, dtype=np.int64)
     for row, (memory_id, (before, behind)) in enumerate(near.items()):
         lines[row, 2 * _REACH - len(before) : 2 * _REACH] = before[::-1]
