@@ -14,6 +14,7 @@ from memcli.commands.shares import in_processes, processes_for
 from memcli.config import Config
 from memcli.errors import UsageError
 from memcli.files import read_small, read_stdin
+from memcli.protocols import Embedder
 from memcli.search import Answer, Request, Searcher
 from memcli.store.cache import Limits
 from memcli.store.db import Store
@@ -81,9 +82,12 @@ def open_searcher(store: Store, config: Config, environ: Mapping[str, str], *, u
     Raises:
         MismatchError: the database's model is not here.
     """
-    model = wiring.model_of(store, config, environ)
+
+    def embedder() -> Embedder:
+        return wiring.embedder_of(wiring.model_of(store, config, environ), config, environ)
+
     limits = Limits(config.search_cache_size, config.search_cache_ttl) if use_cache else None
-    return Searcher(store, wiring.embedder_of(model, config, environ), config.max_memory, limits)
+    return Searcher(store, embedder, config.max_memory, limits)
 
 
 def read_queries(words: Sequence[str], file: str | None) -> list[str]:
