@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-_LONGEST_SHOWN = 500
-_LOOP = "Symlink loop from "
-
 
 class MemcliError(Exception):
     """An error that is shown to the user as `message`, then what to do about it as `hint`.
@@ -69,22 +64,6 @@ class InterruptedRunError(MemcliError):
     """The user or the system stopped the run; what was committed is kept."""
 
     exit_code = 130
-
-
-def about_path(error: Exception) -> UsageError | None:
-    """What the system says against a path, as an error of whoever named it; None for errors about anything else.
-
-    The path may be too long, lead through a file or in a circle, or to what the user may not read or write: the same
-    whichever command was given it, so that it is told in one place.
-    """
-    hint = "check the path and the permissions, or name another"
-    if isinstance(error, RuntimeError) and str(error).startswith(_LOOP):  # what pathlib makes of it before Python 3.13
-        return UsageError(str(error), hint)
-    if not isinstance(error, OSError) or not isinstance(error.filename, str | bytes):
-        return None
-    path = os.fsdecode(error.filename)
-    shown = path if len(path) <= _LONGEST_SHOWN else f"{path[: _LONGEST_SHOWN // 2]}…{path[-_LONGEST_SHOWN // 2 :]}"
-    return UsageError(f"cannot use {shown}: {error.strerror}", hint)
 
 
 EXIT_CODES: dict[int, str] = {

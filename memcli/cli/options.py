@@ -33,6 +33,10 @@ WorkersOption = Annotated[
     int | None,
     typer.Option("--workers", metavar="N", help="Processors to use [all there are]; no result depends on it."),
 ]
+RedactOption = Annotated[
+    bool | None,
+    typer.Option("--redact/--no-redact", help="Replace credentials before anything is stored [--redact]."),
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Do it on a copy that is deleted; same report.")]
 ModelOption = Annotated[
     str | None, typer.Option("--model", metavar="MODEL", help="A folder, or an installed model's name [default].")

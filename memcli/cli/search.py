@@ -32,7 +32,7 @@ _ROLES = ("user", "assistant", "system", "tool")
 
 
 def search(
-    queries: Annotated[list[str] | None, typer.Argument(metavar="QUERY...", help="Questions, or - for stdin.")] = None,
+    queries: Annotated[list[str] | None, typer.Argument(metavar="QUERY", help="Questions, or - for stdin.")] = None,
     query_file: Annotated[
         str | None, typer.Option("--queries", metavar="FILE", help="A file with a query per line.")
     ] = None,

@@ -109,7 +109,14 @@ def _options(config: Config, request: Request, progress: Progress) -> Options:
     if warning is not None:
         progress.note(warning)
     asks_models = bool({*MODEL_TIERS} & {*wiring.available_tiers(config)} & {*_wanted(config, profile)})
-    intake = Intake(frozenset(config.roles), profile.min_chars, profile.filters, request.since, told=asks_models)
+    intake = Intake(
+        frozenset(config.roles),
+        profile.min_chars,
+        profile.filters,
+        request.since,
+        told=asks_models,
+        redact=config.redact,
+    )
     return Options(
         profile,
         config.rate_applies_to,

@@ -85,7 +85,7 @@ def compress(
     with _writing(config, dry_run=dry_run) as store:
         model_id, spending = store.meta("model_id"), Spending()
         if model_id is None:
-            raise UsageError(f"{config.db} has no vectors yet", "ingest something first")
+            raise UsageError(f"{config.db} has no vectors yet", "ingest something first: memcli ingest PATH")
         base = wiring.base_model(store, config, environ)
         checked_spec(spec, base.dim)
         present = rows.compression(store, model_id)
@@ -128,7 +128,7 @@ def _compressing(
             "a basis is fitted to vectors that are not compressed", "run this first: memcli reindex --compress none"
         )
     elif not index_size(store, old_id := str(store.meta("model_id"))).vectors:
-        raise UsageError(f"{store.path} has no vectors of {old_id}", "ingest something first")
+        raise UsageError(f"{store.path} has no vectors of {old_id}", "ingest something first: memcli ingest PATH")
     else:
         found = compression(old, model.model_id, spec)
 

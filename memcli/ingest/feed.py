@@ -324,7 +324,7 @@ class Feed:
         if found.named and found.stat is not None and not any(line.strip() for line in head.split(b"\n")[:-1]):
             self.files.read += 1
         else:
-            self._unfit(found, "no known format; name it with --format")
+            self._unfit(found, "no known format; name it with --format (memcli formats lists them)")
 
     def _unfit(self, found: Found, why: str) -> None:
         """Report a file that is no transcript; of those in a folder that need not be any only the number."""

@@ -42,7 +42,8 @@ _TEXT_IS_KEPT = frozenset({TOO_SHORT, GREETING, CONFIRMATION})
 class Intake:
     """What is taken in: roles, the earliest time (ISO 8601 as messages have it), and the profile's noise filter.
 
-    `told` asks for what system prompts and boot files say, for models that say it again.
+    `told` asks for what system prompts and boot files say, for models that say it again. `redact` False takes
+    credentials in as they are.
     """
 
     roles: frozenset[str]
@@ -50,6 +51,7 @@ class Intake:
     filters: FilterLevel
     since: str | None = None
     told: bool = False
+    redact: bool = True
 
 
 @dataclass(slots=True)
@@ -237,7 +239,7 @@ def _screen(each: _Fresh, intake: Intake, rules: FilterRules, result: Identified
     elif intake.since is not None and message.timestamp is not None and message.timestamp < intake.since:
         each.reason = BEFORE_SINCE
     else:
-        text, kinds = redact(each.text)
+        text, kinds = redact(each.text) if intake.redact else (each.text, None)
         if kinds:
             result.redacted.update(kinds)
         each.text, each.reason = screen(message.role, origin, text, rules)

@@ -13,16 +13,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from memcli.errors import DamagedError, LockedError, MismatchError, NoDatabaseError, UsageError
+from memcli.errors import DamagedError, LockedError, MemcliError, MismatchError, NoDatabaseError, UsageError
+from memcli.store.foreign import RESTORE, check_application, check_regular, check_schema
 from memcli.store.schema import APPLICATION_ID, applied, migrate, released
 
 _PAGE_BYTES = 8192
 _WAL_PAGES = 4000
-_READ = "ro"
+_READ, _WRITE = "ro", "rw"
 _SIGNED = re.compile(r", process (?P<pid>\d{1,18}), on (?P<host>.*), since ")
 _LONGEST_HOLDER = 300
 # How often, and with how many seconds between, to look who holds the lock.
 _LOOKS, _BETWEEN_LOOKS = 10, 0.02
+
+_Identity = tuple[int, int]
 
 # Rows 0.. of a blob of concatenated 16-byte hashes. One statement looks up any number of them: no limit on the number
 # of parameters to chunk for, no temporary table to fill.
@@ -41,51 +44,68 @@ def now() -> str:
 class Store:
     """An open memory database. Use `Store.create` to write, `Store.open` to read; close it or use `with`."""
 
-    def __init__(self, path: Path, conn: sqlite3.Connection) -> None:
-        """Wrap an open connection; callers use `create` or `open`."""
+    def __init__(self, path: Path, conn: sqlite3.Connection, identity: _Identity | None, *, writes: bool) -> None:
+        """Wrap an open connection to the file that is `identity`; callers use `create` or `open`."""
         self.path = path
         self.conn = conn
+        self._writes = writes
+        self._identity = identity
+        self._log: _Identity | None = None
 
     @classmethod
     def create(cls, path: Path) -> Store:
         """Open for writing, making and migrating the file as needed. Hold `run_lock(path)` while calling this.
 
         Raises:
-            UsageError: the folder or file cannot be written.
+            UsageError: the folder or file cannot be written, or it is no file.
             MismatchError: not a memcli database, or one of a newer memcli.
             DamagedError: not an SQLite file, or a damaged one.
         """
+        check_regular(path)
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Made here so that the file never exists with a wider mode: transcripts hold private things.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         except OSError as error:
             raise UsageError(f"cannot write the database {path}: {error.strerror}", "name another with --db") from error
-        return cls._opened(path, "rwc", cls._make_ready)
+        return cls._opened(path, _WRITE, cls._make_ready)
 
     @classmethod
-    def open(cls, path: Path) -> Store:
-        """Open for reading only.
+    def open(cls, path: Path, *, any_age: bool = False) -> Store:
+        """Open for reading only; `any_age` takes databases of an older schema as well.
 
         Raises:
             NoDatabaseError: there is no such file.
+            UsageError: it is no file.
             MismatchError: not a memcli database, or one of another schema version.
             DamagedError: not an SQLite file, or a damaged one.
         """
+        check_regular(path)
         # A run that was killed at its very start leaves an empty file, or one without any table.
         if not path.is_file() or not path.stat().st_size:
             raise _no_database(path)
-        return cls._opened(path, _READ, cls._check_current)
+        return cls._opened(path, _READ, cls._check_any_age if any_age else cls._check_current)
+
+    @classmethod
+    def unchecked(cls, path: Path) -> Store:
+        """Open for reading whatever the file is; only for finding out what is wrong with it.
+
+        Raises:
+            sqlite3.Error: SQLite cannot open it.
+        """
+        return cls(path, _connect(path, _READ), _identity(path), writes=False)
 
     @classmethod
     def _opened(cls, path: Path, mode: str, prepare: Callable[[Store], None]) -> Store:
+        identity = _identity(path)
         try:
             conn = _connect(path, mode)
         except sqlite3.Error as error:
             raise _named(path, error) from error
-        store = cls(path, conn)
+        store = cls(path, conn, identity, writes=mode == _WRITE)
         try:
             prepare(store)
+            store._log = _identity(_log_of(path))
         except BaseException as error:
             if mode == _READ and _needs_no_log(path, error):
                 conn.close()
@@ -95,7 +115,9 @@ class Store:
         return store
 
     def _make_ready(self) -> None:
-        if self.conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        # One that another program has marked as its own is that program's, even without any table.
+        marked = self.conn.execute("PRAGMA application_id").fetchone()[0] not in {0, APPLICATION_ID}
+        if marked or self.conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             self._check_ours()
         else:
             # A vector within a segment is found by going through all pages of the segment before it.
@@ -105,10 +127,13 @@ class Store:
         if self._lacks_migrations():
             migrate(self.conn)
 
-    def _check_current(self) -> None:
+    def _check_any_age(self) -> None:
         self._check_ours()
         if not applied(self.conn):
             raise _no_database(self.path)
+
+    def _check_current(self) -> None:
+        self._check_any_age()
         if self._lacks_migrations():
             # One that holds nothing yet is being made at this moment.
             if not self.conn.execute("SELECT EXISTS (SELECT 1 FROM runs)").fetchone()[0]:
@@ -118,12 +143,8 @@ class Store:
             )
 
     def _check_ours(self) -> None:
-        if self.conn.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-            raise MismatchError(f"{self.path} is an SQLite file, but no memcli database", "name another with --db")
-        if newer := sorted(set(applied(self.conn)) - set(released())):
-            raise MismatchError(
-                f"{self.path} was written by a newer memcli (it has the migration {newer[-1]})", "upgrade memcli"
-            )
+        check_application(self.path, self.conn)
+        check_schema(self.path, self.conn)
 
     def _lacks_migrations(self) -> bool:
         return not set(released()) <= set(applied(self.conn))
@@ -132,14 +153,66 @@ class Store:
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        self.close()
-        if isinstance(error, sqlite3.Error):
-            raise _named(self.path, error) from error
+        try:
+            if error is None and self._writes:
+                self.check_file()
+        finally:
+            self.close()
+        if not isinstance(error, Exception) or isinstance(error, MemcliError):
+            return
+        found = _named(self.path, error) if isinstance(error, sqlite3.Error) else error
+        # What a damaged row makes of a program can be anything: the file is looked at before it is called a bug.
+        if found is error and (fault := _first_fault(self.path)) is not None:
+            found = DamagedError(f"{self.path} is damaged: {fault}", "memcli check tells what is wrong and what to do")
+        if isinstance(found, MemcliError):
+            raise found from error
+
+    def check_file(self) -> None:
+        """See that the file of this name is still the one that was opened; as it is, before and after every commit.
+
+        SQLite writes into the file that it opened, wherever that is now: what is committed there would be lost
+        unnoticed. And it finds the log by the name, so that a file that was put in its place would get pages of ours.
+
+        Raises:
+            NoDatabaseError: it was deleted or moved away.
+            MismatchError: there is another one in its place.
+        """
+        found = _identity(self.path)
+        if found == self._identity:
+            log = _identity(_log_of(self.path))
+            self._log = self._log or log
+            if log == self._log:
+                return
+            raise MismatchError(
+                f"{_log_of(self.path)} was deleted or replaced while memcli was writing to it",
+                "what was committed before is kept: run the command again to go on, and let that file be",
+            )
+        if found is None:
+            raise NoDatabaseError(
+                f"{self.path} was deleted or moved away while memcli was writing to it",
+                "what was committed went with it: put it back, or run the command again to begin anew",
+            )
+        raise MismatchError(
+            f"{self.path} was replaced by another file while memcli was writing to it; nothing was written to that one",
+            "what was committed is in the former file; run the command again to go on with this one",
+        )
+
+    def _is_in_place(self) -> bool:
+        try:
+            self.check_file()
+        except MemcliError:
+            return False
+        return True
 
     def durable_connection(self) -> sqlite3.Connection:
         """Another connection to the file, whose every commit has reached the disk when it returns."""
-        conn = _connect(self.path, "rw")
-        conn.execute("PRAGMA synchronous = FULL")
+        conn = _connect(self.path, _WRITE)
+        try:
+            self.check_file()
+            conn.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            conn.close()
+            raise
         return conn
 
     def writer(self, busy_ms: int) -> sqlite3.Connection:
@@ -148,12 +221,18 @@ class Store:
         Raises:
             sqlite3.Error: the file cannot be written.
         """
-        conn = _connect(self.path, "rw")
+        conn = _connect(self.path, _WRITE)
+        if not self._is_in_place():
+            conn.close()
+            raise sqlite3.OperationalError("the file was replaced")
         conn.execute(f"PRAGMA busy_timeout = {busy_ms:d}")
         return conn
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection. Where the file or its log is not in its place any more, nothing is left in the log."""
+        if self._writes and not self._is_in_place():
+            with suppress(sqlite3.Error):
+                self.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self.conn.close()
 
     @contextmanager
@@ -164,7 +243,8 @@ class Store:
             generation: the corpus generation that what is about to be written was computed against.
 
         Raises:
-            MismatchError: the corpus has changed since; nothing is written.
+            MismatchError: the corpus has changed since, or there is another file in the place; nothing is written.
+            NoDatabaseError: the file was deleted or moved away.
         """
         self.conn.execute("BEGIN IMMEDIATE")
         try:
@@ -174,6 +254,7 @@ class Store:
                 )
             self.conn.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
             yield self.conn
+            self.check_file()
             self.conn.execute("COMMIT")
         except BaseException:
             if self.conn.in_transaction:
@@ -230,7 +311,13 @@ def _named(path: Path, error: sqlite3.Error) -> BaseException:
         return DamagedError(f"{path} is damaged, or no database at all", "restore a backup, or name another with --db")
     # A damaged page of a virtual table shows as an error of its constructor.
     damaged = code == sqlite3.SQLITE_CORRUPT or "vtable" in str(error)
-    return DamagedError(f"{path} is damaged: {error}", "restore a backup") if damaged else error
+    return DamagedError(f"{path} is damaged: {error}", RESTORE) if damaged else error
+
+
+def _first_fault(path: Path) -> str | None:
+    from memcli.store.check_fault import first_fault  # noqa: PLC0415 - it needs this module
+
+    return first_fault(path)
 
 
 def _needs_no_log(path: Path, error: BaseException) -> bool:
@@ -241,9 +328,22 @@ def _needs_no_log(path: Path, error: BaseException) -> bool:
     """
     if not isinstance(error, sqlite3.OperationalError) or os.access(path.parent, os.W_OK):
         return False
-    log = path.with_name(path.name + "-wal")
+    log = _log_of(path)
     refused = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
     return error.sqlite_errorcode & 0xFF in refused and not (log.exists() and log.stat().st_size)
+
+
+def _identity(path: Path) -> _Identity | None:
+    """What tells a file from any other of the same name; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
 
 
 def _no_database(path: Path) -> NoDatabaseError:
@@ -278,6 +378,7 @@ def run_lock(path: Path, wait: float, command: str) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415 - readers need no lock, and it takes 12 ms
 
+    check_regular(path)
     # One file has one lock, by whatever link it is named.
     real = Path(os.path.realpath(path))
     lock_path = real.with_name(real.name + ".lock")
