@@ -106,7 +106,7 @@ class Store:
             self.conn.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
             self.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self.conn.execute("PRAGMA journal_mode = WAL")
-        if self._lacks_migrations():
+        if not self.is_current():
             migrate(self.conn)
 
     def _check_any_age(self) -> None:
@@ -116,7 +116,7 @@ class Store:
 
     def _check_current(self) -> None:
         self._check_any_age()
-        if self._lacks_migrations():
+        if not self.is_current():
             # One that holds nothing yet is being made at this moment.
             if not self.conn.execute("SELECT EXISTS (SELECT 1 FROM runs)").fetchone()[0]:
                 raise _no_database(self.path)
@@ -136,8 +136,9 @@ class Store:
                 f"{self.path} was written by a newer memcli (it has the migration {newer[-1]})", "upgrade memcli"
             )
 
-    def _lacks_migrations(self) -> bool:
-        return not set(released()) <= set(applied(self.conn))
+    def is_current(self) -> bool:
+        """Whether the database has all migrations."""
+        return set(released()) <= set(applied(self.conn))
 
     def __enter__(self) -> Self:
         return self
