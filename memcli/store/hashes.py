@@ -71,7 +71,9 @@ def row_hash(*values: str | float | bytes | None) -> bytes:
 
 
 def add_row_hashes(conn: sqlite3.Connection) -> None:
-    """Give tables the column `row_hash` and fill it; part of a migration."""
+    """Give tables the column `row_hash` and fill it, and forget what the query cache has without one; a migration."""
+    conn.execute("DELETE FROM search_cache")
+    conn.execute("UPDATE search_cache_use SET entries = 0")
     conn.create_function("memcli_row_hash", -1, row_hash, deterministic=True)
     for table, columns in HASHED.items():
         conn.execute(f"ALTER TABLE {table} ADD COLUMN row_hash BLOB")
