@@ -39,6 +39,7 @@ _OPTIONAL: dict[str, object] = {
     "passage_prompt": "",
 }
 _SHIPPED = "shipped"  # in a calibration: it came with the model
+_SEAL = "hash"
 _DRAFT = ".model-"
 _DRAFT_SECONDS = 24 * 3600
 _PACKAGED = Path(__file__).parent / "default"
@@ -182,6 +183,29 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
+def sealed(document: Mapping[str, object]) -> dict[str, object]:
+    """A card or a calibration with the hash of what it says, by which `faults` knows it again."""
+    rest = {key: value for key, value in document.items() if key != _SEAL}
+    return rest | {_SEAL: digest(json.dumps(rest, sort_keys=True)).hex()}
+
+
+def faults(files: ModelFiles) -> list[str]:
+    """What of the files of a model is not as its id and its hashes say; the graph is read to its end."""
+    wrong = []
+    try:
+        if compute_model_id(files.folder) != files.model_id:
+            wrong.append(f"the files are not those of model {files.model_id}")
+        for name in (CARD_FILE, CALIBRATION_FILE):
+            if name == CARD_FILE or (files.folder / name).is_file():
+                document = json.loads(_read(files.folder / name))
+                # What an earlier memcli wrote has no hash.
+                if not isinstance(document, dict) or document.get(_SEAL, "") not in {"", sealed(document)[_SEAL]}:
+                    wrong.append(f"{name} is not what was written")
+    except (DamagedError, ValueError) as error:
+        wrong.append(str(error))
+    return wrong
+
+
 def load_card(folder: Path) -> ModelFiles:
     """Read the card of the model in `folder`. Raises DamagedError when a file is missing or the card makes no sense."""
     card = _read_card(folder)
@@ -225,7 +249,7 @@ def write_calibration(folder: Path, document: Mapping[str, object]) -> Path:
     path = folder / CALIBRATION_FILE
     temporary = path.with_suffix(".tmp")
     try:
-        temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(sealed(document), indent=2) + "\n", encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error}", "make the model's folder writable") from error
@@ -311,7 +335,7 @@ def write_card(draft: Path, card: dict[str, object]) -> None:
 def _write_json(path: Path, document: dict[str, object]) -> None:
     path.unlink(missing_ok=True)
     with _durable(path) as out:
-        out.write((json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
+        out.write((json.dumps(sealed(document), indent=2, ensure_ascii=False) + "\n").encode())
 
 
 @contextmanager

@@ -116,6 +116,7 @@ def _checks(
     yield "checking columns", "", rows.columns(store)
     yield MESSAGES, "messages", rows.messages(store)
     yield MEMORIES, "memories", rows.memories(store)
+    yield "checking sessions and rules", "", rows.hashed(store)
     yield "checking provenance", "provenance", rows.provenance(store)
     yield "checking tags", "memory_tags", rows.tags(store)
     yield "checking merges", "merges", rows.links(store)

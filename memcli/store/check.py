@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
+from memcli.store.cache import payload
 from memcli.store.db import Store
-from memcli.store.hashes import MEMORY_COLUMNS, MESSAGE_COLUMNS, row_hash
+from memcli.store.hashes import HASHED, MEMORY_COLUMNS, MESSAGE_COLUMNS, row_hash
 from memcli.text import content_hash, digest
 
 # What can be made again of the rest; all other tables hold what nobody can make again.
@@ -188,9 +189,13 @@ def _columns_of(store: Store, table: str) -> Iterator[Finding]:
     for name, *values in store.conn.execute(
         f"SELECT CASE {case} END, {', '.join(keys)} FROM {table} NOT INDEXED WHERE {tests}"
     ):
-        row = values[0] if len(values) == 1 and isinstance(values[0], int) else ", ".join(map(_shown, values))
+        row = _id(values[0]) if len(values) == 1 else ", ".join(map(_shown, values))
         wrong = f"its {name} is not what can stand there"
         yield derived(table, row, wrong) if table in DERIVED else Finding(table, row, wrong, _LOST)
+
+
+def _id(value: object) -> int | str:
+    return value if isinstance(value, int) else _shown(value)
 
 
 def _shown(value: object) -> str:
@@ -226,6 +231,17 @@ def memories(store: Store) -> Iterator[Finding | None]:
             yield Finding("memories", values[0], "the row is not what was stored", _LOST)
         elif not isinstance(text, str) or content_hash(text) != values[hash_place]:
             yield Finding("memories", values[0], "its hash is not that of its text", _LOST)
+
+
+def hashed(store: Store) -> Iterator[Finding]:
+    """Sessions, rules and answers of models that are not what was stored."""
+    for table in ("sessions", "rules", "model_answers"):
+        for found, *values in store.conn.execute(
+            f"SELECT row_hash, {', '.join(HASHED[table])} FROM {table} NOT INDEXED"
+        ):
+            # Whoever writes a rule with another program leaves its hash out.
+            if row_hash(*values) != found and not (found is None and table == "rules"):
+                yield Finding(table, _id(values[0]), "the row is not what was stored", _LOST)
 
 
 def provenance(store: Store) -> Iterator[Finding | None]:
@@ -285,7 +301,10 @@ def links(store: Store) -> Iterator[Finding]:
 
 
 def cached(store: Store) -> Iterator[Finding]:
-    """The counts of the query cache."""
+    """Entries of the query cache that are not what was put there, and its counts."""
+    for kind, key, value in store.conn.execute("SELECT kind, key, value FROM search_cache NOT INDEXED"):
+        if payload(key, value) is None:
+            yield derived("search_cache", f"{kind} {_shown(key)}", "it is not what was remembered")
     for kind, told, there in store.conn.execute(
         "SELECT u.kind, u.entries, count(c.key) FROM search_cache_use AS u LEFT JOIN search_cache AS c"
         " ON c.kind = u.kind GROUP BY u.kind"

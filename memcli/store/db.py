@@ -124,7 +124,7 @@ class Store:
             self.conn.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
             self.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self.conn.execute("PRAGMA journal_mode = WAL")
-        if self._lacks_migrations():
+        if not self.is_current():
             migrate(self.conn)
 
     def _check_any_age(self) -> None:
@@ -134,7 +134,7 @@ class Store:
 
     def _check_current(self) -> None:
         self._check_any_age()
-        if self._lacks_migrations():
+        if not self.is_current():
             # One that holds nothing yet is being made at this moment.
             if not self.conn.execute("SELECT EXISTS (SELECT 1 FROM runs)").fetchone()[0]:
                 raise _no_database(self.path)
@@ -146,8 +146,9 @@ class Store:
         check_application(self.path, self.conn)
         check_schema(self.path, self.conn)
 
-    def _lacks_migrations(self) -> bool:
-        return not set(released()) <= set(applied(self.conn))
+    def is_current(self) -> bool:
+        """Whether the database has all migrations."""
+        return set(released()) <= set(applied(self.conn))
 
     def __enter__(self) -> Self:
         return self

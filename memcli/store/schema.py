@@ -206,7 +206,7 @@ def m008_compression(db: Database) -> None:
 
 @migrations()
 def m010_row_hashes(db: Database) -> None:
-    """A hash over what never changes of messages and memories, so that `check` finds what a disk has changed."""
+    """A hash over what never changes of a row that holds texts, so that `check` finds what a disk has changed."""
     add_row_hashes(db.conn)
 
 
