@@ -28,7 +28,7 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 _EPILOG = "\n\n".join(["Exit codes:", *(f"{code}: {meaning}" for code, meaning in EXIT_CODES.items())])
 
 # Each in the module of its name, in the order of the help; a function, or an app of subcommands called NAME_app.
-COMMANDS = ("ingest", "search", "dedup", "stats", "reindex", "export", "import", "formats", "profiles")
+COMMANDS = ("ingest", "search", "dedup", "stats", "reindex", "export", "import", "forget", "formats", "profiles")
 GROUPS = ("cost", "rules", "model", "config", "bench")
 
 

@@ -35,7 +35,8 @@ class ImportReport:
     """Counts of one run.
 
     `memories` are those of the input, duplicates included; `known` of them were here already, from the same place in
-    the same messages. `rejections` holds the first few rejected lines as (path, line, reason).
+    the same messages; `forgotten` were left out, since the user had them forgotten. `rejections` holds the first few
+    rejected lines as (path, line, reason).
     """
 
     db: str
@@ -49,6 +50,7 @@ class ImportReport:
     messages_new: int = 0
     memories: int = 0
     known: int = 0
+    forgotten: int = 0
     created: int = 0
     merged_exact: int = 0
     merged_near: int = 0

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         show_undo,
     )
     from memcli.render.exchange import export_writer, show_export, show_import
+    from memcli.render.forget import show_forget
     from memcli.render.formats import show_formats
     from memcli.render.ingest import explain_failures, explain_rejected, explain_rejected_lines, show_ingest
     from memcli.render.metrics import metrics_text
@@ -71,6 +72,7 @@ __all__ = [
     "show_explanation",
     "show_export",
     "show_exported",
+    "show_forget",
     "show_formats",
     "show_import",
     "show_ingest",
@@ -126,6 +128,7 @@ _MODULES = {
         "show_undo",
     ),
     "exchange": ("export_writer", "show_export", "show_import"),
+    "forget": ("show_forget",),
     "formats": ("show_formats",),
     "ingest": ("explain_failures", "explain_rejected", "explain_rejected_lines", "show_ingest"),
     "metrics": ("metrics_text",),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
+from memcli.store.schema_forget import FORGOTTEN_TABLE
 from memcli.store.schema_models import MODEL_TABLES
 from memcli.store.schema_search import COMPRESSION_TABLE, SEARCH_TABLES
 
@@ -487,3 +488,9 @@ def m007_search_cache(db: Database) -> None:
 def m008_compression(db: Database) -> None:
     """How vectors are compressed: what a model that is computed from another one's vectors is made of."""
     db.conn.execute(COMPRESSION_TABLE)
+
+
+@migrations()
+def m009_forgotten(db: Database) -> None:
+    """What must not come back: keyed hashes of it."""
+    db.conn.execute(FORGOTTEN_TABLE)
