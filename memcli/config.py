@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ import platformdirs
 
 from memcli import settings
 from memcli.errors import UsageError
+from memcli.files import read_small, toml_of
 from memcli.settings import Setting
 
 FilterLevel = Literal["strict", "emotions", "everything", "none"]
@@ -235,14 +235,13 @@ def _find_file(config_file: Path | None, environ: Mapping[str, str], cwd: Path) 
 
 def _apply_file(path: Path, values: dict[str, Any], origins: dict[str, str]) -> None:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_small(path)
+        table = toml_of(text)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UsageError(f"cannot read the configuration file {path}: {reason}") from error
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from error
+        raise UsageError(f"cannot read the configuration file {path}: {reason}", "name another: --config") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is not valid TOML: {error}", 'texts stand in quotes: name = "text"') from error
     for key, value in table.items():
         if key in _TABLES:
             values[key] = _TABLES[key](path, text, value, origins)

@@ -15,6 +15,7 @@ import os
 import pty
 import re
 import resource
+import shutil
 import signal
 import sqlite3
 import struct
@@ -27,7 +28,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import memcli
 from memcli.bench.corpus import generate
@@ -135,6 +136,16 @@ def wait_for(what: Callable[[], object], process: subprocess.Popen | None = None
         time.sleep(0.01)
 
 
+def powerless() -> list[str] | None:
+    """What to put before a command so that permissions hold for it even if root runs it; None where nothing does."""
+    if os.geteuid() != 0:
+        return []
+    drop = "-dac_override,-dac_read_search"
+    prefix = ["setpriv", "--inh-caps", drop, "--bounding-set", drop]
+    works = shutil.which("setpriv") and subprocess.run([*prefix, "true"], check=False).returncode == 0
+    return prefix if works else None
+
+
 def holds_lock(home: Home, process: subprocess.Popen) -> Callable[[], bool]:
     """Whether the process has written its id into the lock file."""
     lock = home.db.with_name(home.db.name + ".lock")
@@ -205,9 +216,11 @@ class Nursery:
 
 
 def _serve() -> None:
-    commands = tuple(f"commands.{each}" for each in "ingest dedup rule_trials search config model reindex".split())
+    names = "ingest dedup exchange rules rule_trials search config model reindex"
+    commands = tuple(f"commands.{each}" for each in names.split())
     for name in ("cli", *commands, "embed.onnx", "render"):
         importlib.import_module(f"memcli.{name}")
+    importlib.import_module("filelock")
 
     while line := sys.stdin.readline():
         request = json.loads(line)
@@ -252,30 +265,35 @@ def _run(request: dict) -> None:
         os._exit(code)
 
 
-def _arm(moment: str) -> dict[str, list[str]]:
+def _arm(moment: str) -> dict[str, list[Any]]:
     """Let the process end itself at a moment; the moments that it passes are listed in what is returned.
 
     "KILL:stage:5" at the fifth thing that the progress is told or that is read, "KILL:before:5" and "KILL:after:5"
-    around the fifth SQL statement, "KILL:commit:2:5000" within the second COMMIT, once 5,000 bytes of it are written.
-    INT and TERM instead of KILL send that signal and go on.
+    around the fifth SQL statement, "KILL:commit:2:5000" within the second COMMIT, once 5,000 bytes of it are written,
+    "KILL:named:5" at the fifth of all moments that have a name (see `_name` and `_arm_names`).
+    INT and TERM instead of KILL send that signal and go on. `held` are the seconds that each transaction took.
     """
     name, _, rest = moment.partition(":")
     kind, _, where = rest.partition(":")
     number, _, size = where.partition(":")
-    passed: dict[str, list[str]] = {"stage": [], "before": [], "after": [], "commit": []}
-    lock = threading.Lock()
+    passed: dict[str, list[Any]] = {"stage": [], "before": [], "after": [], "commit": [], "named": [], "held": []}
+    lock = threading.RLock()
 
     def passes(what: str, text: str) -> None:
         with lock:
-            passed[what].append(text)
-            due = what == kind and len(passed[what]) == int(number)
+            if named := text if what in {"stage", "named"} else _name(what, text):
+                passed["named"].append(named)
+            if what != "named":
+                passed[what].append(text)
+            due = (what == kind or (kind == "named" and named)) and len(passed[kind]) == int(number)
         if due and what == "commit":
             _limit_files(int(size))
         elif due:
             os.kill(os.getpid(), signal.Signals[f"SIG{name}"])
 
     _arm_stages(passes)
-    sqlite3.connect = functools.partial(sqlite3.connect, factory=_connection_class(passes))
+    _arm_names(passes)
+    sqlite3.connect = functools.partial(sqlite3.connect, factory=_connection_class(passes, passed["held"]))
     return passed
 
 
@@ -298,8 +316,54 @@ def _arm_stages(passes: Callable[[str, str], None]) -> None:
     before(feed, "_cut", "stage read")
 
 
-def _connection_class(passes: Callable[[str, str], None]) -> type[sqlite3.Connection]:
+def _arm_names(passes: Callable[[str, str], None]) -> None:
+    """Moments that neither the progress is told nor SQLite: the run lock, a model's files, the report."""
+
+    def patch(owner: object, name: str, label: str, *, after: bool = False) -> None:
+        original = getattr(owner, name)
+
+        @functools.wraps(original)
+        def patched(*args: object, **options: object) -> object:
+            if not after:
+                passes("named", label)
+            found = original(*args, **options)
+            if after:
+                passes("named", label)
+            return found
+
+        setattr(owner, name, patched)
+
+    lock = importlib.import_module("filelock").FileLock
+    patch(lock, "acquire", "locked", after=True)
+    patch(lock, "release", "unlock")
+    patch(importlib.import_module("memcli.embed.models"), "move_folder", "keep model")
+    patch(importlib.import_module("memcli.render.terminal"), "write", "report")
+
+
+_WRITES = re.compile(r"(?:INSERT|REPLACE|UPDATE|DELETE)\b(?: OR \w+)?(?: INTO| FROM)? \"?(\w+)")
+
+
+def _name(side: str, sql: str) -> str:
+    """What the moment before or after a statement is called; nothing for one that only reads."""
+    if side == "after":
+        return "committed" if sql == "COMMIT" else ""
+    if side != "before":
+        return ""
+    if sql.startswith(("CREATE", "ALTER", "DROP")):
+        return "migrate"
+    for beginning, name in (("BEGIN IMM", "begin"), ("COMMIT", "commit"), ("VACUUM", "vacuum"), ("ROLLBACK", "")):
+        if sql.startswith(beginning):
+            return name
+    if sql.startswith(("PRAGMA journal_mode", "PRAGMA wal_checkpoint")):
+        return sql.split()[1]
+    found = _WRITES.match(sql)
+    return f"write {found[1]}" if found else ""
+
+
+def _connection_class(passes: Callable[[str, str], None], held: list[float]) -> type[sqlite3.Connection]:
     class Connection(sqlite3.Connection):
+        began = 0.0
+
         def execute(self, sql: str, *args: object) -> sqlite3.Cursor:
             if sql == "COMMIT":
                 passes("commit", sql)
@@ -315,6 +379,10 @@ def _connection_class(passes: Callable[[str, str], None]) -> type[sqlite3.Connec
             passes("before", sql)
             found = run(sql, *args)
             passes("after", sql)
+            if sql == "BEGIN IMMEDIATE":
+                self.began = time.monotonic()
+            elif sql == "COMMIT":
+                held.append(time.monotonic() - self.began)
             return found
 
     return Connection

@@ -203,11 +203,11 @@ def logical(db):
 
 
 def _vectors(conn):
-    """Vectors as (agent, model, bytes) by memory id, out of all segments."""
+    """Vectors as (agent, model, bytes) by memory id, out of all segments; compressed ones as they are stored."""
     found = {}
-    rows = conn.execute("SELECT agent_id, model_id, count, dim, memory_ids, vectors FROM segments").fetchall()
-    for agent, model, count, dim, raw_ids, raw_vectors in rows:
-        vectors = np.frombuffer(raw_vectors, "<f4").reshape(count, dim)
+    rows = conn.execute("SELECT agent_id, model_id, count, memory_ids, vectors FROM segments").fetchall()
+    for agent, model, count, raw_ids, raw_vectors in rows:
+        vectors = np.frombuffer(raw_vectors, np.uint8).reshape(count, -1)
         for memory_id, vector in zip(np.frombuffer(raw_ids, "<i8").tolist(), vectors, strict=True):
             assert memory_id not in found, f"memory {memory_id} has two vectors"
             found[memory_id] = (agent, model, vector.tobytes())

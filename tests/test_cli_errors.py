@@ -158,6 +158,33 @@ def test_a_database_that_cannot_be_written(home, tea, tmp_path):
         _refused(home.run("ingest", tea, "--db", path), 2, str(path), "--db")
 
 
+_WITH_PATHS = (
+    "ingest tea.jsonl --db", "ingest tea.jsonl --model", "search x --db", "search x --config", "search --queries",
+    "dedup --db", "dedup --calibrate", "dedup --verify-model", "stats --db", "stats --prometheus", "reindex --db",
+    "reindex --check --db", "reindex --model", "export --db", "export --out", "export --with-vectors", "import",
+    "import tea.jsonl --db", "rules list --db", "rules import", "model import", "model use", "model list --db",
+    "config show --config", "cost report --db",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", _WITH_PATHS)
+def test_a_path_that_cannot_be_is_wrong_usage_in_every_command(filled, tea, tmp_path, command):
+    words = [str(tea) if word == "tea.jsonl" else word for word in command.split()]
+    path = tmp_path / ("n" * 256)
+    _refused(filled.run(*words, path), 2, path.name)
+
+
+@pytest.mark.parametrize("command", ["search x --db", "stats --prometheus", "export --out", "model use"])
+def test_a_path_through_a_file_or_in_a_circle_is_no_bug(filled, tea, tmp_path, command):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for path in (tea / "x", loop):
+        done = filled.run(*command.split(), path)
+        assert done.code in {0, 2, 4}, done.err
+        assert done.code == 0 or str(path) in done.err
+        assert "bug" not in done.err
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_may_not_be_written(home, tea, tmp_path):
     folder = tmp_path / "sealed"

@@ -285,16 +285,6 @@ def test_killed_within_every_commit(nursery, folder, tmp_path, chat):
 
 
 @pytest.mark.torture
-def test_killed_200_times_at_random_moments(nursery, folder, tmp_path, command, whole):
-    draw = random.Random(12)  # noqa: S311 - moments, not secrets
-    for number in range(200):
-        home = Home(tmp_path / str(number), folder / "data")
-        for _ in range(draw.choice((1, 1, 1, 2, 3))):
-            nursery.run(home, *command, after=draw.uniform(0.01, 0.4))
-        _killed_and_run_again(nursery, home, command, whole)
-
-
-@pytest.mark.torture
 def test_interrupted_200_times_at_random_statements(nursery, folder, tmp_path, command, whole):
     draw = random.Random(13)  # noqa: S311 - moments, not secrets
     for number in range(200):

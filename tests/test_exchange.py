@@ -234,6 +234,7 @@ def test_a_cosine_of_vectors_that_were_compressed_may_lie_a_little_above_1(fille
         done = home.run("import", path)
         assert done.code == code, done.err
     assert [star[0][3] for star in stars(home.db)] == [star[0][3] for star in stars(filled.db)]
+    assert home.rows("SELECT max(cosine) FROM merges") == [(1.0,)]
 
 
 # --- killed, interrupted, locked -------------------------------------------------------------------------------------

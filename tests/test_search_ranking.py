@@ -6,6 +6,7 @@ from support_ingest import append, flat, query, run, user, write
 from support_search import contents, search, searcher
 
 from memcli.search import pool
+from memcli.search.postings import Postings
 from memcli.search.words import Day, closeness, dates_of, telling, words_of
 
 CHAT = [
@@ -158,7 +159,8 @@ def test_keyword_mode_is_bm25_of_fts5(tmp_path):
             (m, pytest.approx(s, abs=1e-4)) for m, s in best
         ]
     with searcher(db, use_cache=False) as one:
-        found = pool.keywords(one.store, ["lanterns", "zither"], lambda ids: np.ones(len(ids), bool), enough=2)
+        postings = Postings(one.store, 1 << 20)
+        found = pool.keywords(postings, ["lanterns", "zither"], lambda ids: np.ones(len(ids), bool), enough=2)
         assert len(found.ids) == 2, "of the common word only what stands beside the rare one"
 
 

@@ -49,6 +49,8 @@ def run_python(arguments: Sequence[str], folder: Path, data_dir: Path | None = N
     )
     found = json.loads(done.stdout)
     if found["code"] != 0:
-        raise MemcliError(f"the measured {' '.join(arguments[:3])} failed with exit code {found['code']}")
+        raise MemcliError(
+            f"the measured {' '.join(arguments[:3])} failed with exit code {found['code']}", "what it said is above"
+        )
     document = json.loads(report.read_text(encoding="utf-8"))
     return Measured(found["seconds"], found["cpu"], found["peak_rss"] / _MEGA, document)

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from keyword import iskeyword
 from typing import Annotated, NoReturn
@@ -16,7 +16,10 @@ import typer
 from typer.main import get_command
 
 from memcli import __version__
+from memcli.cli import faults, on_stopping, streams
+from memcli.cli.first import Group, Root
 from memcli.cli.values import quick
+from memcli.cli.wording import polish
 from memcli.errors import EXIT_CODES, InterruptedRunError, MemcliError
 
 # Typer's arguments go through pydantic, which would read the metadata of all installed packages to look for plugins.
@@ -24,11 +27,14 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 # The threads of numpy's OpenBLAS would spin for 2^26 cycles, 25 ms, before they sleep: at every start, for nothing.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 
-# Typer runs the paragraphs of an epilog together unless each line is one of its own.
-_EPILOG = "\n\n".join(["Exit codes:", *(f"{code}: {meaning}" for code, meaning in EXIT_CODES.items())])
+# The backspace keeps Typer from running the lines together.
+_EPILOG = "\n".join(["\b", "Exit codes:", *(f"{code:>5}: {meaning}" for code, meaning in EXIT_CODES.items())])
 
 # Each in the module of its name, in the order of the help; a function, or an app of subcommands called NAME_app.
-COMMANDS = ("ingest", "search", "dedup", "stats", "reindex", "export", "import", "forget", "formats", "profiles")
+COMMANDS = (
+    *("ingest", "search", "dedup", "stats", "reindex", "check", "backup"),
+    *("export", "import", "forget", "formats", "profiles"),
+)
 GROUPS = ("cost", "rules", "model", "config", "bench")
 
 
@@ -36,9 +42,10 @@ def build(names: Collection[str]) -> typer.Typer:
     """The app with the commands `names`, those of COMMANDS and GROUPS: importing and building all takes 40 ms."""
     app = typer.Typer(
         name="memcli",
-        help="Turn chat transcripts into a deduplicated, searchable long-term memory in one SQLite file.",
+        help="Turn chat transcripts into a deduplicated, searchable long-term memory in one SQLite file."
+        "\n\nExample: memcli ingest ~/.claude/projects",
         epilog=_EPILOG,
-        no_args_is_help=True,
+        cls=Root,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -48,9 +55,12 @@ def build(names: Collection[str]) -> typer.Typer:
         own = f"{name}_" if iskeyword(name) else name  # nothing in Python can be called import
         app.command(name)(getattr(import_module(f"memcli.cli.{own}"), own))
     for name in (each for each in GROUPS if each in names):
-        app.add_typer(getattr(import_module(f"memcli.cli.{name}"), f"{name}_app"), name=name)
+        app.add_typer(getattr(import_module(f"memcli.cli.{name}"), f"{name}_app"), name=name, cls=Group)
     return app
 
+
+# What Click puts in the place of a stdout whose reader has gone.
+_UNREAD = "PacifyFlushWrapper"
 
 _interruptions: list[InterruptedRunError] = []
 
@@ -58,30 +68,45 @@ _interruptions: list[InterruptedRunError] = []
 def run() -> NoReturn:
     """Run the command line and exit with the code that the README's table gives."""
     try:
+        streams.prepare()
+        if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+            faults.check_room()
         command = get_command(build(_asked_for(sys.argv[1:])))
         quick(command)
-        _on_interruption(_interrupt)
+        polish(command)
+        on_stopping(_interrupt)
         command()
+    except SystemExit:
+        if type(sys.stdout).__name__ == _UNREAD:
+            sys.exit(0)  # whoever read the help has seen enough (`| head`), which Click takes for a failure
+        raise
     except Exception as error:  # noqa: BLE001 - the boundary: whatever is none of ours is a bug and is shown as one
-        # A library that was being imported may have made another error of the interruption.
-        ours = _interruptions[0] if _interruptions else error
-        # Whoever is impatient now ends it at once: nothing is left to be kept.
-        _on_interruption(signal.SIG_DFL)
-        if not isinstance(ours, MemcliError):
-            _report_bug(error)
-            sys.exit(1)
-        from memcli import render  # noqa: PLC0415 - Rich takes 50 ms, which --help and completion need not wait for
-
-        render.print_error(ours)
-        sys.exit(ours.exit_code)
+        _end_with(error)
     finally:
         gc.freeze()  # else the interpreter looks for garbage among all modules at its end, for 60 ms
     sys.exit(0)
 
 
-def _on_interruption(handler: Callable[[int, object], NoReturn] | signal.Handlers) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handler)
+def _end_with(error: Exception) -> NoReturn:
+    """Say what went wrong, and exit with its code."""
+    # A library that was being imported may have made another error of the interruption.
+    ours = _interruptions[0] if _interruptions else faults.meant(error) or error
+    # Whoever is impatient now ends it at once: nothing is left to be kept.
+    on_stopping(signal.SIG_DFL)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        streams.drop_output()
+    if not isinstance(ours, MemcliError):
+        _report_bug(error)
+        sys.exit(1)
+    try:
+        from memcli import render  # noqa: PLC0415 - Rich takes 50 ms, which --help and completion need not wait for
+
+        render.print_error(ours)
+    except (MemoryError, ImportError, OSError):  # what ended the run may keep Rich from being loaded
+        _print_plain(ours)
+    sys.exit(ours.exit_code)
 
 
 def _asked_for(words: Sequence[str]) -> Collection[str]:
@@ -98,13 +123,25 @@ def _interrupt(number: int, _frame: object) -> NoReturn:
     raise error
 
 
+def _print_plain(error: MemcliError) -> None:
+    for name, text in (("memcli:", error.message), ("       ", error.hint)):
+        print(name, ascii(text)[1:-1], file=sys.stderr)  # noqa: T201 - as in `_report_bug`
+
+
 def _report_bug(error: Exception) -> None:
     if "--verbose" in sys.argv:
-        traceback.print_exception(error)
-    # ascii() writes out whatever a terminal could act on.
-    text = ascii(str(error))[1:-1]
+        for part in traceback.format_exception(error):
+            # Our own lines of the stack are as they are; what an error says is one line of what it was.
+            shown = part if part.startswith("  File ") else f"{_written_out(part.rstrip())}\n"
+            print(shown, end="", file=sys.stderr)  # noqa: T201 - as below
+    text = _written_out(str(error))
     print(f"memcli: unexpected fault, a bug: {type(error).__name__}: {text}", file=sys.stderr)  # noqa: T201 - Rich may fail
     print("        run it again with --verbose for the trace, and report it", file=sys.stderr)  # noqa: T201
+
+
+def _written_out(text: str) -> str:
+    """`text` on one line, without anything that a terminal could act on."""
+    return ascii(text)[1:-1]
 
 
 def _show_version(wanted: bool) -> None:

@@ -39,7 +39,8 @@ def forget(
         str | None, typer.Option(metavar="FILE", help="What was read from a transcript, or from those in a folder.")
     ] = None,
     text: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="All messages and memories with these very characters.")
+        str | None,
+        typer.Option(metavar="TEXT", help="What holds these very characters; - reads them."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go; works on a copy.")] = False,
@@ -63,6 +64,8 @@ def forget(
         raise UsageError("a memory id stands alone", "drop the other selection")
     if memory is not None and abs(memory) >= _ENDS_IDS:
         raise UsageError(f"no id has as many digits as {memory}", "the ids are small whole numbers")
+    if text == "-":  # a secret need not go through the history of a shell
+        text = sys.stdin.read().strip("\r\n")
     named = {"--session": session, "--agent": agent, "--source": source, "--text": text}
     if empty := [name for name, value in named.items() if value is not None and not value.strip()]:
         raise UsageError(f"{empty[0]} is empty", "name what to forget")

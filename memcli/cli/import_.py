@@ -29,7 +29,7 @@ from memcli.errors import InputRejectedError
 
 def import_(
     paths: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Exports, lines of JSON, databases, or - for stdin.")
+        list[str], typer.Argument(metavar="FILE", help="Exports, lines of JSON, databases, or - for stdin.")
     ],
     vectors: Annotated[
         Path | None,

@@ -32,7 +32,7 @@ _ROLES = ("user", "assistant", "system", "tool")
 
 
 def search(
-    queries: Annotated[list[str] | None, typer.Argument(metavar="QUERY...", help="Questions, or - for stdin.")] = None,
+    queries: Annotated[list[str] | None, typer.Argument(metavar="QUERY", help="Questions, or - for stdin.")] = None,
     query_file: Annotated[
         str | None, typer.Option("--queries", metavar="FILE", help="A file with a query per line.")
     ] = None,
@@ -105,6 +105,4 @@ def _end_of(until: str | None) -> str | None:
     found = parse_time(until)
     if until is None or found is None or len(until.strip()) > _ONE_DAY:
         return found
-    from datetime import date, timedelta  # noqa: PLC0415 - keeps --help fast
-
-    return (date.fromisoformat(found[:_ONE_DAY]) + timedelta(days=1)).isoformat() + found[_ONE_DAY:]
+    return f"{found[:_ONE_DAY]}T24:00:00.000Z"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from memcli.config import Config
 from memcli.embed.carried import CarriedEmbedder
 from memcli.errors import UsageError
 from memcli.exchange import export as exporting
+from memcli.exchange.datasette import metadata
 from memcli.exchange.feed import Feed, check, is_database
 from memcli.exchange.report import Exported, ImportReport
 from memcli.exchange.run import COMMAND, Import
@@ -43,9 +45,11 @@ def export(
     config: Config,
     request: ExportRequest,
     chunks: Callable[[Iterable[Mapping[str, Any]]], Iterator[str]],
-    write: Callable[[str], None],
+    write: Callable[[str], bool],
 ) -> Exported:
-    """Write the memories as `chunks` makes text of them, to a file or by `write`; a file is there whole or not at all.
+    """Write the memories as `chunks` makes text of them: to a file, which is there whole or not at all, or by `write`.
+
+    It ends early when `write` says that nobody reads on.
 
     Raises:
         NoDatabaseError: there is no database.
@@ -65,13 +69,30 @@ def export(
         vectors = None if request.vectors is None else _write_vectors(store, config, request.vectors, request.agent)
         if request.out is None:
             for chunk in chunks(documents):
-                write(chunk)
+                if not write(chunk):
+                    break
         else:
             with _whole_file(request.out) as file:
                 for chunk in chunks(documents):
                     file.write(chunk.encode())
     out = None if request.out is None else str(request.out)
     return Exported(str(config.db), out, found.memories, found.messages if request.whole else 0, vectors)
+
+
+def export_metadata(config: Config, out: Path | None, write: Callable[[str], bool]) -> None:
+    """Write what Datasette should know of the database, to a file or by `write`.
+
+    Raises:
+        NoDatabaseError: there is no database.
+        UsageError: the file cannot be written.
+    """
+    with Store.open(config.db):
+        text = json.dumps(metadata(config.db), indent=2, ensure_ascii=False) + "\n"
+    if out is None:
+        write(text)
+    else:
+        with _whole_file(out) as file:
+            file.write(text.encode())
 
 
 def _write_vectors(store: Store, config: Config, path: Path, agent: str | None) -> int:
@@ -166,10 +187,9 @@ def _found(path: str, db: Path) -> Found:
     where = Path(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111 - links stay as they were named
     try:
         status = where.stat()
-        is_own = db.exists() and where.samefile(db)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", "name an export, or a database of memcli") from error
-    if is_own:
+    if db.exists() and where.samefile(db):
         raise UsageError(f"{path} is the database itself", "name another with --db")
     if where.is_dir():
         raise UsageError(f"{path} is a folder", "name an export, or a database of memcli")

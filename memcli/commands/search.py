@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -14,6 +13,8 @@ from memcli import wiring
 from memcli.commands.shares import in_processes, processes_for
 from memcli.config import Config
 from memcli.errors import UsageError
+from memcli.files import read_small, read_stdin
+from memcli.protocols import Embedder
 from memcli.search import Answer, Request, Searcher
 from memcli.store.cache import Limits
 from memcli.store.db import Store
@@ -81,9 +82,12 @@ def open_searcher(store: Store, config: Config, environ: Mapping[str, str], *, u
     Raises:
         MismatchError: the database's model is not here.
     """
-    model = wiring.model_of(store, config, environ)
+
+    def embedder() -> Embedder:
+        return wiring.embedder_of(wiring.model_of(store, config, environ), config, environ)
+
     limits = Limits(config.search_cache_size, config.search_cache_ttl) if use_cache else None
-    return Searcher(store, wiring.embedder_of(model, config, environ), config.max_memory, limits)
+    return Searcher(store, embedder, config.max_memory, limits)
 
 
 def read_queries(words: Sequence[str], file: str | None) -> list[str]:
@@ -94,15 +98,19 @@ def read_queries(words: Sequence[str], file: str | None) -> list[str]:
     """
     queries: list[str] = []
     for word in words:
-        queries.extend(sys.stdin.read().split("\n") if word == STDIN else [word])
+        queries.extend(_lines(STDIN) if word == STDIN else [word])
     if file is not None:
-        try:
-            text = sys.stdin.read() if file == STDIN else Path(file).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise UsageError(f"cannot read the queries in {file}: {reason}") from error
-        queries.extend(text.split("\n"))
+        queries.extend(_lines(file))
     queries = [query.strip() for query in queries if query.strip()]
     if not queries:
         raise UsageError("no query", 'ask something, as in: memcli search "what did we decide about retries"')
     return queries
+
+
+def _lines(file: str) -> list[str]:
+    try:
+        text = read_stdin() if file == STDIN else read_small(Path(file), pipes=True)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UsageError(f"cannot read the queries in {file}: {reason}", "a query per line; - is stdin") from error
+    return text.split("\n")

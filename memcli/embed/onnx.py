@@ -16,6 +16,7 @@ from memcli.embed.graph import check_graph, read_graph
 from memcli.embed.models import IN_GRAPH, MODEL_FILE, TOKENIZER_FILE, UNIT_LENGTH, ModelFiles, compute_model_id
 from memcli.embed.pooling import pooled, unit_rows
 from memcli.embed.queue import SIZES, fastest_size, fill, size_within
+from memcli.embed.room import BATCH_ROOM, check_room
 from memcli.errors import DamagedError, MemcliError
 from memcli.text import clean
 from memcli.workers import workers
@@ -46,6 +47,7 @@ _INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 _HINT = "import or pull the model again; reinstall memcli if it is the packaged one"
 _NO_LOG = 4  # an error is raised as well: the user need not see it twice
 _MESSAGE = 400
+_PARSED = 40  # bytes that a tokenizer takes while it is loaded, per byte of its file
 
 
 class OnnxEmbedder:
@@ -73,6 +75,7 @@ class OnnxEmbedder:
         sizes = (size for size in (*BUCKETS, *LONG_BUCKETS) if size < files.max_tokens)
         self._buckets = np.array([*sizes, files.max_tokens])
         usual = 1 if files.recipe.is_static else workers()
+        check_room(BATCH_ROOM + sum(_PARSED * each.stat().st_size for each in files.folder.glob(TOKENIZER_FILE)))
         # Hashing and loading the graph leave the interpreter to the tokenizer, which takes as long as both.
         with ThreadPoolExecutor(min(workers(), 2)) as pool:
             found = pool.submit(compute_model_id, files.folder)
@@ -143,6 +146,7 @@ class OnnxEmbedder:
 
     def tokenize(self, texts: Sequence[str], prompt: str = "") -> list[list[int]]:
         """The token ids of each text, as the graph will see them."""
+        check_room(BATCH_ROOM)
         recipe = self.recipe
         prepared = [prompt + clean(text) for text in texts] if prompt else list(map(clean, texts))
         if recipe.lower_case:

@@ -17,7 +17,7 @@ from memcli.dedup.judge import VERBATIM, Judge, Verdict
 from memcli.exchange.place import Placed
 from memcli.exchange.records import Parted
 from memcli.ingest.resolve import Extracted, Near, Plan, Resolved, Resolver, exact_scope
-from memcli.model import Known, Link, Ruling
+from memcli.model import Known, Link, Ruling, as_cosine
 from memcli.store import memories as memory_rows
 from memcli.store.db import Store
 
@@ -77,7 +77,7 @@ def resolve(
     def cosine(one: bytes, other: bytes, told: float) -> float:
         if same_model or one not in vectors or other not in vectors:
             return told
-        return float(vectors[one].astype(np.float64) @ vectors[other].astype(np.float64))
+        return as_cosine(float(vectors[one].astype(np.float64) @ vectors[other].astype(np.float64)))
 
     with stage("dedup"):
         near, judge = resolver.survey(plan, vectors, _rulings(plan, groups, own, parted))

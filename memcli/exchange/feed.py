@@ -36,6 +36,7 @@ from memcli.redact import Redactor, redact
 from memcli.store.db import Store
 from memcli.store.files import IMPORT
 
+_NAME_ONE = "name an export, or a database of memcli"
 _SQLITE = b"SQLite format 3\0"
 _AGENT, _GENERATION = "agent", "generation"
 
@@ -151,7 +152,7 @@ class Feed:
             with _stream(found) as stream:
                 yield from self._read(found, stream)
         except OSError as error:
-            raise UsageError(f"cannot read {found.path}: {error.strerror or error}") from error
+            raise UsageError(f"cannot read {found.path}: {error.strerror or error}", _NAME_ONE) from error
 
     def _read(self, found: Found, stream: BinaryIO) -> Iterator[ReadBatch]:
         self.files.read += 1
@@ -291,7 +292,7 @@ def is_database(found: Found) -> bool:
         with Path(found.path).open("rb") as file:
             return file.read(len(_SQLITE)) == _SQLITE
     except OSError as error:
-        raise UsageError(f"cannot read {found.path}: {error.strerror}") from error
+        raise UsageError(f"cannot read {found.path}: {error.strerror}", _NAME_ONE) from error
 
 
 def check(found: Found) -> None:
@@ -307,7 +308,7 @@ def check(found: Found) -> None:
         with _stream(found) as stream:
             record = _first(stream)
     except OSError as error:
-        raise UsageError(f"cannot read {found.path}: {error.strerror or error}") from error
+        raise UsageError(f"cannot read {found.path}: {error.strerror or error}", _NAME_ONE) from error
     if record is not None and "memcli" in record:
         _check_header(found.path, record)
 

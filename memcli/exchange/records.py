@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from memcli.dedup.judge import VERBATIM
-from memcli.model import ROLES, MemoryType
+from memcli.model import ROLES, MemoryType, as_cosine
 from memcli.readers.fields import normalise_timestamp
 from memcli.tags import relevance
 from memcli.text import normalise
@@ -23,7 +23,7 @@ FORMAT, VERSION = "export", 1
 MESSAGE, MEMORY, PARTED = "message", "memory", "parted"
 TYPES: tuple[MemoryType, ...] = ("semantic", "episodic", "procedural")
 _HASH_BYTES = 16
-# How far above 1 a cosine of stored vectors may lie: those compressed to int8 are not quite of unit length.
+# How far above 1 a cosine of an older database may lie: vectors compressed to int8 are not quite of unit length.
 _COSINE_SLACK = 0.05
 
 _T = TypeVar("_T")
@@ -350,7 +350,7 @@ def cosine(record: Mapping[str, object]) -> float:
     Raises:
         ValueError: it is none.
     """
-    return _number(record, "cosine", -1, 1, _COSINE_SLACK)
+    return as_cosine(_number(record, "cosine", -1, 1, _COSINE_SLACK))
 
 
 def _number(record: Mapping[str, object], name: str, least: int, most: int, slack: float = 1e-6) -> float:

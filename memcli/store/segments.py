@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memcli.errors import DamagedError
 from memcli.store.db import Store, now
+from memcli.store.search import TOKENIZER
 from memcli.store.vectors import INSERT, MAX_MERGED_ROWS, Coding, Segment, hash_of, row_of, segment_of
 
 _Ids = NDArray[np.int64]
 _COLUMNS = "id, count, dim, memory_ids, vectors, codes, scales, keys"
 _HASH_BYTES = 16
 KEPT_GENERATION = "reindexed_generation"
+_WORD_PARTS = ("data", "idx", "docsize")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,19 @@ def damaged(store: Store) -> Iterator[tuple[int, str]]:
             yield segment_id, "it holds numbers that are not finite"
 
 
+def misplaced(store: Store, listed: Sequence[Stored], alive: dict[str, _Ids]) -> Iterator[tuple[int, str]]:
+    """Yield the segments (id, what is wrong) that say something else of themselves than their rows do."""
+    told = {
+        row[0]: row[1:] for row in store.conn.execute("SELECT id, count, first_memory_id, last_memory_id FROM segments")
+    }
+    for each in listed:
+        ids = each.ids
+        if not len(ids) or told.get(each.id) != (len(ids), int(ids[0]), int(ids[-1])) or (np.diff(ids) <= 0).any():
+            yield each.id, "its range is not that of its memories"
+        elif each.agent not in alive:
+            yield each.id, "it is of an agent that has no memories"
+
+
 # --- keywords --------------------------------------------------------------------------------------------------------
 
 
@@ -139,8 +157,12 @@ def words_of(store: Store) -> _Ids:
 
 def words_are_whole(store: Store) -> bool:
     """Whether the keyword index is in itself as it should be."""
+    return _is_whole(store.conn, "memories_fts")
+
+
+def _is_whole(conn: sqlite3.Connection, index: str) -> bool:
     try:
-        store.conn.execute("INSERT INTO memories_fts (memories_fts) VALUES ('integrity-check')")
+        conn.execute(f"INSERT INTO {index} ({index}) VALUES ('integrity-check')")
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY:
             raise
@@ -149,12 +171,27 @@ def words_are_whole(store: Store) -> bool:
 
 
 def is_sound(store: Store) -> bool:
-    """As `words_are_whole`, outside of a transaction; nothing stays written."""
-    store.conn.execute("BEGIN IMMEDIATE")
-    try:
-        return words_are_whole(store)
-    finally:
-        store.conn.execute("ROLLBACK")
+    """As `words_are_whole`, for a file that is only read.
+
+    SQLite's check is a statement that writes, so it is put to a copy of the index in a temporary folder.
+    """
+    with tempfile.TemporaryDirectory(prefix="memcli-check-") as folder:
+        copy = Path(folder) / "words.db"
+        with closing(sqlite3.connect(copy)) as conn:
+            conn.execute("PRAGMA synchronous = OFF")
+            conn.execute(f"CREATE VIRTUAL TABLE words USING fts5 (content, content='', tokenize='{TOKENIZER}')")
+            for part in _WORD_PARTS:
+                conn.execute(f"DELETE FROM words_{part}")
+                try:
+                    rows = store.conn.execute(f"SELECT * FROM memories_fts_{part}")
+                    places = ", ".join("?" for _ in rows.description)
+                    conn.executemany(f"INSERT INTO words_{part} VALUES ({places})", rows)
+                except sqlite3.DatabaseError:
+                    return False
+            conn.commit()
+        # Opened anew: FTS5 has the empty index in mind.
+        with closing(sqlite3.connect(copy)) as conn:
+            return _is_whole(conn, "words")
 
 
 def write_words_anew(conn: sqlite3.Connection) -> None:

@@ -1,0 +1,117 @@
+"""Every command that writes is killed at every stage that has a name and at random moments, and run again.
+
+What the database says then, to the last row, vector and word, is what it says after a run that nothing disturbed. A
+further command is a further line of `support_crash.COMMANDS`.
+"""
+
+import json
+import random
+import signal
+import time
+import zlib
+from collections.abc import Iterator
+
+import pytest
+from support_chat import Chat
+from support_crash import ALWAYS, COMMANDS, assert_as_whole, everything, make_inputs
+
+RANDOM_MOMENTS = 200
+# So many kills in a row, before the run that is let go on to its end.
+MOST_IN_A_ROW = 4
+STAGES_IN_CI = 1
+AROUND = {"begin", "commit", "committed"}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory, nursery):
+    with Chat() as server:
+        yield make_inputs(tmp_path_factory.mktemp("crash"), nursery, server)
+
+
+class Harness:
+    """One command: what it says undisturbed and which moments it passes, and that it says the same when killed."""
+
+    def __init__(self, inputs, name):
+        self.inputs, self.name, self.command = inputs, name, COMMANDS[name]
+        self.words = inputs.words(self.command)
+        self.draw = random.Random(zlib.crc32(name.encode()))  # noqa: S311 - moments, not secrets
+        self.killed = self.runs = 0
+        home = self._home("whole")
+        done = inputs.nursery.run(home, *self.words, trace=True)
+        assert done.code == 0, done.err
+        self.passed = json.loads((home.folder / "trace").read_text())["named"]
+        self.whole = everything(home.db)
+        home = self._home("timed")
+        began = time.monotonic()
+        assert inputs.nursery.run(home, *self.words).code == 0
+        self.seconds = time.monotonic() - began
+        assert_as_whole(home, self.whole, "a second run that nothing disturbed")
+
+    def _home(self, name):
+        return self.inputs.home(f"{self.name.replace(' ', '-')}-{name}", self.command)
+
+    def kill(self, what, moments):
+        """Kill a run at each of the `moments` in turn, run it once more, and compare."""
+        self.runs += 1
+        home = self._home(str(self.runs))
+        for moment in moments:
+            done = self.inputs.nursery.run(home, *self.words, **moment)
+            assert done.code in {-signal.SIGKILL, *self.command.ends}, (what, done)
+            if done.code != -signal.SIGKILL:
+                break
+            self.killed += 1
+        done = self.inputs.nursery.run(home, *self.words)
+        assert done.code in self.command.ends, (what, done.err)
+        assert_as_whole(home, self.whole, what)
+        for path in home.folder.glob("memory.db*"):
+            path.unlink()
+
+    def places(self) -> Iterator[tuple[str, int]]:
+        """A moment of each name, and the first and the last of those around a commit."""
+        for name in dict.fromkeys(self.passed):
+            at = [number for number, each in enumerate(self.passed, 1) if each == name]
+            around = (at[0], at[-1]) if name in AROUND else ()
+            for number in dict.fromkeys((at[len(at) // 2], *around)):
+                yield name, number
+
+    def kill_at(self, places):
+        for name, number in places:
+            before = self.killed
+            self.kill((name, number), [{"moment": f"KILL:named:{number}"}])
+            assert self.killed > before, f"{self.name} does not pass {name} any more"
+
+    def kill_at_random(self, count):
+        """Kill it `count` times from outside, wherever it is. How long it takes depends on what else there is to do."""
+        wanted, most = self.killed + count, 1 if self.command.once else MOST_IN_A_ROW
+        for _ in range(3 * count):
+            chain = [{"after": self.draw.uniform(0.001, self.seconds)} for _ in range(self.draw.randint(1, most))]
+            before = self.killed
+            self.kill(chain, chain)
+            self.seconds *= 0.9 if self.killed == before else 1.02
+            if self.killed >= wanted:
+                return
+        pytest.fail(f"of {3 * count} runs hardly any could be killed")
+
+
+@pytest.fixture(params=COMMANDS)
+def harness(request, inputs):
+    return Harness(inputs, request.param)
+
+
+def test_killed_at_some_stages_and_moments(harness):
+    wanted = ALWAYS | set(filter(None, harness.command.stages.split(",")))
+    assert wanted <= set(harness.passed), "a stage has another name now, or is not passed"
+    places = list(harness.places())
+    commits = [place for place in places if place[0] in AROUND]
+    harness.kill_at([harness.draw.choice(commits), *harness.draw.sample(places, STAGES_IN_CI)])
+    harness.kill_at_random(1)
+
+
+@pytest.mark.torture
+def test_killed_at_every_stage(harness):
+    harness.kill_at(harness.places())
+
+
+@pytest.mark.torture
+def test_killed_at_random_moments(harness):
+    harness.kill_at_random(RANDOM_MOMENTS)
