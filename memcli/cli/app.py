@@ -33,7 +33,7 @@ _EPILOG = "\n".join(["\b", "Exit codes:", *(f"{code:>5}: {meaning}" for code, me
 # Each in the module of its name, in the order of the help; a function, or an app of subcommands called NAME_app.
 COMMANDS = (
     *("ingest", "search", "dedup", "stats", "reindex", "check", "backup"),
-    *("export", "import", "formats", "profiles"),
+    *("export", "import", "forget", "formats", "profiles"),
 )
 GROUPS = ("cost", "rules", "model", "config", "bench")
 

@@ -15,6 +15,7 @@ from memcli.dedup.gates import GATE_VERSION
 from memcli.embed.carried import CarriedEmbedder
 from memcli.exchange.decided import Own, resolve
 from memcli.exchange.feed import Feed, ReadBatch
+from memcli.exchange.forgotten import drop_forgotten
 from memcli.exchange.place import Placed, Placer, Places
 from memcli.exchange.records import Parted, Undecided
 from memcli.exchange.report import SHOWN_REJECTIONS, STAGES, ImportReport
@@ -82,6 +83,7 @@ class Import:
         self._placer = Placer(store)
         self._own = Own(store.next_id("memories"))
         self._parted: list[Parted] = []
+        self._gone: set[bytes] = set()
         self.report = ImportReport(db=str(store.path))
 
     def run(self, feed: Feed) -> ImportReport:
@@ -111,6 +113,7 @@ class Import:
 
     def _take(self, batch: _Batch) -> None:
         read = batch.read
+        self.report.forgotten += drop_forgotten(self._store, read, self._gone)
         self._parted.extend(read.parted)
         with self._stage(batch, "read"):
             batch.places = self._placer.place(read)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         show_undo,
     )
     from memcli.render.exchange import export_writer, show_datasette, show_export, show_import
+    from memcli.render.forget import show_forget
     from memcli.render.formats import show_formats
     from memcli.render.ingest import explain_failures, explain_rejected, explain_rejected_lines, show_ingest
     from memcli.render.metrics import metrics_text
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from memcli.render.reindex import show_care, show_check, show_reindex
     from memcli.render.rules import show_change, show_coverage, show_exported, show_rule, show_rules, show_trial, warn
     from memcli.render.search import show_answers
+    from memcli.render.secrets import show_secrets
     from memcli.render.stats import show_stats
     from memcli.render.terminal import print_error, print_json, safe, write
 
@@ -79,6 +81,7 @@ __all__ = [
     "show_explanation",
     "show_export",
     "show_exported",
+    "show_forget",
     "show_formats",
     "show_import",
     "show_ingest",
@@ -104,6 +107,7 @@ __all__ = [
     "show_scale_benchmark",
     "show_scan_benchmark",
     "show_search_benchmark",
+    "show_secrets",
     "show_stats",
     "show_taken",
     "show_templated_benchmark",
@@ -142,6 +146,7 @@ _MODULES = {
         "show_undo",
     ),
     "exchange": ("export_writer", "show_datasette", "show_export", "show_import"),
+    "forget": ("show_forget",),
     "formats": ("show_formats",),
     "ingest": ("explain_failures", "explain_rejected", "explain_rejected_lines", "show_ingest"),
     "metrics": ("metrics_text",),
@@ -152,6 +157,7 @@ _MODULES = {
     "reindex": ("show_care", "show_check", "show_reindex"),
     "rules": ("show_change", "show_coverage", "show_exported", "show_rule", "show_rules", "show_trial", "warn"),
     "search": ("show_answers",),
+    "secrets": ("show_secrets",),
     "stats": ("show_stats",),
     "terminal": ("print_error", "print_json", "safe", "write"),
 }

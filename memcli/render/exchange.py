@@ -135,6 +135,8 @@ def show_import(report: ImportReport) -> None:
         if report.review_pairs:
             table.add_row("to review", f"{report.review_pairs:,}", "pairs that came along")
         table.add_row("messages", f"{report.messages:,}", f"{report.messages_new:,} new")
+        if report.forgotten:
+            table.add_row("forgotten", f"{report.forgotten:,}", "left out; see memcli forget")
         if report.rejected:
             table.add_row("rejected", f"{report.rejected:,}", "lines")
         if report.redacted:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 from memcli.store.hashes import add_row_hashes
 from memcli.store.schema_base import INGEST_TABLES, MEMORY_TABLES, VIEWS
+from memcli.store.schema_forget import FORGOTTEN_TABLE
 from memcli.store.schema_models import MODEL_TABLES
 from memcli.store.schema_search import COMPRESSION_TABLE, SEARCH_TABLES, WORDS_TABLE
 
@@ -202,6 +203,12 @@ def m007_search_cache(db: Database) -> None:
 def m008_compression(db: Database) -> None:
     """How vectors are compressed: what a model that is computed from another one's vectors is made of."""
     db.conn.execute(COMPRESSION_TABLE)
+
+
+@migrations()
+def m009_forgotten(db: Database) -> None:
+    """What must not come back: keyed hashes of it."""
+    db.conn.execute(FORGOTTEN_TABLE)
 
 
 @migrations()
