@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from memcli.errors import DamagedError, LockedError, MismatchError, NoDatabaseError, UsageError
+from memcli.files import make_private_file, make_private_folder
 from memcli.store.foreign import check_application, check_regular, check_schema
 from memcli.store.schema import APPLICATION_ID, applied, migrate, released
 
@@ -52,9 +53,9 @@ class Store:
         """
         check_regular(path)
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(path.parent)
             # Made here so that the file never exists with a wider mode: transcripts hold private things.
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            make_private_file(path)
         except OSError as error:
             raise UsageError(f"cannot write the database {path}: {error.strerror}", "name another with --db") from error
         return cls._opened(path, "rwc", cls._make_ready)
@@ -273,7 +274,7 @@ def run_lock(path: Path, wait: float, command: str) -> Iterator[None]:
     lock_path = path.with_name(path.name + ".lock")
     check_regular(path)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(path.parent)
         lock = FileLock(lock_path, timeout=wait, mode=0o600)
         lock.acquire()
     except Timeout as error:
@@ -294,5 +295,6 @@ def copy_database(path: Path, target: Path) -> None:
     """Copy the database at `path`, if there is one, to `target` as of its last commit (SQLite's online backup)."""
     if not path.is_file():
         return
+    make_private_file(target)
     with Store.open(path) as source, closing(sqlite3.connect(target)) as copy:
         source.conn.backup(copy)
