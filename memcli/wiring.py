@@ -13,6 +13,7 @@ from memcli.config import MODEL_TIERS, Config, Profile, data_dir
 from memcli.embed.installed import chosen_model, resolve
 from memcli.embed.models import ModelFiles, find_model, keep_model
 from memcli.errors import DamagedError, MismatchError, UsageError
+from memcli.files import make_private_folder, write_private
 from memcli.store import rules as rule_rows
 from memcli.store.db import Store
 from memcli.store.reindex import CompressionRow
@@ -328,8 +329,8 @@ def remember_url(url: str, environ: Mapping[str, str]) -> None:
         return
     path = data_dir(environ) / _URLS
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.write_text("".join(f"{each}\n" for each in [*named, url]), encoding="utf-8")
+        make_private_folder(path.parent)
+        write_private(path, "".join(f"{each}\n" for each in [*named, url]))
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}", "make the data folder writable") from error
 

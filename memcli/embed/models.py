@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from memcli.errors import DamagedError, UsageError
+from memcli.files import make_private_folder, write_private
 from memcli.text import digest
 
 MODEL_FILE = "model.onnx"
@@ -142,7 +143,7 @@ def drafts(store_dir: Path | None) -> Iterator[Path]:
     """
     try:
         if store_dir is not None:
-            store_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(store_dir)
             _sweep(store_dir)
         draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=store_dir))
         try:
@@ -249,7 +250,7 @@ def write_calibration(folder: Path, document: Mapping[str, object]) -> Path:
     path = folder / CALIBRATION_FILE
     temporary = path.with_suffix(".tmp")
     try:
-        temporary.write_text(json.dumps(sealed(document), indent=2) + "\n", encoding="utf-8")
+        write_private(temporary, json.dumps(sealed(document), indent=2) + "\n")
         temporary.replace(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error}", "make the model's folder writable") from error

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from memcli.errors import DamagedError, LockedError, MemcliError, MismatchError, NoDatabaseError, UsageError
+from memcli.files import make_private_file, make_private_folder
 from memcli.store.foreign import RESTORE, check_application, check_regular, check_schema
 from memcli.store.schema import APPLICATION_ID, applied, migrate, released
 
@@ -63,9 +64,9 @@ class Store:
         """
         check_regular(path)
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(path.parent)
             # Made here so that the file never exists with a wider mode: transcripts hold private things.
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            make_private_file(path)
         except OSError as error:
             raise UsageError(f"cannot write the database {path}: {error.strerror}", "name another with --db") from error
         return cls._opened(path, _WRITE, cls._make_ready)
@@ -392,7 +393,7 @@ def run_lock(path: Path, wait: float, command: str) -> Iterator[None]:
         os.write(descriptor, f"{_holder(command)}\n".encode())
 
     try:
-        real.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(real.parent)
         # A lock that is a mere file would outlive its holder.
         lock = FileLock(lock_path, timeout=wait, mode=0o600, fallback_to_soft=False, on_acquired=sign)
         lock.acquire()
@@ -453,5 +454,6 @@ def copy_database(path: Path, target: Path) -> None:
     """Copy the database at `path`, if there is one, to `target` as of its last commit (SQLite's online backup)."""
     if not path.is_file():
         return
+    make_private_file(target)
     with Store.open(path) as source, closing(sqlite3.connect(target)) as copy:
         source.conn.backup(copy)
