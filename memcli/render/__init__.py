@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from memcli.render.rules import show_change, show_coverage, show_exported, show_rule, show_rules, show_trial, warn
     from memcli.render.search import show_answers
     from memcli.render.stats import show_stats
-    from memcli.render.terminal import print_error, print_json, safe, write
+    from memcli.render.terminal import print_documents, print_error, print_json, safe, write
 
 __all__ = [
     "ConsoleProgress",
@@ -50,6 +50,7 @@ __all__ = [
     "explain_rejected_lines",
     "export_writer",
     "metrics_text",
+    "print_documents",
     "print_error",
     "print_json",
     "safe",
@@ -136,7 +137,7 @@ _MODULES = {
     "rules": ("show_change", "show_coverage", "show_exported", "show_rule", "show_rules", "show_trial", "warn"),
     "search": ("show_answers",),
     "stats": ("show_stats",),
-    "terminal": ("print_error", "print_json", "safe", "write"),
+    "terminal": ("print_documents", "print_error", "print_json", "safe", "write"),
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
