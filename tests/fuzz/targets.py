@@ -252,25 +252,19 @@ _SEEDS = {
     "variables": (b"batch_size\xff7", b"max_memory\xff1 GiB", b"roles\xffuser,tool"),
     "gates": (
         b"The budget is $500.\xffThe budget is $5000.",
-        b'I do not like tea, and **Ann** said "never" on March 5, 2026\xffI like tea; PR #260 in src/app.py v1.2.3',
+        b"I do not like tea, and **Ann** said \"never\" on March 5, 2026\xffI like tea; PR #260 in src/app.py v1.2.3",
     ),
     "queries": (b'"tea" OR NEAR(a b) -x * ^ col:y {z} 2023-05-08 May 8th', b"what did Ann decide about retries?"),
     "answers": (
-        (
-            b'{"memories": [{"quote": "q", "messages": ["m1"], "statement": "s", "type": "semantic", "importance": 0.5,'
-            b' "keywords": [], "number": 1, "relates_to": [2]}]}'
-        ),
+        b'{"memories": [{"quote": "q", "messages": ["m1"], "statement": "s", "type": "semantic", "importance": 0.5,'
+        b' "keywords": [], "number": 1, "relates_to": [2]}]}',
         b'Sure! ```json\n{"memories": [{"statement": "s", "quote": "q"}, {"st',
     ),
     "exports": (
-        (
-            b'{"kind": "message", "id": "00112233445566778899aabbccddeeff", "agent": "a", "session": "s", "role": "user",'
-            b' "text": "t", "file": "f", "start": 0, "end": 1}'
-        ),
+        b'{"kind": "message", "id": "00112233445566778899aabbccddeeff", "agent": "a", "session": "s", "role": "user",'
+        b' "text": "t", "file": "f", "start": 0, "end": 1}',
         b'{"id": 1, "content": "c", "metadata": {"a": {"b": [1, true, null]}}, "importance": 0.5, "tags": ["x"]}',
-        (
-            b'{"kind": "parted", "texts": [["a", "00112233445566778899aabbccddeeff"], ["b",'
-            b' "00112233445566778899aabbccddeeff"]], "cosine": 0.9, "overlap": 0.5}'
-        ),
+        b'{"kind": "parted", "texts": [["a", "00112233445566778899aabbccddeeff"], ["b",'
+        b' "00112233445566778899aabbccddeeff"]], "cosine": 0.9, "overlap": 0.5}',
     ),
 }
