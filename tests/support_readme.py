@@ -75,6 +75,21 @@ def commands():
 GENERATED = {"profiles": profiles, "formats": formats, "tables": tables, "exit codes": exit_codes, "commands": commands}
 
 
+def blocks(text):
+    """Yield (heading, language, lines) of every code block that is not generated."""
+    text = re.sub(r"<!-- begin (.*?) -->.*?<!-- end \1 -->", "", text, flags=re.DOTALL)
+    heading, inside, language, lines = "", False, "", []
+    for line in text.split("\n"):
+        if line.startswith("```"):
+            if inside:
+                yield heading, language, lines
+            inside, language, lines = not inside, line[3:], []
+        elif inside:
+            lines.append(line)
+        elif line.startswith("#"):
+            heading = line.lstrip("# ")
+
+
 def run(command, folder):
     """Run a command as on a terminal of 80 columns without colours; give its stdout."""
     parent, child = pty.openpty()
