@@ -7,7 +7,9 @@ import errno
 import os
 import stat
 import sys
+import tempfile
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -93,3 +95,34 @@ def write_private(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as out:
         out.write(text)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
+    """A file that takes its name once it is written to its end: who reads it never sees half of it.
+
+    A link is followed, and what is no regular file is left alone: a device that is replaced by a file is lost.
+
+    Args:
+        path: the file, there or not.
+        mode: its permissions, whatever the umask.
+
+    Raises:
+        OSError: it cannot be written, or is no regular file.
+    """
+    target = path.expanduser().resolve()
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    # Programs that watch a folder for names with some ending do not take the draft for one of theirs.
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    draft = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+        draft.replace(target)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
