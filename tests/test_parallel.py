@@ -222,6 +222,7 @@ def test_bench_parallel_measures_what_it_says_and_the_results_are_the_same(home)
     held = {part["part"]: part["held_by"] for part in document["parts"]}
     assert held["similarity scan"] is None
     assert "Python" in held["gates"]
+    assert "one writer" in held["ingest, the whole run"]
 
 
 @pytest.fixture
