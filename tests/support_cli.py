@@ -198,7 +198,9 @@ class Nursery:
         self._process.stdin.flush()
         code = int(self._process.stdout.readline())
         overdue.cancel()
-        return Done(code, *((home.folder / name).read_bytes().decode() for name in ("stdout", "stderr")))
+        # What was killed at its very beginning has not made its files.
+        files = (home.folder / name for name in ("stdout", "stderr"))
+        return Done(code, *(file.read_bytes().decode() if file.exists() else "" for file in files))
 
 
 # --- the nursery's side ----------------------------------------------------------------------------------------------
