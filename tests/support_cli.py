@@ -240,6 +240,7 @@ def _run(request: dict) -> None:
         for descriptor, name in enumerate(("stdout", "stderr"), 1):
             os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
         sys.argv = ["memcli", *request["args"]]
         if request["moment"] or request["trace"]:
             passed = _arm(request["moment"])
