@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +15,10 @@ from typing import Any, Literal
 
 import platformdirs
 
+from memcli import settings
 from memcli.errors import UsageError
+from memcli.files import read_small, toml_of
+from memcli.settings import Setting
 
 FilterLevel = Literal["strict", "emotions", "everything", "none"]
 RateScope = Literal["paid", "all"]
@@ -100,8 +102,8 @@ class Tier:
 
     `base_url` None is OpenAI, whose key is in OPENAI_API_KEY where `api_key_env` names no other variable; any other
     server gets a key only from there. `prompt` None is the prompt of the package, `tokenizer` None an estimate. Windows
-    of fewer than `min_messages` are not worth a call. `max_tokens` bounds an answer; the prices are US dollars per
-    million tokens, None where the user gave none.
+    of fewer than `min_messages` are not worth a call. `max_tokens` bounds an answer, `timeout` is in seconds; the
+    prices are US dollars per million tokens, None where the user gave none.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Tier:
     api_key_env: str | None = None
     max_tokens: int = 300
     temperature: float = 0.3
+    timeout: float = 120
     min_messages: int = 4
     price_in: float | None = None
     price_out: float | None = None
@@ -117,8 +120,8 @@ class Tier:
     tokenizer: Path | None = None
 
 
-_TIERS = (Tier("small"), Tier("premium", max_tokens=800, temperature=0.2, min_messages=6))
-DEFAULT_TIERS: Mapping[str, Tier] = MappingProxyType({tier.name: tier for tier in _TIERS})
+_PREMIUM = Tier("premium", max_tokens=800, temperature=0.2, min_messages=6)
+DEFAULT_TIERS: Mapping[str, Tier] = MappingProxyType({"small": Tier("small"), "premium": _PREMIUM})
 
 
 def _default_db() -> Path:
@@ -136,8 +139,8 @@ class Config:
     None: no limit; `max_tokens` counts those read and those written. At most `concurrency` calls of models are made at
     a time. `embed_price` is what a provider takes for a million tokens of text to embed, in US dollars.
     `search_cache_size` is the number of answers, and of embedded queries, that are kept (0: none); answers hold for
-    `search_cache_ttl` seconds.
-    `workers` is the number of threads of every pool, None one for each processor that the process may use.
+    `search_cache_ttl` seconds. `redact` says that credentials are replaced before a text is stored. `workers` is the
+    number of threads of every pool, None one for each processor that the process may use.
     """
 
     db: Path = field(default_factory=_default_db)
@@ -154,6 +157,7 @@ class Config:
     near_threshold: float | None = None
     rate_applies_to: RateScope = "paid"
     starter_rules: bool = True
+    redact: bool = True
     concurrency: int = 4
     max_usd: float | None = None
     max_calls: int | None = None
@@ -194,8 +198,7 @@ def load(
     Raises:
         UsageError: an unknown key or variable, a value that is not allowed, or a file that cannot be read.
     """
-    names = [item.name for item in fields(Config)]
-    origins = dict.fromkeys(names, "default")
+    origins = dict.fromkeys((item.name for item in fields(Config)), "default")
     values: dict[str, Any] = {}
     path = _find_file(config_file, environ, cwd)
     if path is not None:
@@ -232,14 +235,13 @@ def _find_file(config_file: Path | None, environ: Mapping[str, str], cwd: Path) 
 
 def _apply_file(path: Path, values: dict[str, Any], origins: dict[str, str]) -> None:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_small(path)
+        table = toml_of(text)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UsageError(f"cannot read the configuration file {path}: {reason}") from error
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from error
+        raise UsageError(f"cannot read the configuration file {path}: {reason}", "name another: --config") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is not valid TOML: {error}", 'texts stand in quotes: name = "text"') from error
     for key, value in table.items():
         if key in _TABLES:
             values[key] = _TABLES[key](path, text, value, origins)
@@ -330,9 +332,6 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return hint if near else f"{hint} (known: {', '.join(names)})"
 
 
-Setting = Callable[[object, Path], object]
-
-
 def _checked(setting: Setting, value: object, where: str, base: Path) -> object:
     """Convert `value`; a setting raises ValueError with what is allowed, which becomes the user's message."""
     try:
@@ -341,98 +340,14 @@ def _checked(setting: Setting, value: object, where: str, base: Path) -> object:
         raise UsageError(f"{where} must be {error}, not {value!r}") from error
 
 
-def _path(value: object, base: Path) -> Path:
-    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
-        raise ValueError("a path")
-    return base / Path(value).expanduser()
-
-
-def _text(value: object, _base: Path) -> str:
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        raise ValueError("a text without control characters that is not empty")
-    return value.strip()
-
-
-def _flag(value: object, _base: Path) -> bool:
-    if isinstance(value, bool):
-        return value
-    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-    if isinstance(value, str) and value.strip().lower() in words:
-        return words[value.strip().lower()]
-    raise ValueError("true or false")
-
-
-def _number(low: float, high: float, *, whole: bool = False) -> Setting:
-    kind = "a whole number" if whole else "a number"
-    span = f"from {low} to {high}"
-
-    def convert(value: object, _base: Path) -> float:
-        number = _parsed(value, whole=whole)
-        if number is None or not low <= number <= high:
-            raise ValueError(f"{kind} {span}")
-        return number if whole else float(number)
-
-    return convert
-
-
-def _parsed(value: object, *, whole: bool) -> float | None:
-    if isinstance(value, str):
-        try:
-            return int(value) if whole else float(value)
-        except ValueError:
-            return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or (whole and isinstance(value, float)):
-        return None
-    return value
-
-
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*(?:([KMGT])(I?)B?|B)?", re.IGNORECASE)
-_MIN_MEMORY = 1_000_000
-
-
-def _bytes(value: object, _base: Path) -> int:
-    match = _SIZE.fullmatch(str(value).strip()) if isinstance(value, int | str) and value is not True else None
-    if match is not None:
-        power = "KMGT".index(match[2].upper()) + 1 if match[2] else 0
-        size = int(float(match[1]) * (1024 if match[3] else 1000) ** power)
-        if size >= _MIN_MEMORY:
-            return size
-    raise ValueError('a number of bytes of at least 1 MB, such as "500MB", "1GB" or 1000000000')
-
-
-def _one_of(allowed: Iterable[str]) -> Setting:
-    names = tuple(allowed)
-
-    def convert(value: object, _base: Path) -> str:
-        if not isinstance(value, str) or value not in names:
-            raise ValueError(f"one of {', '.join(names)}")
-        return value
-
-    return convert
-
-
-def _some_of(allowed: Iterable[str]) -> Setting:
-    names = tuple(allowed)
-
-    def convert(value: object, _base: Path) -> tuple[str, ...]:
-        parts = value.split(",") if isinstance(value, str) else value
-        if isinstance(parts, list | tuple):
-            chosen = tuple(dict.fromkeys(part.strip() if isinstance(part, str) else "" for part in parts))
-            if chosen and all(part in names for part in chosen):
-                return chosen
-        raise ValueError(f"one or more of {', '.join(names)}, separated by commas")
-
-    return convert
-
-
 def _roles(value: object, base: Path) -> object:
     from memcli.model import ROLES  # noqa: PLC0415 - 11 ms that a search need not wait
 
-    return _some_of(ROLES)(value, base)
+    return settings.some_of(ROLES)(value, base)
 
 
 _FOREVER = 10**9
-_COUNT = _number(1, 1_000_000, whole=True)
+_COUNT = settings.number(1, 1_000_000, whole=True)
 
 
 def _count_or_auto(value: object, base: Path) -> object:
@@ -445,56 +360,58 @@ def _count_or_auto(value: object, base: Path) -> object:
 
 
 _SETTINGS: Mapping[str, Setting] = {
-    "db": _path,
-    "agent": _text,
-    "profile": _text,
-    "extract": _some_of(TIERS),
+    "db": settings.path,
+    "agent": settings.text,
+    "profile": settings.text,
+    "extract": settings.some_of(TIERS),
     "roles": _roles,
-    "model": _text,
+    "model": settings.text,
     "batch_size": _COUNT,
     "embed_batch_size": _count_or_auto,
-    "base_url": _text,
-    "embed_price": _number(0, 1_000_000),
-    "max_memory": _bytes,
-    "near_threshold": _number(0, 1),
-    "rate_applies_to": _one_of(("paid", "all")),
-    "starter_rules": _flag,
-    "concurrency": _number(1, 100, whole=True),
-    "max_usd": _number(0, _FOREVER),
-    "max_calls": _number(0, _FOREVER, whole=True),
-    "max_tokens": _number(0, _FOREVER, whole=True),
-    "max_usd_per_month": _number(0, _FOREVER),
-    "max_calls_per_month": _number(0, _FOREVER, whole=True),
-    "max_tokens_per_month": _number(0, _FOREVER, whole=True),
-    "search_cache_size": _number(0, 1_000_000, whole=True),
-    "search_cache_ttl": _number(0, _FOREVER),
-    "workers": _number(1, 1024, whole=True),
-    "wait": _number(0, _FOREVER),
+    "base_url": settings.text,
+    "embed_price": settings.number(0, 1_000_000),
+    "max_memory": settings.size,
+    "near_threshold": settings.number(0, 1),
+    "rate_applies_to": settings.one_of(("paid", "all")),
+    "starter_rules": settings.flag,
+    "redact": settings.flag,
+    "concurrency": settings.number(1, 100, whole=True),
+    "max_usd": settings.number(0, _FOREVER),
+    "max_calls": settings.number(0, _FOREVER, whole=True),
+    "max_tokens": settings.number(0, _FOREVER, whole=True),
+    "max_usd_per_month": settings.number(0, _FOREVER),
+    "max_calls_per_month": settings.number(0, _FOREVER, whole=True),
+    "max_tokens_per_month": settings.number(0, _FOREVER, whole=True),
+    "search_cache_size": settings.number(0, 1_000_000, whole=True),
+    "search_cache_ttl": settings.number(0, _FOREVER),
+    "workers": settings.number(1, 1024, whole=True),
+    "wait": settings.number(0, _FOREVER),
 }
 # In a file these stand in the table [budget].
 _BUDGET = frozenset(name for name in _SETTINGS if re.match(r"max_(?:usd|calls|tokens)", name))
 _PROFILE_SETTINGS: Mapping[str, Setting] = {
     "max_messages": _COUNT,
-    "timeout_minutes": _number(0, _FOREVER),
+    "timeout_minutes": settings.number(0, _FOREVER),
     "min_messages": _COUNT,
-    "rate": _number(0, 1),
-    "min_chars": _number(0, 1_000_000, whole=True),
-    "tiers": _some_of(TIERS),
-    "filters": _one_of(FILTER_LEVELS),
-    "focus": _text,
+    "rate": settings.number(0, 1),
+    "min_chars": settings.number(0, 1_000_000, whole=True),
+    "tiers": settings.some_of(TIERS),
+    "filters": settings.one_of(FILTER_LEVELS),
+    "focus": settings.text,
     "expected_memories": _COUNT,
     "expected_tokens": _COUNT,
 }
 _TIER_SETTINGS: Mapping[str, Setting] = {
-    "model": _text,
-    "base_url": _text,
-    "api_key_env": _text,
+    "model": settings.text,
+    "base_url": settings.text,
+    "api_key_env": settings.text,
     "max_tokens": _COUNT,
-    "temperature": _number(0, 2),
+    "temperature": settings.number(0, 2),
+    "timeout": settings.number(1, 3600),
     "min_messages": _COUNT,
-    "price_in": _number(0, 1_000_000),
-    "price_out": _number(0, 1_000_000),
-    "prompt": _path,
-    "tokenizer": _path,
+    "price_in": settings.number(0, 1_000_000),
+    "price_out": settings.number(0, 1_000_000),
+    "prompt": settings.path,
+    "tokenizer": settings.path,
 }
 _TABLES = {"profiles": _profile_tables, "tiers": _tier_tables}

@@ -194,6 +194,11 @@ class Link:
     gates_passed: tuple[str, ...]
 
 
+def as_cosine(product: float) -> float:
+    """The cosine that a product of two stored vectors stands for: compressed ones are not quite of unit length."""
+    return max(-1.0, min(1.0, product))
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
     """A stored memory as dedup sees it.

@@ -227,4 +227,7 @@ def check_agent(agent: str, known: list[str]) -> None:
     """Raise UsageError, which names the known agents, when `agent` is none of them."""
     if agent not in known:
         shown = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")  # noqa: PLR2004 - enough for a hint
-        raise UsageError(f"no such agent: {agent}", f"agents: {shown}" if known else "the database has no messages")
+        raise UsageError(
+            f"no such agent: {agent}",
+            f"agents: {shown}" if known else "the database has no messages: memcli ingest PATH",
+        )

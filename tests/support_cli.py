@@ -15,6 +15,7 @@ import os
 import pty
 import re
 import resource
+import shutil
 import signal
 import sqlite3
 import struct
@@ -27,7 +28,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import memcli
 from memcli.bench.corpus import generate
@@ -133,6 +134,16 @@ def wait_for(what: Callable[[], object], process: subprocess.Popen | None = None
         assert time.monotonic() < end, "waited in vain"
         assert process is None or process.poll() is None, process.communicate()
         time.sleep(0.01)
+
+
+def powerless() -> list[str] | None:
+    """What to put before a command so that permissions hold for it even if root runs it; None where nothing does."""
+    if os.geteuid() != 0:
+        return []
+    drop = "-dac_override,-dac_read_search"
+    prefix = ["setpriv", "--inh-caps", drop, "--bounding-set", drop]
+    works = shutil.which("setpriv") and subprocess.run([*prefix, "true"], check=False).returncode == 0
+    return prefix if works else None
 
 
 def holds_lock(home: Home, process: subprocess.Popen) -> Callable[[], bool]:
@@ -257,18 +268,18 @@ def _run(request: dict) -> None:
         os._exit(code)
 
 
-def _arm(moment: str) -> dict[str, list[str]]:
+def _arm(moment: str) -> dict[str, list[Any]]:
     """Let the process end itself at a moment; the moments that it passes are listed in what is returned.
 
     "KILL:stage:5" at the fifth thing that the progress is told or that is read, "KILL:before:5" and "KILL:after:5"
     around the fifth SQL statement, "KILL:commit:2:5000" within the second COMMIT, once 5,000 bytes of it are written,
     "KILL:named:5" at the fifth of all moments that have a name (see `_name` and `_arm_names`).
-    INT and TERM instead of KILL send that signal and go on.
+    INT and TERM instead of KILL send that signal and go on. `held` are the seconds that each transaction took.
     """
     name, _, rest = moment.partition(":")
     kind, _, where = rest.partition(":")
     number, _, size = where.partition(":")
-    passed: dict[str, list[str]] = {"stage": [], "before": [], "after": [], "commit": [], "named": []}
+    passed: dict[str, list[Any]] = {"stage": [], "before": [], "after": [], "commit": [], "named": [], "held": []}
     lock = threading.RLock()
 
     def passes(what: str, text: str) -> None:
@@ -285,7 +296,7 @@ def _arm(moment: str) -> dict[str, list[str]]:
 
     _arm_stages(passes)
     _arm_names(passes)
-    sqlite3.connect = functools.partial(sqlite3.connect, factory=_connection_class(passes))
+    sqlite3.connect = functools.partial(sqlite3.connect, factory=_connection_class(passes, passed["held"]))
     return passed
 
 
@@ -352,8 +363,10 @@ def _name(side: str, sql: str) -> str:
     return f"write {found[1]}" if found else ""
 
 
-def _connection_class(passes: Callable[[str, str], None]) -> type[sqlite3.Connection]:
+def _connection_class(passes: Callable[[str, str], None], held: list[float]) -> type[sqlite3.Connection]:
     class Connection(sqlite3.Connection):
+        began = 0.0
+
         def execute(self, sql: str, *args: object) -> sqlite3.Cursor:
             if sql == "COMMIT":
                 passes("commit", sql)
@@ -369,6 +382,10 @@ def _connection_class(passes: Callable[[str, str], None]) -> type[sqlite3.Connec
             passes("before", sql)
             found = run(sql, *args)
             passes("after", sql)
+            if sql == "BEGIN IMMEDIATE":
+                self.began = time.monotonic()
+            elif sql == "COMMIT":
+                held.append(time.monotonic() - self.began)
             return found
 
     return Connection

@@ -15,48 +15,17 @@ from pathlib import Path
 from memcli.config import PROFILES
 from memcli.errors import EXIT_CODES
 from memcli.readers import FORMATS
+from memcli.store import catalogue
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 RULES = [f"rules {each}" for each in "add list show edit test enable disable remove import export coverage".split()]
 MODELS = [f"model {each}" for each in "pull import list info use remove distill".split()]
-MAIN = ("ingest", "search", "dedup", "stats", "reindex", "export", "import", "formats", "profiles")
+MAIN = "ingest search dedup stats reindex check backup export import formats profiles".split()
 COST = [f"cost {each}" for each in "estimate scenario report".split()]
 _BENCH = [f"bench {each}" for each in "ingest embed quality dedup scan search parallel".split()]
 COMMANDS = (*MAIN, *COST, "config show", *_BENCH, *RULES, *MODELS)
-TABLES = {
-    "runs": "invocation of a command that wrote; every other row leads back to one",
-    "batches": "committed batch: messages in, kept, filtered, memories, time per stage",
-    "files": "transcript: how far it was read, and hashes that prove it is still that file",
-    "rejected_lines": "line that could not be read: where, why, its redacted first bytes",
-    "sessions": "conversation of an agent",
-    "session_tags": "environment tag of a session: project, branch, tool, model",
-    "messages": "message: role, redacted text, where it stands in its file, why it was dropped if it was",
-    "message_records": "transcript record that a message was put together from",
-    "message_occurrences": "message without an id: how often it was seen in a file",
-    "pending_messages": "message that waits for its window",
-    "windows": "window: its messages, what it cost, what came of it",
-    "window_tiers": "extraction tier that saw a window, with its version and state",
-    "memories": "extracted statement; never changed, never deleted by dedup",
-    "provenance": "source of a memory: message and character span",
-    "memory_tags": "environment tag of a memory's source session, with its relevance",
-    "merges": "link from a duplicate to the memory it went into, with the evidence",
-    "review_pairs": "pair of similar memories whose evidence disagrees",
-    "dedup_watermarks": "scope, model, threshold and gate version: up to which memory `dedup` has compared",
-    "rules": "rule of the user: pattern, what it keeps, for which agent and roles",
-    "model_calls": "request to a model of an extraction tier: tokens, cost, what came of it; for which window",
-    "model_answers": "accepted answer of a model: the same question costs nothing again",
-    "rejected_statements": "reason for which statements of a model about a window were rejected, with their number",
-    "memory_links": "link between two memories that a model saw",
-    "boot_lines": "hash of a sentence that a system prompt or a boot file told an agent",
-    "disabled_starter_rules": "built-in rule that is switched off",
-    "segments": "block of the vector matrix: memory ids, float32 vectors, int8 codes, merge keys, checksum",
-    "search_cache": "answer of a search, or vector of a query, for the next one who asks the same",
-    "search_cache_use": "kind of cached thing: how many there are, how often they helped",
-    "compressions": "compression of the vectors (`reindex --compress`): of which model, and the basis of a PCA",
-    "memories_fts": "keyword index entry (FTS5)",
-    "meta": "setting of the database: embedding model, corpus generation",
-}
+TABLES = {name: info.row for name, info in catalogue.TABLES.items()}
 
 
 def profiles():
@@ -104,6 +73,21 @@ def commands():
 
 
 GENERATED = {"profiles": profiles, "formats": formats, "tables": tables, "exit codes": exit_codes, "commands": commands}
+
+
+def blocks(text):
+    """Yield (heading, language, lines) of every code block that is not generated."""
+    text = re.sub(r"<!-- begin (.*?) -->.*?<!-- end \1 -->", "", text, flags=re.DOTALL)
+    heading, inside, language, lines = "", False, "", []
+    for line in text.split("\n"):
+        if line.startswith("```"):
+            if inside:
+                yield heading, language, lines
+            inside, language, lines = not inside, line[3:], []
+        elif inside:
+            lines.append(line)
+        elif line.startswith("#"):
+            heading = line.lstrip("# ")
 
 
 def run(command, folder):

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 import shutil
 import sqlite3
 from contextlib import closing
@@ -158,6 +159,33 @@ def test_a_database_that_cannot_be_written(home, tea, tmp_path):
         _refused(home.run("ingest", tea, "--db", path), 2, str(path), "--db")
 
 
+_WITH_PATHS = (
+    "ingest tea.jsonl --db", "ingest tea.jsonl --model", "search x --db", "search x --config", "search --queries",
+    "dedup --db", "dedup --calibrate", "dedup --verify-model", "stats --db", "stats --prometheus", "reindex --db",
+    "reindex --check --db", "reindex --model", "export --db", "export --out", "export --with-vectors", "import",
+    "import tea.jsonl --db", "rules list --db", "rules import", "model import", "model use", "model list --db",
+    "config show --config", "cost report --db",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", _WITH_PATHS)
+def test_a_path_that_cannot_be_is_wrong_usage_in_every_command(filled, tea, tmp_path, command):
+    words = [str(tea) if word == "tea.jsonl" else word for word in command.split()]
+    path = tmp_path / ("n" * 256)
+    _refused(filled.run(*words, path), 2, path.name)
+
+
+@pytest.mark.parametrize("command", ["search x --db", "stats --prometheus", "export --out", "model use"])
+def test_a_path_through_a_file_or_in_a_circle_is_no_bug(filled, tea, tmp_path, command):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for path in (tea / "x", loop):
+        done = filled.run(*command.split(), path)
+        assert done.code in {0, 2, 4}, done.err
+        assert done.code == 0 or str(path) in done.err
+        assert "bug" not in done.err
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_may_not_be_written(home, tea, tmp_path):
     folder = tmp_path / "sealed"
@@ -177,6 +205,19 @@ def test_a_file_of_no_known_format_is_named_and_the_rest_is_done(home, tea, tmp_
     assert [done.json["files"][name] for name in ("seen", "read", "unchanged", "failed")] == [2, 1, 0, 1]
     assert done.json["messages"]["new"] == 1
     assert "Traceback" not in done.err
+
+
+def test_an_export_or_a_database_is_no_transcript_and_what_takes_it_is_named(filled, tmp_path):
+    export = tmp_path / "my export.jsonl"
+    assert filled.run("export", "--out", export).code == 0
+    before = filled.rows("SELECT count(*) FROM messages")
+    for path in (export, filled.db):
+        done = filled.run("ingest", path)
+        assert done.code == 3
+        assert f"memcli import {shlex.quote(str(path))}" in done.err
+    assert filled.rows("SELECT count(*) FROM messages") == before
+    named = filled.run("ingest", export, "--format", "flat", "--dry-run", "--json")
+    assert named.json["messages"]["new"] > 0, "who names a format gets it"
 
 
 # --- 4 and 5: no database, locked ------------------------------------------------------------------------------------

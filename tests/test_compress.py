@@ -9,8 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from support_cli import Home, Nursery, some_chat, write_jsonl
 
+from memcli.commands.search import open_searcher
+from memcli.config import Config
 from memcli.dedup.codes import encode
 from memcli.embed.compressed import Compression, fitted
+from memcli.search import Request
+from memcli.store.db import Store
 
 SPECS = ("int8", "float16", "pca:64")
 BYTES = {"int8": 0, "float16": 2 * 256, "pca:64": 2 * 64}
@@ -207,3 +211,22 @@ def test_a_damaged_basis_is_named(home):
     with closing(sqlite3.connect(home.db)) as conn, conn:
         conn.execute("UPDATE compressions SET basis = zeroblob(length(basis))")
     assert home.run("search", "tea").code == 8
+
+
+def test_a_switch_after_a_search_has_chosen_its_model_is_seen(home):
+    """The model is that of the state of the database which is searched: that of a moment before may have no vectors."""
+    environ = {"MEMCLI_DATA_DIR": str(home.folder / "data")}
+    asked, meaning = ["what is said of tea and of numbers"], Request("vector")
+
+    def found(one):
+        return [(hit.ranked.star, hit.ranked.score) for hit in one.answer(asked, meaning)[0].hits]
+
+    with Store.open(home.db) as store:
+        early = open_searcher(store, Config(db=home.db), environ, use_cache=True)
+        before = found(early)
+        assert home.run("reindex", "--compress", "pca:16").code == 0
+        after = found(early)
+        with Store.open(home.db) as fresh:
+            assert after == found(open_searcher(fresh, Config(db=home.db), environ, use_cache=False))
+    assert len(after) == len(before) == 10
+    assert after != before

@@ -1,18 +1,30 @@
 """Several processes on one database: writers take turns, readers see whole batches, no dead process is in the way."""
 
+import fcntl
 import itertools
 import json
+import os
+import re
+import shutil
 import signal
+import socket
 import sqlite3
 import threading
+import time
 from collections import Counter
 from contextlib import closing
+from pathlib import Path
 
 import pytest
-from support_cli import FIXTURES, Home, finish, holds_lock, some_chat, wait_for, write_jsonl
+from support_cli import FIXTURES, Home, Nursery, finish, holds_lock, some_chat, wait_for, write_jsonl
+from support_crowd import crowd, run
 from support_ingest import assert_sound
 
-OLD_LOCK = "memcli ingest, process 4194303, since 2026-01-01T00:00:00.000Z\n"
+from memcli.store.db import Store, copy_database
+
+HOST = socket.gethostname()
+# No Linux gives a process so high a number.
+OLD_LOCK = f"memcli ingest, process 4194305, on {HOST}, since 2026-01-01T00:00:00.000Z\n"
 
 
 @pytest.fixture
@@ -73,11 +85,29 @@ def test_without_wait_a_second_ingest_says_which_process_it_would_have_to_wait_f
         assert finish(holder, b"").code == 0
     for done in (second, waited):
         assert done.code == 5
-        assert f"process {holder.pid}" in done.err
-        assert "memcli ingest" in done.err
+        holder_named = rf"memcli ingest, process {holder.pid}, on {re.escape(HOST)}, since \d{{4}}-\d\d-\d\dT[\d:.]+Z"
+        assert re.search(holder_named, " ".join(done.err.split())), done.err
         assert "--wait" in done.err
         assert done.out == ""
     assert home.run("ingest", folders[0]).code == 0
+
+
+def test_one_file_has_one_lock_by_whatever_link_it_is_named(home, folders, tmp_path):
+    assert home.run("ingest", "-", stdin="").code == 0
+    link = tmp_path / "link.db"
+    link.symlink_to(home.db)
+    with home.start("ingest", "-") as holder:
+        wait_for(holds_lock(home, holder), holder)
+        done = home.run("ingest", folders[0], "--db", link)
+        assert finish(holder, b"").code == 0
+    assert done.code == 5
+    assert f"process {holder.pid}" in done.err
+
+
+def test_a_run_that_makes_no_database_leaves_no_lock_file(home, folders):
+    done = home.run("ingest", folders[0], "--model", "openai:none", "--base-url", "http://127.0.0.1:9/v1")
+    assert done.code in {2, 7}  # without the extra, and with it
+    assert not list(home.folder.glob("memory.db*"))
 
 
 def test_a_dry_run_needs_no_lock(home, folders):
@@ -95,7 +125,21 @@ def test_what_a_dead_run_left_in_the_lock_file_never_blocks(nursery, home, folde
     lock = home.db.with_name(home.db.name + ".lock")
     lock.write_bytes(text.encode("latin-1"))
     assert nursery.run(home, "ingest", folders[0]).code == 0
-    assert "process 4194303" not in lock.read_text()
+    assert lock.read_text() == "", "nobody holds it, so nobody should be named"
+
+
+@pytest.mark.parametrize("left", [OLD_LOCK, f"memcli ingest, process {os.getpid()}, on {HOST}, since 2026-01-01\n"])
+def test_who_is_named_holds_the_lock_now_whatever_stood_there_before(home, left):
+    """A process that is gone is not named; one that was given its number since may be, but never blocks."""
+    home.folder.mkdir(exist_ok=True)
+    lock = home.db.with_name(home.db.name + ".lock")
+    lock.write_text(left)
+    with lock.open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = home.run("ingest", "-")
+    assert done.code == 5
+    assert "4194305" not in done.err
+    assert home.run("ingest", "-", stdin="").code == 0
 
 
 def test_a_killed_holder_does_not_block(home, folders):
@@ -193,6 +237,71 @@ def test_readers_during_an_ingest_never_fail_and_never_see_half_a_batch(nursery,
     assert any(answer["hits"] for found in searches[:-1] for answer in found.json)
 
 
+_WRITERS = {
+    "ingest": ("ingest", "more.jsonl"),
+    "dedup": ("dedup", "--rethreshold", "0.8"),
+    "reindex": ("reindex",),
+    "move": ("reindex", "--compress", "int8"),
+    "import": ("import", "lines.jsonl"),
+}
+
+
+@pytest.fixture(scope="module")
+def beside():
+    """Another nursery: what it forks runs while the first one's process stands still."""
+    with Nursery() as running:
+        yield running
+
+
+@pytest.mark.parametrize("writer", _WRITERS)
+def test_a_writer_that_stands_still_in_the_middle_of_a_commit_keeps_no_reader_waiting(
+    nursery, beside, home, data, tmp_path, writer
+):
+    """What a reader could wait for at most: the writer is stopped for as long as the reader likes."""
+    write_jsonl(home.folder / "more.jsonl", some_chat(40, seed=8))
+    write_jsonl(home.folder / "lines.jsonl", ({"id": each, "content": f"Ticket {each} is open."} for each in range(9)))
+    for part in range(3):
+        chat = write_jsonl(home.folder / f"chat-{part}.jsonl", some_chat(60, seed=part))
+        assert nursery.run(home, "ingest", chat).code == 0
+    rehearsal = Home(tmp_path / "rehearsal", data)
+    shutil.copytree(home.folder, rehearsal.folder, dirs_exist_ok=True)
+    assert nursery.run(rehearsal, *_WRITERS[writer], trace=True).code == 0
+    passed = json.loads((rehearsal.folder / "trace").read_text())["before"]
+    begins = [place for place, sql in enumerate(passed) if sql == "BEGIN IMMEDIATE"]
+    begin, commit = max(((each, passed.index("COMMIT", each)) for each in begins), key=lambda each: each[1] - each[0])
+    assert commit - begin > 2, "the writer writes nothing"
+    asked = ("search", "the nightly build", "the rate limit", "--json", "--no-cache")
+    reader = Home(tmp_path / "reader", data)
+    reader.env["MEMCLI_DB"] = str(home.db)
+    hits = _hits(beside.run(reader, *asked))
+    lock = home.db.with_name(home.db.name + ".lock")
+    ended = []
+    thread = threading.Thread(
+        target=lambda: ended.append(nursery.run(home, *_WRITERS[writer], moment=f"STOP:after:{commit}"))
+    )
+    thread.start()
+    try:
+        wait_for(lambda: (found := re.search(r"process (\d+),", lock.read_text())) and _is_stopped(int(found[1])))
+        pid = int(re.search(r"process (\d+),", lock.read_text())[1])
+        while_stopped = [beside.run(reader, *args) for args in (asked, ("stats", "--json"), ("reindex", "--check"))]
+        assert _is_stopped(pid)
+        os.kill(pid, signal.SIGCONT)
+    finally:
+        thread.join()
+    assert [done.code for done in while_stopped] == [0, 0, 0], while_stopped
+    assert _hits(while_stopped[0]) == hits
+    assert ended[0].code == 0, ended
+
+
+def _hits(done):
+    assert done.code == 0, done.err
+    return [[(hit["memory_id"], hit["score"]) for hit in answer["hits"]] for answer in done.json]
+
+
+def _is_stopped(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
 def test_searches_while_the_database_is_made_find_it_or_find_none(nursery, home, folders):
     codes = Counter()
     with home.start("ingest", folders[0], "--batch-size", "1") as process:
@@ -209,7 +318,71 @@ def test_the_lock_file_and_the_database_are_for_their_owner_only(nursery, home, 
         assert path.stat().st_mode & 0o077 == 0, path
 
 
+@pytest.fixture
+def joined(home, tmp_path, nursery):
+    """What a crowd does to a database in so many seconds: who was in it, and what is there in the end."""
+
+    def join(seconds, meanwhile=lambda: None):
+        write_jsonl(tmp_path / "transcripts" / "first.jsonl", some_chat(200))
+        assert nursery.run(home, "ingest", tmp_path / "transcripts").code == 0
+        members = crowd(tmp_path)
+        run(home, members, tmp_path, seconds, meanwhile)
+        return members
+
+    return join
+
+
+def _assert_whole(nursery, home, tmp_path, data, members):
+    """Everybody got what was due, and all is there once: as if one had ingested and imported it alone."""
+    assert not [wrong for member in members for wrong in member.wrong()]
+    for member in members:
+        assert member.codes[0], f"{member.name} never had a turn: {member.codes}"
+    sources = (("ingest", tmp_path / "transcripts"), ("import", tmp_path / "lines.jsonl"))
+    alone = Home(tmp_path / "alone", data)
+    for args in sources:
+        assert nursery.run(home, *args).code == 0
+        assert nursery.run(alone, *args).code == 0
+    for args in (("reindex", "--compress", "none"), ("reindex",), ("reindex", "--check")):
+        done = nursery.run(home, *args)
+        assert done.code == 0, (args, done)
+    for ours, expected in zip(_content(home), _content(alone), strict=True):
+        assert ours == expected
+    assert home.rows("SELECT count(*) FROM active_memories") != home.rows("SELECT count(*) FROM memories")
+    assert_sound(home.db)
+
+
+def test_eight_at_once_for_some_seconds_fail_nowhere_and_lose_or_double_nothing(joined, nursery, home, tmp_path, data):
+    members = joined(2)
+    assert len(members) == 8
+    _assert_whole(nursery, home, tmp_path, data, members)
+
+
 # --- torture ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.torture
+def test_eight_at_once_for_a_minute_and_no_reader_waits_longer_than_a_commit(joined, nursery, home, tmp_path, data):
+    """The wait of a reader is told from that for a processor by the same read of a copy that nobody writes to."""
+    waits = {"shared": [], "copy": []}
+
+    def look():
+        copy = tmp_path / "copy.db"
+        if not copy.exists():
+            copy_database(home.db, copy)
+        for name, path in (("shared", home.db), ("copy", copy)):
+            began = time.monotonic()
+            with Store.open(path) as store, store.snapshot():
+                assert store.conn.execute("SELECT count(*), max(id) FROM memories").fetchone() > (0, 0)
+            waits[name].append(time.monotonic() - began)
+
+    members = joined(60, look)
+    _assert_whole(nursery, home, tmp_path, data, members)
+    longest = max(seconds for member in members for seconds in member.held)
+    worst = {name: max(seconds) for name, seconds in waits.items()}
+    codes = {member.name: dict(member.codes) for member in members}
+    found = f"longest commit {longest:.3f} s, slowest of {len(waits['shared']):,} reads {worst}"
+    (tmp_path / "found.txt").write_text(f"{codes}\n{found}\n")
+    assert worst["shared"] <= longest + worst["copy"], found
 
 
 @pytest.mark.torture

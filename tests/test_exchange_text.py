@@ -5,6 +5,7 @@ import re
 
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from support_cli import UNSAFE
 from support_exchange import cells
 
@@ -34,6 +35,9 @@ def test_no_cell_of_a_csv_is_a_formula(content):
         is_number = re.fullmatch(r"-?\d+(\.\d+)?", value)
         assert is_number or value.lstrip()[:1] not in set("=+-@\uff0b\uff0d\uff1d\uff20") or not value
         assert value[:1] not in set("\t\r\n") or not value
+        # Read as if semicolons parted the cells, quotes would not hold a text together.
+        for part in [] if is_number else re.split("[;\n]", value):
+            assert part.strip()[:1] not in set("=+-@\uff0b\uff0d\uff1d\uff20") or not part.strip()
         assert not UNSAFE.search(value)
 
 
@@ -51,6 +55,29 @@ def test_markdown_shows_a_text_and_never_acts_on_it(content):
     shown = lines[4].removeprefix("- ")
     assert not set(re.sub(r"\\.", "", shown)) & set("`*_[]<>|~&#$!")
     assert not re.match(r"[-+]|\d+[.)]", shown)
+
+
+# All that an export is made of; anything else a text would have made of itself.
+PLAIN = {"heading", "bullet_list", "list_item", "paragraph", "inline", "text", "text_special", "softbreak"}
+ATTEMPTS = [
+    "![x](http://evil/x.png)", "[x](javascript:1)", "<img src=x>", "<!--", "```", "~~~", "    x", "# x", "\n", "\n\n",
+    "> x", "---", "===", "| a | b |\n|---|---|", "1. x", "- x", "+ x", "[x]: http://evil", "[x]", "&lt;", "$x$", "\\",
+    "http://evil.example/x", "www.evil.example", "`", "*x*", "__x__", "~~x~~", "{{x}}", "<http://evil>", " ", "\t",
+    "![x][x]", "<script>1</script>", "!", "[", "](", ")", "<a href=x>", "\x0b", "\u2028",
+]  # fmt: skip
+
+
+def _kinds(tokens):
+    for token in tokens or ():
+        yield token.type.removesuffix("_open").removesuffix("_close")
+        yield from _kinds(token.children)
+
+
+@given(st.lists(st.sampled_from(ATTEMPTS), min_size=1, max_size=6).map("".join))
+def test_a_viewer_of_markdown_finds_text_and_nothing_else(content):
+    viewer = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    assert set(_kinds(viewer.parse(written("markdown", content)))) <= PLAIN
+    assert not re.search(r"[A-Za-z]://|www\.", written("markdown", content))
 
 
 @given(st.text(max_size=40))

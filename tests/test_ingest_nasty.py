@@ -232,7 +232,7 @@ def hostile(folder):
         "bomb.zip": "refused: it would swell to 110 MiB, more than 200 times its size",
         "link.zip": "refused: 'conversations.json' is a link",
         "traversal.zip": "refused: the path '../conversations.json' leads out of the archive",
-        "unknown.zip/log.jsonl": "no known format; name it with --format",
+        "unknown.zip/log.jsonl": "no known format; name it with --format (memcli formats lists them)",
         "torn.zip": "conversations.json: damaged: Bad CRC-32 for file 'conversations.json'",
         "none.zip": "no transcript in it: neither conversations.json nor *.jsonl",
     }

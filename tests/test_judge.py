@@ -41,6 +41,14 @@ def test_what_is_like_nothing_is_new():
     assert linked(judge) == ({}, [])
 
 
+def test_a_product_of_vectors_that_are_not_quite_of_unit_length_is_no_cosine_above_1():
+    judge = Judge([known(1, TEXT)], 0.9)
+    assert take(judge, 2, NEAR, [(1, 1.0004)]).decision == "near"
+    assert take(judge, 3, NOT, [(1, 1.0004)]).reviews[0].cosine == 1.0
+    (link,), _ = judge.links()
+    assert link.cosine == 1.0
+
+
 def test_an_exact_duplicate_goes_to_the_memory_with_its_text():
     judge = Judge([known(1, TEXT)], 0.9)
     assert take(judge, 2, TEXT).decision == "exact"

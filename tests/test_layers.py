@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1] / "memcli"
 
 LAYERS = [
-    {"__init__", "errors", "model", "codes", "text", "workers"},
+    {"__init__", "errors", "model", "codes", "text", "workers", "files", "settings"},
     {"protocols", "config", "provider"},
     {"readers", "redact", "filters", "extract", "tags", "embed", "dedup", "store", "cost"},
     {"ingest", "maintain", "search", "exchange", "stats", "spending", "forecast", "rulebook", "bench", "wiring"},
@@ -54,6 +54,8 @@ ROOMS = {
         "dedup/make_lexicon",
         "dedup/blocks",
         "dedup/scan",
+        "store/check_log",
+        "store/repair",
         "store/segments",
         "store/vectors",
         "exchange/decided",

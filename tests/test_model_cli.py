@@ -85,13 +85,25 @@ def test_the_setting_and_the_choice_of_use_name_the_model_of_new_databases(home,
     assert home.run("model", "list", "--json").json[0]["new_databases"]
 
 
-def test_use_refuses_where_memories_are_and_binds_a_database_without_any(home, small):
+def test_use_is_about_new_databases_whatever_the_one_at_hand_is(home, small):
     assert home.run("ingest", "chat.jsonl").code == 0
-    refused = home.run("model", "use", "small")
-    assert refused.code == 6
-    assert "memcli reindex --model small" in refused.err
-    assert not home.run("model", "list", "--json").json[1]["new_databases"]
+    (before,) = model_ids(home)
+    done = home.run("model", "use", "small")
+    assert done.code == 0, done.err
+    assert "memcli reindex --model small" in done.out
+    assert model_ids(home) == {before}
+    listed = home.run("model", "list", "--json").json[1]
+    assert (listed["new_databases"], listed["this_database"]) == (True, False)
+    assert home.run("ingest", "chat.jsonl").code == 0
+    assert home.run("model", "use", "default").code == 0
+    home.db.write_bytes(b"SQLite format 3\0" + bytes(4000))
+    assert home.run("model", "use", "small", "--json").json["kept"] == str(home.db)
+    home.db.unlink()
+    assert home.run("ingest", "chat.jsonl").code == 0
+    assert model_ids(home) == {small}
 
+
+def test_use_binds_a_database_without_memories(home, small):
     empty = {"MEMCLI_DB": str(home.folder / "empty.db")}
     write_jsonl(home.folder / "nothing.jsonl", [])
     assert home.run("ingest", "nothing.jsonl", env=empty).code == 0
@@ -100,6 +112,19 @@ def test_use_refuses_where_memories_are_and_binds_a_database_without_any(home, s
     assert home.run("model", "use", "small", "--json", env=empty).json["database"] == empty["MEMCLI_DB"]
     listed = home.run("model", "list", "--json", env=empty).json[1]
     assert (listed["model_id"], listed["this_database"], listed["new_databases"]) == (small, True, True)
+
+
+def test_a_model_folder_without_its_graph_is_damaged_and_any_other_is_no_model(home, older):
+    """The card tells them apart, whichever command is given the folder."""
+    (older.folder / "model.onnx").unlink()
+    other = home.folder / "other"
+    other.mkdir()
+    (other / "tokenizer.json").write_text("{}")
+    for command in (("model", "import"), ("model", "info"), ("model", "use"), ("ingest", "chat.jsonl", "--model")):
+        done = home.run(*command, older.folder)
+        assert (done.code, "model.onnx: the model file is missing" in done.err) == (8, True), (command, done.err)
+        done = home.run(*command, other)
+        assert (done.code, "ONNX file" in done.err) == (2, True), (command, done.err)
 
 
 def test_remove_spares_what_is_in_use_and_what_came_with_memcli(home, small):

@@ -3,6 +3,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import random
+import string
 import time
 
 import pytest
@@ -32,6 +34,48 @@ KEYS = {
     "sendgrid-key": ["SG" + "." + MIXED[:22] + "." + MIXED[:43]],
     "telegram-token": ["123456789" + ":AA" + MIXED[:33]],
     "digitalocean-token": ["dop" + "_v1_" + HEX * 4],
+    "docker-token": ["dckr" + "_pat_" + MIXED[:27]],
+    "linear-key": ["lin" + "_api_" + MIXED[:40]],
+    "notion-token": ["ntn" + "_" + MIXED[:46], "secret" + "_" + MIXED[:43]],
+    "shopify-token": ["shp" + letters + "_" + HEX * 2 for letters in ("at", "ss", "ca", "pa")],
+    "grafana-token": ["glsa" + "_" + MIXED[:32] + "_" + HEX[:8], "glc" + "_eyJ" + MIXED],
+    "rubygems-key": ["rubygems" + "_" + HEX * 3],
+    "groq-key": ["gsk" + "_" + MIXED],
+    "replicate-token": ["r8" + "_" + MIXED[:37]],
+    "sentry-token": ["sntryu" + "_" + HEX * 4],
+    "supabase-key": ["sbp" + "_" + (HEX * 3)[:40]],
+    "planetscale-token": ["pscale" + "_tkn_" + MIXED],
+    "figma-token": ["figd" + "_" + MIXED],
+    "netlify-token": ["nfp" + "_" + MIXED[:36]],
+    "pinecone-key": ["pcsk" + "_" + MIXED],
+    "langsmith-key": ["lsv2" + "_pt_" + HEX * 2 + "_" + HEX[:10]],
+    "sourcegraph-token": ["sgp" + "_" + (HEX * 3)[:40]],
+    "1password-token": ["ops" + "_eyJ" + MIXED * 3],
+    "age-key": ["AGE-SECRET" + "-KEY-1" + "QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7LQPZRY9X8GF2TVDW0S3JN54KHCE"],
+    "mailgun-key": ["key" + "-" + HEX * 2],
+    "mailchimp-key": [HEX * 2 + "-us" + "12"],
+    "google-secret": ["GOCSPX" + "-" + MIXED[:28]],
+    "google-token": ["ya29" + "." + MIXED, "1/" + "/0" + MIXED],
+    "xai-key": ["xai" + "-" + MIXED + MIXED],
+    "perplexity-key": ["pplx" + "-" + MIXED],
+    "nvidia-key": ["nvapi" + "-" + MIXED + MIXED],
+    "tavily-key": ["tvly" + "-" + MIXED[:32]],
+    "newrelic-key": ["NRAK" + "-" + "ABC123DEF456GHJ789KLM012NPQ"],
+    "postman-key": ["PMAK" + "-" + HEX + HEX[:8] + "-" + HEX * 2 + HEX[:2]],
+    "pulumi-token": ["pul" + "-" + (HEX * 3)[:40]],
+    "square-token": ["sq0" + "atp-" + MIXED[:22]],
+    "hubspot-token": ["pat" + "-na1-" + "01234567-89ab-cdef-0123-456789abcdef"],
+    "vault-token": ["hvs" + "." + MIXED],
+    "doppler-token": ["dp" + ".pt." + MIXED],
+    "terraform-token": [MIXED[:14] + ".atlas" + "v1." + MIXED + MIXED[:20]],
+    "airtable-token": ["pat" + MIXED[:14] + "." + HEX * 4],
+    "azure-secret": ["aB3" + "8Q" + "~" + MIXED[:33]],
+    "databricks-token": ["dapi" + HEX * 2],
+    "twilio-key": ["SK" + HEX * 2],
+    "atlassian-token": ["ATATT3" + MIXED + MIXED],
+    "bitbucket-token": ["ATBB" + MIXED[:32]],
+    "crates-token": ["cio" + MIXED[:32]],
+    "mapbox-token": ["sk" + ".eyJ" + MIXED + "." + MIXED[:22]],
     "jwt": ["eyJ" + "hbGciOiJIUzI1NiJ9" + ".eyJ" + "zdWIiOiIxMjM0In0" + "." + MIXED[:43]],
 }
 PEM = "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIEpAIBAAKCAQEA75\n" + MIXED + "\n-----END RSA " + "PRIVATE KEY-----"
@@ -166,11 +210,146 @@ def test_what_is_no_credential_stays_as_it_is(text):
     assert redact(text) == (text, {})
 
 
+# --- what only its surroundings give away ----------------------------------------------------------------------------
+
+DRAW = random.Random(8)  # noqa: S311 - they unlock nothing
+LETTERS = string.ascii_letters + string.digits
+
+
+def drawn(length, letters=LETTERS):
+    return "".join(DRAW.choice(letters) for _ in range(length))
+
+
+def encoded(size):
+    return base64.b64encode(DRAW.randbytes(size)).decode()
+
+
+def login():
+    return base64.b64encode(f"bob:{drawn(12)}".encode()).decode()
+
+
+# A line as it stands in transcripts, what makes a value for it, and the kind of that.
+ASSIGNED = [
+    ("API_KEY={}", lambda: drawn(32), "api-key"),
+    ('export ACME_KEY="{}"', lambda: drawn(40), "api-key"),
+    ('{{"api_key": "{}", "n": 1}}', lambda: drawn(32, HEX), "api-key"),
+    ("apiKey: '{}',", lambda: drawn(24), "api-key"),
+    ('getenv("API_KEY", "{}")', lambda: drawn(32), "api-key"),
+    ("curl -H 'x-api-key: {}' https://h", lambda: drawn(28), "api-key"),
+    ("https://h/v1?api_key={}&q=1", lambda: drawn(32, HEX), "api-key"),
+    ("AccountKey={};EndpointSuffix=core.windows.net", lambda: encoded(64), "api-key"),
+    ("SharedAccessKey={}", lambda: encoded(32), "api-key"),
+    ('client_secret = "{}"', lambda: drawn(30), "secret"),
+    ('os.environ["SECRET_KEY"] = "{}"', lambda: drawn(50), "secret"),
+    ("SECRET_KEY_BASE={}", lambda: drawn(64, HEX), "secret"),
+    ("webhook_secret: {}", lambda: drawn(32, HEX), "secret"),
+    ("token: {}", lambda: drawn(36), "token"),
+    (r"{{\"access_token\": \"{}\"}}", lambda: drawn(43), "token"),
+    ("//registry.npmjs.org/:_authToken={}", lambda: drawn(36), "token"),
+    ("TWILIO_AUTH_TOKEN={}", lambda: drawn(32, HEX), "token"),
+    ("AWS_SESSION_TOKEN={}", lambda: encoded(300), "token"),
+    ("memcli --token {} run", lambda: drawn(40), "token"),
+    ("Authorization: Bearer {}", lambda: drawn(40), "bearer-token"),
+    ("Authorization: Basic {}", login, "basic-auth"),
+    ('{{"auths": {{"h": {{"auth": "{}"}}}}}}', login, "basic-auth"),
+    ('password = "{}"', lambda: drawn(8) + "1x!", "password"),
+    ('password: str = "{}"', lambda: drawn(8) + "4z", "password"),
+    ("DB_PASSWORD={}", lambda: drawn(9) + "a7", "password"),
+    ("mysql --password {} db", lambda: drawn(10) + "q8", "password"),
+    ("<password>{}</password>", lambda: drawn(10) + "3a", "password"),
+    ("CREATE USER a WITH PASSWORD '{}';", lambda: drawn(11) + "2b", "password"),
+    ("machine h login bob password {}", lambda: drawn(11) + "5c", "password"),
+    ("curl -u bob:{} https://h/", lambda: drawn(12) + "9d", "password"),
+]
+
+
+@pytest.mark.parametrize(("line", "make", "kind"), ASSIGNED, ids=[line for line, _, _ in ASSIGNED])
+def test_a_value_goes_that_a_name_says_is_a_credential(line, make, kind):
+    found = 0
+    for _ in range(100):
+        value = make()
+        text, counts = redact(f"Here it is\n{line.format(value)}\nThank you.")
+        if counts:
+            assert text == f"Here it is\n{line.format(f'[redacted:{kind}]')}\nThank you."
+            assert counts == {kind: 1}
+            found += 1
+    assert found >= 95  # one in a hundred looks like a word
+
+
+def test_a_jwt_or_a_key_of_a_provider_keeps_its_own_kind_behind_a_name():
+    for kind in ("jwt", "openai-key", "stripe-key"):
+        assert redact(f'password = "{KEYS[kind][0]}"')[1] == {kind: 1}
+
+
+UUID, SHA = "550e8400-e29b-41d4-a716-446655440000", hashlib.sha1(b"x", usedforsecurity=False).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "api_key = your-api-key-here",
+        'API_KEY="<your key>" TOKEN=$TOKEN SECRET=${SECRET} PASSWORD={{ password }} password: %(password)s',
+        "token = get_token() and secret = config.client_secret, password: settings.password2",
+        'token = os.environ["TOKEN_2024"]; const apiKey = process.env.API_KEY_2',
+        'password = "password123" password: changeme1 PASSWORD=xxxx1234 pwd = "********1"',
+        f"token: {UUID} api_key={UUID} secret_id = {UUID}",
+        f"commit_token: {SHA} cache_key={SHA} token_hash: {SHA} public_key: {MIXED}",
+        f"primary_key = {MIXED} sort key: {MIXED} next_page_token={MIXED} key={MIXED}",
+        "max_tokens: 1024, pad_token: [PAD], tokens=1234567890123456789, tokenizer = claude-sonnet-4-5-20250929",
+        "token: claude-sonnet-4-5-20250929 secret: my_module_name_v2_final api_key: some/path/to/a_file_2024.json",
+        '"TextGenerationStreamOutputToken", "TextGenerationStreamOutputTokenDetailsAndMore"',
+        "PWD=/home/me/project2 OLDPWD=/srv/a1b2c3 pwd: C:\\Users\\x1 passwd: /etc/passwd2",
+        "password: $2b$12$abcdefghijklmnopqrstuv password: " + SHA,
+        "The password must have 8-16 characters. Password: at least 1 digit. The key: be patient; the token: a word.",
+        "Bearer authentication is used, Authorization: Basic realm. The bearer of this letter. Basic question",
+        "def login(password: str = None, token: Optional[str] = None, secret: bytes = b''): ...",
+        "if password == other_password2: pass",
+        "data:image/png;base64," + base64.b64encode(bytes(range(256))).decode(),
+        '"key": "' + MIXED + '", "hash": "' + SHA + '", "sha256": "' + HEX * 4 + '", "etag": "' + MIXED + '"',
+    ],
+)
+def test_what_stands_behind_a_name_and_is_no_credential_stays(text):
+    assert redact(text) == (text, {})
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_redacted_and_redacted_once(text):
+    once, _ = redact(text)
+    assert redact(once) == (once, {})
+
+
+@given(st.text(alphabet="ab1=:'\" -\\n", max_size=30), st.text(alphabet="ab1=:'\" -\\n", max_size=30))
+def test_what_surrounds_a_value_stays_as_it_was(before, after):
+    value = "kR7xQ2mZ9pLwV4tB8nYc"
+    text, _ = redact(f"{before}\nAPI_KEY={value}\n{after}")
+    if value not in before + after:
+        assert text == f"{before}\nAPI_KEY=[redacted:api-key]\n{after}"
+
+
+@pytest.mark.parametrize("unit", ["İ password=a1!bcdef ", "token: ", "Kelvin K "])
+def test_letters_that_grow_in_lower_case_do_not_move_the_places(unit):
+    text = unit * 3 + "API_KEY=kR7xQ2mZ9pLwV4tB8nYc end"
+    assert redact(text)[0].endswith("API_KEY=[redacted:api-key] end")
+
+
 TOKENS = st.sampled_from(
     [
         *(key for _, key in PAIRS),
         *("-----BEGIN " + "PRIVATE KEY-----", "-----END " + "PRIVATE KEY-----", "-----BEGIN", "[redacted:", "]", "["),
         *("://", ":", "@", "u", "sk-", "proj-", "eyJ", ".", "_", "-", " ", "\n", "\\n", "/", "=", '"', MIXED, "secret"),
+        *(
+            "password",
+            "token",
+            "api_key=",
+            "Bearer ",
+            "'",
+            "kR7xQ2mZ9pLwV4tB8nYc",
+            "auth",
+            "basic ",
+            "login ",
+            "--",
+            ">",
+        ),
         *("_key", "AKIA", "0", "postgres://u:pw@h", "$", "<", ">", "*", "x", "?"),
     ]
 )
@@ -218,7 +397,31 @@ def test_no_surroundings_with_white_space_between_save_a_key(before, pair, after
             "1",
             "://:x*",
         ),
-        *("glpat-", "hooks.slack.com/services/", "\\n", "ghp_a", "[redacted:", "-----BEGIN PRIVATE KEY-----a-"),
+        *(
+            "password",
+            "password=",
+            "secretkey:",
+            "token: '",
+            "_key=",
+            "bearer ",
+            "basic ",
+            "curl -u a:",
+            "login a pwd ",
+        ),
+        *(
+            "token=a1b2c3d4e5f6g7h8 ",
+            "--token ",
+            "glpat-",
+            "-us1",
+            "hvs.",
+            "pat",
+            "discord Mabc",
+            "hooks.slack.com/services/",
+            "\\n",
+            "ghp_a",
+            "[redacted:",
+            "-----BEGIN PRIVATE KEY-----a-",
+        ),
     ],
 )
 @pytest.mark.parametrize("tail", ["", "@ _ :AA -----BEGIN PRIVATE KEY-----"])

@@ -3,11 +3,13 @@
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import numpy as np
 import pytest
-from support_cli import Home, Nursery, some_chat, write_jsonl
+from support_cli import Home, Nursery, finish, holds_lock, powerless, some_chat, wait_for, write_jsonl
 from support_ingest import assert_sound, logical
 
 
@@ -150,3 +152,43 @@ def test_vectors_are_of_unit_length(home):
     for count, dim, raw in home.rows("SELECT count, dim, vectors FROM segments"):
         rows = np.frombuffer(raw, "<f4").reshape(count, dim)
         assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+
+
+def test_check_works_beside_a_writer(home):
+    assert home.run("reindex").code == 0
+    before = home.db.read_bytes()
+    with closing(sqlite3.connect(home.db, isolation_level=None)) as writer, home.start("ingest", "-") as holder:
+        wait_for(holds_lock(home, holder), holder)
+        writer.execute("BEGIN IMMEDIATE")
+        beside = home.run("reindex", "--check", "--json")
+        writer.execute("ROLLBACK")
+        finish(holder, b"")
+    assert (beside.code, beside.json["problems"]) == (0, []), beside.err
+    assert beside.json["words"] > 0
+    assert home.db.read_bytes() == before
+
+
+def test_check_works_on_a_file_that_may_only_be_read(home, tmp_path):
+    if (prefix := powerless()) is None:
+        pytest.skip("root may write everything, and there is no setpriv to take that away")
+    assert home.run("reindex").code == 0
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    (locked / "memory.db").write_bytes(home.db.read_bytes())
+    (locked / "memory.db").chmod(0o400)
+    locked.chmod(0o500)
+    command = [*prefix, sys.executable, "-m", "memcli", "reindex", "--check", "--db", str(locked / "memory.db")]
+    done = subprocess.run(command, env=home.env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    locked.chmod(0o700)
+    assert done.returncode == 0, done.stderr
+    assert [each.name for each in locked.iterdir()] == ["memory.db"]
+
+
+def test_check_finds_a_damaged_keyword_index_without_writing(home):
+    assert home.run("reindex").code == 0
+    (row, block), *_ = home.rows("SELECT id, block FROM memories_fts_data WHERE id > 10 ORDER BY length(block) DESC")
+    with closing(sqlite3.connect(home.db)) as conn, conn:
+        conn.execute("UPDATE memories_fts_data SET block = ? WHERE id = ?", (block[:40] + b"\1" * 9 + block[49:], row))
+    done = home.run("reindex", "--check", "--json")
+    assert done.code == 8
+    assert "the keyword index is damaged" in done.json["problems"]

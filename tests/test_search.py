@@ -2,7 +2,7 @@
 
 import json
 import re
-from io import StringIO
+from io import BytesIO, TextIOWrapper
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -142,7 +142,7 @@ def test_queries_come_from_words_files_and_standard_input(tmp_path, monkeypatch)
     file = tmp_path / "queries.txt"
     file.write_text("\ufefffirst one\n\n  second  \r\n", encoding="utf-8")
     assert read_queries(["zeroth"], str(file)) == ["zeroth", "first one", "second"]
-    monkeypatch.setattr("sys.stdin", StringIO("from a pipe\n\nand more\n"))
+    monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(b"from a pipe\n\nand more\n")))
     assert read_queries(["zeroth", "-"], None) == ["zeroth", "from a pipe", "and more"]
     with pytest.raises(UsageError, match="no query"):
         read_queries(["  "], None)

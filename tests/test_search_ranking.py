@@ -6,6 +6,7 @@ from support_ingest import append, flat, query, run, user, write
 from support_search import contents, search, searcher
 
 from memcli.search import pool
+from memcli.search.postings import Postings
 from memcli.search.words import Day, closeness, dates_of, telling, words_of
 
 CHAT = [
@@ -158,7 +159,8 @@ def test_keyword_mode_is_bm25_of_fts5(tmp_path):
             (m, pytest.approx(s, abs=1e-4)) for m, s in best
         ]
     with searcher(db, use_cache=False) as one:
-        found = pool.keywords(one.store, ["lanterns", "zither"], lambda ids: np.ones(len(ids), bool), enough=2)
+        postings = Postings(one.store, 1 << 20)
+        found = pool.keywords(postings, ["lanterns", "zither"], lambda ids: np.ones(len(ids), bool), enough=2)
         assert len(found.ids) == 2, "of the common word only what stands beside the rare one"
 
 
@@ -171,6 +173,9 @@ def test_more_filters(db):
         assert sorted(contents(db, "x", mode=mode, session="s2")) == sorted(said)
         assert sorted(contents(db, "x", mode=mode, source="other.jsonl")) == sorted(said)
         assert sorted(contents(db, "x", mode=mode, source="*/chats/o*")) == sorted(said)
+        assert sorted(contents(db, "x", mode=mode, source="o*.jsonl")) == sorted(said), "a pattern of the file's name"
+        assert sorted(contents(db, "x", mode=mode, source="chats/othe?.jsonl")) == sorted(said)
+        assert contents(db, "x", mode=mode, source="the*.jsonl") == [], "of whole parts of the path only"
         assert sorted(contents(db, "x", mode=mode, source=str(db.with_name("chats") / "other.jsonl"))) == sorted(said)
         assert contents(db, "x", mode=mode, source="ther.jsonl") == []
         span = {"since": "2024-08-20T10:01:00.000Z", "until": "2024-08-20T10:03:00.000Z"}

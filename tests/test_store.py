@@ -120,7 +120,7 @@ def test_an_empty_file_holds_no_database_and_may_become_one(db):
 def test_a_folder_is_no_database(tmp_path):
     with pytest.raises(UsageError):
         Store.create(tmp_path)
-    with pytest.raises(NoDatabaseError):
+    with pytest.raises(UsageError):
         Store.open(tmp_path)
 
 

@@ -35,7 +35,7 @@ def run_python(arguments: Sequence[str], folder: Path, data_dir: Path | None = N
     Raises:
         MemcliError: it failed.
     """
-    (folder / "memcli.toml").touch()
+    (folder / "memcli.toml").touch(mode=0o600)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MEMCLI_")}
     environment |= {"MEMCLI_DATA_DIR": str(data_dir or folder / "data"), "MEMCLI_DB": str(folder / "memory.db")}
     report = folder / "report.json"
@@ -49,6 +49,8 @@ def run_python(arguments: Sequence[str], folder: Path, data_dir: Path | None = N
     )
     found = json.loads(done.stdout)
     if found["code"] != 0:
-        raise MemcliError(f"the measured {' '.join(arguments[:3])} failed with exit code {found['code']}")
+        raise MemcliError(
+            f"the measured {' '.join(arguments[:3])} failed with exit code {found['code']}", "what it said is above"
+        )
     document = json.loads(report.read_text(encoding="utf-8"))
     return Measured(found["seconds"], found["cpu"], found["peak_rss"] / _MEGA, document)

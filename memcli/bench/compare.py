@@ -51,7 +51,9 @@ def read_baseline(path: Path, plan: Plan) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        raise UsageError(
+            f"cannot read {path}: {error.strerror}", "name a file made with: memcli bench ingest --json"
+        ) from error
     except ValueError as error:
         raise UsageError(f"{path} is not JSON", "name a file made with: memcli bench ingest --json") from error
     if not isinstance(document, dict) or document.get("benchmark") != "ingest" or "runs" not in document:
@@ -72,7 +74,10 @@ def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Compariso
         UsageError: the two measured different messages.
     """
     if before["corpus"] != now["corpus"]:
-        raise UsageError("the baseline was measured on other messages: its memcli generates another corpus")
+        raise UsageError(
+            "the baseline was measured on other messages: its memcli generates another corpus",
+            "measure it again: memcli bench ingest --json > FILE",
+        )
     earlier = {run["name"]: run for run in before["runs"]}
     return [
         comparison

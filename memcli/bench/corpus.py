@@ -11,6 +11,8 @@ REFORMATTED_SHARE = 0.05
 TRAP_SHARE = 0.05
 NOISE_SHARE = 0.10
 SESSION_LENGTH = 40
+# So many earlier texts can be repeated: however many messages are generated, they take no more memory.
+REMEMBERED = 100_000
 
 _NOISE = ("ok", "thanks!", "yes please", "sounds good", "hello", "great, go ahead", "hm", "👍")
 _NUMBER = re.compile(r"\d+")
@@ -48,16 +50,19 @@ def generate(count: int, seed: int) -> Iterator[dict[str, object]]:
 
     About EXACT_SHARE of them repeat an earlier text, REFORMATTED_SHARE repeat one in other formatting, TRAP_SHARE
     repeat one but for a number (near duplicates that must not be merged), and NOISE_SHARE are greetings and
-    confirmations.
+    confirmations. What is repeated is one of the last REMEMBERED texts.
     """
     draw = random.Random(seed)  # noqa: S311 - a benchmark's corpus, not a secret
     said: list[str] = []
     for number in range(count):
+        text = _text(draw, said)
+        if len(said) > REMEMBERED:
+            said[number % REMEMBERED] = said.pop()
         yield {
             "id": f"m{number}",
             "session_id": f"s{number // SESSION_LENGTH}",
             "role": "user" if number % 2 == 0 else "assistant",
-            "content": _text(draw, said),
+            "content": text,
             "timestamp": 1_700_000_000 + 37 * number,
         }
 

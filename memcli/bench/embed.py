@@ -70,7 +70,7 @@ def bench_embed(files: ModelFiles, plan: Plan, announce: Callable[[str], None]) 
     for number in range(plan.repeat):
         for name, way, threads in MODES:
             announce(f"round {number + 1} of {plan.repeat}: {name}, graph in {_threads(threads)}")
-            samples[way, threads].append(_run(files, plan, way, threads))
+            samples[way, threads].append(run_mode(files, plan, way, threads))
     announce("the start: import the command line, load the model, embed one query")
     start = _start(files, 1 + 2 * plan.repeat)
     tokens = next(iter(samples.values()))[0]["tokens"]
@@ -104,7 +104,7 @@ def read_baseline(path: Path, plan: Plan) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        raise UsageError(f"cannot read {path}: {error.strerror}", hint) from error
     except ValueError as error:
         raise UsageError(f"{path} is not JSON", hint) from error
     if not isinstance(document, dict) or document.get("benchmark") != "embed" or "modes" not in document:
@@ -142,7 +142,12 @@ def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
-def _run(files: ModelFiles, plan: Plan, way: str, threads: int) -> dict[str, Any]:
+def run_mode(files: ModelFiles, plan: Plan, way: str, threads: int) -> dict[str, Any]:
+    """One way of embedding, one round, in a process of its own; what embed_mode.measured gives.
+
+    Raises:
+        MemcliError: it failed.
+    """
     request = {
         "folder": str(files.folder.resolve()),
         "way": way,
@@ -156,7 +161,7 @@ def _run(files: ModelFiles, plan: Plan, way: str, threads: int) -> dict[str, Any
         [sys.executable, "-m", "memcli.bench.embed_mode", json.dumps(request)], stdout=subprocess.PIPE, check=False
     )
     if done.returncode:
-        raise MemcliError(f"the measured process failed with exit code {done.returncode}")
+        raise MemcliError(f"the measured process failed with exit code {done.returncode}", "what it said is above")
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

@@ -27,12 +27,16 @@ _OF_TIME = {"db", "messages_per_second", "seconds", "timings"}
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure: each part with 1 and with `workers`, in turns, `repeat` times; `scale` 1 is the usual size."""
+    """What to measure: each part with 1 and with `workers`, in turns, `repeat` times; `scale` 1 is the usual size.
+
+    Without `with_held` the parts that cannot be spread are left out.
+    """
 
     workers: int = 2
     seed: int = 7
     repeat: int = 3
     scale: float = 1.0
+    with_held: bool = True
 
     def size(self, usual: int) -> int:
         """How many of something where `usual` is the usual number."""
@@ -101,7 +105,8 @@ def bench_parallel(
     Raises:
         MemcliError: a measured process failed.
     """
-    result = Benchmark(plan, _parts(plan, static, transformer))
+    parts = [part for part in _parts(plan, static, transformer) if plan.with_held or not part.is_held]
+    result = Benchmark(plan, parts)
     with tempfile.TemporaryDirectory(prefix="memcli-bench-") as name:
         folder = Path(name)
         messages = list(generate(plan.size(10_000), plan.seed))

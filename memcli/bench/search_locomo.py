@@ -142,7 +142,9 @@ def read_locomo(file: Path) -> list[Conversation]:
     try:
         records = json.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}") from error
+        raise UsageError(
+            f"cannot read {file}: {error.strerror}", "--locomo takes a file of the LoCoMo benchmark"
+        ) from error
     except ValueError as error:
         raise UsageError(f"{file} is no JSON: {error}", "--locomo takes a file of the LoCoMo benchmark") from error
     try:

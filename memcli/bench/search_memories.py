@@ -130,6 +130,7 @@ def bench_zipf(
         "memories": memories,
         "queries": queries,
         "distinct": len(set(log)),
+        "seconds": round(sum(map(sum, took.values())), 4),
         "hits": len(took[True]),
         "hit_rate": round(len(took[True]) / queries, 4),
         "hit_ms": _milliseconds(took[True]),

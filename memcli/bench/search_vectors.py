@@ -30,7 +30,7 @@ _K = 10
 _DIM = 256
 _MORE = 50
 _ROWS_AT_ONCE = 1 << 16
-_PACKAGES = {"sqlite-vec": "sqlite-vec", "usearch": "usearch", "faiss": "faiss-cpu"}
+_PACKAGES = {"sqlite-vec": "sqlite-vec", "usearch": "usearch", "faiss": "faiss-cpu", "apsw": "apsw"}
 
 
 def bench_vectors(
@@ -47,7 +47,7 @@ def bench_vectors(
     notes = [f"not installed: {', '.join(absent)} (pip install 'memcli[bench]')"] if absent else []
     if SQLITE_VEC not in absent and not can_load_extensions():
         absent.append(SQLITE_VEC)
-        notes.append("sqlite-vec is left out: the sqlite3 of this Python cannot load extensions")
+        notes.append("sqlite-vec is left out: this Python's sqlite3 loads no extensions (pip install apsw)")
     ways = [way for way in WAYS if way not in absent]
     return {
         "benchmark": "search --vectors",

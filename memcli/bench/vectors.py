@@ -52,14 +52,14 @@ def load(path: Path, count: int | None) -> NDArray[np.float32]:
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+        raise UsageError(f"cannot read {path}: {error.strerror or error}", "make one with numpy.save") from error
     except (ValueError, EOFError) as error:
         raise UsageError(f"{path} is no .npy file of numbers", "make one with numpy.save") from error
     if not isinstance(found, np.ndarray) or found.ndim != _MATRIX or found.dtype.kind not in "fiu" or not found.size:
         raise UsageError(f"{path} holds no matrix of numbers", "one row per vector")
     vectors = np.array(found[:count], dtype=np.float32)
     if not np.isfinite(vectors).all():
-        raise UsageError(f"{path} holds values that are not finite")
+        raise UsageError(f"{path} holds values that are not finite", "leave those rows out")
     return _unit(vectors)
 
 

@@ -17,7 +17,9 @@ from typer.main import get_command
 
 from memcli import __version__
 from memcli.cli import faults, on_stopping, streams
+from memcli.cli.first import Group, Root
 from memcli.cli.values import quick
+from memcli.cli.wording import polish
 from memcli.errors import EXIT_CODES, InterruptedRunError, MemcliError
 
 # Typer's arguments go through pydantic, which would read the metadata of all installed packages to look for plugins.
@@ -25,11 +27,14 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 # The threads of numpy's OpenBLAS would spin for 2^26 cycles, 25 ms, before they sleep: at every start, for nothing.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 
-# Typer runs the paragraphs of an epilog together unless each line is one of its own.
-_EPILOG = "\n\n".join(["Exit codes:", *(f"{code}: {meaning}" for code, meaning in EXIT_CODES.items())])
+# The backspace keeps Typer from running the lines together.
+_EPILOG = "\n".join(["\b", "Exit codes:", *(f"{code:>5}: {meaning}" for code, meaning in EXIT_CODES.items())])
 
 # Each in the module of its name, in the order of the help; a function, or an app of subcommands called NAME_app.
-COMMANDS = ("ingest", "search", "dedup", "stats", "reindex", "export", "import", "formats", "profiles")
+COMMANDS = (
+    *("ingest", "search", "dedup", "stats", "reindex", "check", "backup"),
+    *("export", "import", "forget", "formats", "profiles"),
+)
 GROUPS = ("cost", "rules", "model", "config", "bench")
 
 
@@ -37,9 +42,10 @@ def build(names: Collection[str]) -> typer.Typer:
     """The app with the commands `names`, those of COMMANDS and GROUPS: importing and building all takes 40 ms."""
     app = typer.Typer(
         name="memcli",
-        help="Turn chat transcripts into a deduplicated, searchable long-term memory in one SQLite file.",
+        help="Turn chat transcripts into a deduplicated, searchable long-term memory in one SQLite file."
+        "\n\nExample: memcli ingest ~/.claude/projects",
         epilog=_EPILOG,
-        no_args_is_help=True,
+        cls=Root,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -49,7 +55,7 @@ def build(names: Collection[str]) -> typer.Typer:
         own = f"{name}_" if iskeyword(name) else name  # nothing in Python can be called import
         app.command(name)(getattr(import_module(f"memcli.cli.{own}"), own))
     for name in (each for each in GROUPS if each in names):
-        app.add_typer(getattr(import_module(f"memcli.cli.{name}"), f"{name}_app"), name=name)
+        app.add_typer(getattr(import_module(f"memcli.cli.{name}"), f"{name}_app"), name=name, cls=Group)
     return app
 
 
@@ -67,6 +73,7 @@ def run() -> NoReturn:
             faults.check_room()
         command = get_command(build(_asked_for(sys.argv[1:])))
         quick(command)
+        polish(command)
         on_stopping(_interrupt)
         command()
     except SystemExit:
@@ -123,11 +130,18 @@ def _print_plain(error: MemcliError) -> None:
 
 def _report_bug(error: Exception) -> None:
     if "--verbose" in sys.argv:
-        traceback.print_exception(error)
-    # ascii() writes out whatever a terminal could act on.
-    text = ascii(str(error))[1:-1]
+        for part in traceback.format_exception(error):
+            # Our own lines of the stack are as they are; what an error says is one line of what it was.
+            shown = part if part.startswith("  File ") else f"{_written_out(part.rstrip())}\n"
+            print(shown, end="", file=sys.stderr)  # noqa: T201 - as below
+    text = _written_out(str(error))
     print(f"memcli: unexpected fault, a bug: {type(error).__name__}: {text}", file=sys.stderr)  # noqa: T201 - Rich may fail
     print("        run it again with --verbose for the trace, and report it", file=sys.stderr)  # noqa: T201
+
+
+def _written_out(text: str) -> str:
+    """`text` on one line, without anything that a terminal could act on."""
+    return ascii(text)[1:-1]
 
 
 def _show_version(wanted: bool) -> None:

@@ -10,15 +10,19 @@ import typer
 
 from memcli.cli.bench_dedup import bench_dedup
 from memcli.cli.bench_parallel import bench_parallel
+from memcli.cli.bench_report import bench_report
+from memcli.cli.bench_scale import bench_scale
 from memcli.cli.bench_scan import bench_scan
 from memcli.cli.bench_search import bench_search
 from memcli.cli.options import JsonOption, ModelOption, QuietOption, VerboseOption
 
-bench_app = typer.Typer(help="Measure memcli on this machine.", no_args_is_help=True, rich_markup_mode=None)
+bench_app = typer.Typer(rich_markup_mode=None)
+bench_app.callback(invoke_without_command=True)(bench_report)
 bench_app.command("dedup")(bench_dedup)
 bench_app.command("scan")(bench_scan)
 bench_app.command("search")(bench_search)
 bench_app.command("parallel")(bench_parallel)
+bench_app.command("scale")(bench_scale)
 
 
 @bench_app.command("ingest")
@@ -34,10 +38,10 @@ def bench_ingest(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
 ) -> None:
-    """Measure ingest on generated messages: messages per second, time per stage, peak memory.
+    """Measure ingest: messages per second, stages, memory.
 
-    Four runs, each a process of its own: a first run, one with nothing new, one with 1 % more messages, and a first
-    run of a tenth of the messages, which shows how memory grows.
+    The messages are generated. Four runs, each a process of its own: a first run, one with nothing new, one with 1 %
+    more messages, and a first run of a tenth of the messages, which shows how memory grows.
 
     Example: memcli bench ingest --messages 10000 --repeat 3
     """
@@ -72,7 +76,7 @@ def bench_embed(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
 ) -> None:
-    """Measure a local embedding model: texts and tokens per second, memory.
+    """Measure a local embedding model: speed and memory.
 
     One text at a time, then what running it in parallel brings, then what batches bring, and how near they come to the
     tokenizer and the graph alone. Each is a process of its own and runs the embedder that ingest uses.
@@ -112,11 +116,11 @@ def bench_quality(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
 ) -> None:
-    """Score an embedding model on labelled data: similarity, duplicates, retrieval.
+    """Score an embedding model on labelled data.
 
-    Similarity is Spearman's rank correlation of cosines and scores. For pairs: the best F1 that any threshold reaches,
-    and the average precision. For retrieval: how often the first hit, or one of the first ten, answers the query, among
-    all positives of the file.
+    Similarity, duplicates, retrieval. Similarity is Spearman's rank correlation of cosines and scores. For pairs: the
+    best F1 that any threshold reaches, and the average precision. For retrieval: how often the first hit, or one of the
+    first ten, answers the query, among all positives of the file.
 
     Example: memcli bench quality --sts stsb-dev.csv
     """

@@ -23,10 +23,10 @@ def bench_dedup(
     quiet: QuietOption = False,  # noqa: ARG001 - nothing but the result is printed
     verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
 ) -> None:
-    """Measure how well dedup decides on labelled pairs: precision, recall, false merges, by kind, with two baselines.
+    """Measure how well dedup decides on labelled pairs.
 
-    Each pair goes through the decision of ingest, the first text as stored, the second as new. `label` is duplicate
-    or distinct; `kind` is any word to group by.
+    Precision, recall and false merges, by kind, beside two baselines. Each pair goes through the decision of ingest,
+    the first text as stored, the second as new. `label` is duplicate or distinct; `kind` is any word to group by.
 
     Example: memcli bench dedup --pairs fixtures/dedup_pairs.jsonl
     """

@@ -22,7 +22,7 @@ def bench_parallel(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
 ) -> None:
-    """Measure what more workers bring: each part of memcli with one and with two.
+    """Measure what more workers bring to each part of memcli.
 
     One worker means that every pool has one thread: tokenizers, onnxruntime, BLAS, our own. Parts that Python's lock
     holds are measured as well, and marked.

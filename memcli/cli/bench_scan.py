@@ -27,10 +27,11 @@ def bench_scan(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
 ) -> None:
-    """Measure the search for similar pairs, beside numpy and SemHash: seconds, pairs found and missed, peak memory.
+    """Measure the search for similar pairs, beside others.
 
-    All pairs among vectors of length one, each way in a process of its own, in turns, on the same vectors. SemHash
-    takes part when it is installed: pip install 'memcli[bench]'.
+    Seconds, pairs found and missed, and peak memory, beside numpy and SemHash. All pairs among vectors of length one,
+    each way in a process of its own, in turns, on the same vectors. SemHash takes part when it is installed: pip
+    install 'memcli[bench]'.
 
     Example: memcli bench scan --n 20000
     """

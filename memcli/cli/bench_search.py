@@ -32,10 +32,10 @@ def bench_search(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
 ) -> None:
-    """Measure search: latency from the shell and warm, what it finds, what the query cache saves.
+    """Measure search: latency, recall, what the cache saves.
 
-    Messages are generated and ingested first. sqlite-vec, USearch and faiss take part in --vectors where they are
-    installed: pip install 'memcli[bench]'.
+    Latency is that from the shell and that of a warm process. Messages are generated and ingested first. sqlite-vec,
+    USearch and faiss take part in --vectors where they are installed: pip install 'memcli[bench]'.
 
     Example: memcli bench search --n 10000
     """

@@ -7,7 +7,11 @@ import typer
 from memcli.cli.options import ConfigOption, DbOption, JsonOption, QuietOption, VerboseOption
 from memcli.cli.options import settings as load_settings
 
-config_app = typer.Typer(help="Settings and where they come from.", no_args_is_help=True, rich_markup_mode=None)
+config_app = typer.Typer(
+    help="Settings and where they come from.\n\nExample: memcli config show",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
 @config_app.command("show")

@@ -21,7 +21,9 @@ from memcli.cli.options import settings as load_settings
 from memcli.errors import InputRejectedError
 
 cost_app = typer.Typer(
-    help="What model tiers cost: planned, estimated, spent.", no_args_is_help=True, rich_markup_mode=None
+    help="What model tiers cost: planned, estimated, spent.\n\nExample: memcli cost report",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 ProfileOption = Annotated[str | None, typer.Option("--profile", metavar="NAME", help="The profile [local].")]
@@ -40,9 +42,7 @@ WindowPriceOption = Annotated[
 
 @cost_app.command("estimate")
 def cost_estimate(
-    paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="Transcripts, folders of them, or - for stdin.")
-    ],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Transcripts, folders of them, or - for stdin.")],
     profile: ProfileOption = None,
     extract: Annotated[str | None, typer.Option(metavar="TIERS", help="Tiers to run [the profile's].")] = None,
     model: ModelOption = None,
@@ -63,7 +63,9 @@ def cost_estimate(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Read transcripts as ingest would, and add up what its model calls would cost; nobody is called.
+    """Add up what the model calls of an ingest would cost.
+
+    The transcripts are read as ingest would read them; nobody is called.
 
     Example: memcli cost estimate ~/.claude/projects --profile balanced
     """
@@ -118,9 +120,9 @@ def cost_scenario(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Plan what a number of agents will cost, with every profile side by side.
+    """Plan what agents will cost, every profile side by side.
 
-    Example: memcli cost scenario --messages-per-day 50 --agents 1000 --days 30 --profile customer-support
+    Example: memcli cost scenario --messages-per-day 50 --agents 1000
     """
     settings, _ = load_settings(config, {"profile": profile})
     from memcli import render  # noqa: PLC0415 - keeps --help fast
@@ -155,7 +157,9 @@ def cost_report(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Show what was spent, by tier, model, agent, day and run, and what it brought.
+    """Show what was spent, and what it brought.
+
+    By tier, model, agent, day and run.
 
     Example: memcli cost report
     """

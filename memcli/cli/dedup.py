@@ -77,7 +77,7 @@ def dedup(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Merge duplicates among all that is stored; review, explain and undo merges.
+    """Merge duplicates in the memory; review, explain, undo merges.
 
     Example: memcli dedup --dry-run
     """

@@ -15,6 +15,7 @@ from memcli.cli.options import (
     VerboseOption,
 )
 from memcli.cli.options import settings as load_settings
+from memcli.config import Config
 from memcli.errors import UsageError
 
 
@@ -35,6 +36,10 @@ def export(
     agent: Annotated[
         str | None, typer.Option("--agent", metavar="NAME", help="The memories of this agent [all].")
     ] = None,
+    datasette: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Instead: titles, descriptions and queries for Datasette; - for stdout."),
+    ] = None,
     db: DbOption = None,
     config: ConfigOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="With --out, print one JSON document.")] = False,
@@ -48,6 +53,9 @@ def export(
     Example: memcli export --out memories.jsonl
     """
     settings, _ = load_settings(config, {"db": db})
+    if datasette is not None:
+        _datasette(settings, datasette, quiet=quiet or as_json, alone=(out, vectors, agent) == (None, None, None))
+        return
     to_stdout = out is None or str(out) == "-"
     if as_json and to_stdout:
         raise UsageError("--json is for exports to a file: standard output is the export", "name one with --out FILE")
@@ -60,3 +68,15 @@ def export(
         render.print_json(exported.to_json())
     elif not quiet and not to_stdout:
         render.show_export(exported)
+
+
+def _datasette(settings: Config, file: Path, *, quiet: bool, alone: bool) -> None:
+    if not alone:
+        raise UsageError("--datasette goes with none of --out, --with-vectors and --agent", "run one after the other")
+    from memcli import render  # noqa: PLC0415 - keeps --help fast
+    from memcli.commands import exchange as command  # noqa: PLC0415 - as above: numpy
+
+    to_stdout = str(file) == "-"
+    command.export_metadata(settings, None if to_stdout else file, render.write)
+    if not (to_stdout or quiet):
+        render.show_datasette(str(settings.db), str(file))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import traceback
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ _NO_MEMORY = (
     "can't start new thread",
     "failed to map segment",
 )
+_LONGEST_SHOWN = 500
+_LOOP = "Symlink loop from "
 _UNLIMITED = resource.RLIM_INFINITY
 _LEAST = 200_000_000  # of address space; below that, OpenBLAS ends the process while numpy is imported
 
@@ -33,14 +36,28 @@ def meant(error: BaseException) -> MemcliError | None:
     if any(map(_lacks_memory, _causes(error))):
         traceback.clear_frames(error.__traceback__)  # what they hold is needed to say so
         return UsageError(f"out of memory{_limit()}; what was committed is kept", _SMALLER)
-    if isinstance(error, MemcliError) or not isinstance(error, OSError):
-        return None
-    where = "the output" if error.filename is None else str(error.filename)
+    if isinstance(error, RuntimeError) and str(error).startswith(_LOOP):  # what pathlib makes of it before Python 3.13
+        return UsageError(str(error), _ANOTHER)
+    return _of_system(error) if isinstance(error, OSError) else None
+
+
+def _of_system(error: OSError) -> UsageError | None:
+    where = "the output" if error.filename is None else _shown(error.filename)
     if error.errno in _DISK:
         return UsageError(f"cannot write {where}: {error.strerror}", "make room on the disk, then run it again")
+    if isinstance(error.filename, str | bytes):
+        return UsageError(f"cannot use {where}: {error.strerror}", _ANOTHER)
     if error.errno in _FILE:
         return UsageError(f"cannot read or write {where}: {error.strerror}", "check the disk and the permissions")
     return None
+
+
+def _shown(name: object) -> str:
+    path = os.fsdecode(name) if isinstance(name, str | bytes) else str(name)
+    return path if len(path) <= _LONGEST_SHOWN else f"{path[: _LONGEST_SHOWN // 2]}…{path[-_LONGEST_SHOWN // 2 :]}"
+
+
+_ANOTHER = "check the path and the permissions, or name another"
 
 
 def check_room() -> None:

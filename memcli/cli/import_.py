@@ -19,6 +19,7 @@ from memcli.cli.options import (
     MaxMemoryOption,
     NewModelOption,
     QuietOption,
+    RedactOption,
     VerboseOption,
     WaitOption,
 )
@@ -28,13 +29,14 @@ from memcli.errors import InputRejectedError
 
 def import_(
     paths: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Exports, lines of JSON, databases, or - for stdin.")
+        list[str], typer.Argument(metavar="FILE", help="Exports, lines of JSON, databases, or - for stdin.")
     ],
     vectors: Annotated[
         Path | None,
         typer.Option("--with-vectors", metavar="FILE.npz", help="Take vectors from there instead of embedding."),
     ] = None,
     agent: AgentOption = None,
+    redact: RedactOption = None,
     model: NewModelOption = None,
     batch_size: Annotated[int | None, typer.Option(help="Memories per transaction [1024].")] = None,
     embed_batch_size: EmbedBatchSizeOption = None,
@@ -57,6 +59,7 @@ def import_(
     flags = {
         "db": db,
         "agent": agent,
+        "redact": redact,
         "model": model,
         "batch_size": batch_size,
         "embed_batch_size": embed_batch_size,

@@ -18,6 +18,7 @@ from memcli.cli.options import (
     MaxMemoryOption,
     NewModelOption,
     QuietOption,
+    RedactOption,
     SinceOption,
     VerboseOption,
     WaitOption,
@@ -25,6 +26,7 @@ from memcli.cli.options import (
     parse_time,
 )
 from memcli.cli.options import settings as load_settings
+from memcli.cli.places import ask_for_paths
 from memcli.errors import InputRejectedError, ProviderError
 
 if TYPE_CHECKING:
@@ -33,15 +35,19 @@ if TYPE_CHECKING:
 
 def ingest(
     paths: Annotated[
-        list[str] | None, typer.Argument(metavar="PATH...", help="Transcripts, folders of them, or - for stdin.")
+        list[str] | None,
+        typer.Argument(metavar="PATH", help="Transcripts, folders of them, or - for stdin."),
     ] = None,
     format_name: Annotated[
-        str | None, typer.Option("--format", help="The format, instead of sniffing; see memcli formats.")
+        str | None,
+        typer.Option("--format", metavar="NAME", help="The format, instead of sniffing; see memcli formats."),
     ] = None,
     mapping: Annotated[
         str | None, typer.Option("--map", metavar="role=author,...", help="Names of the fields in flat JSONL.")
     ] = None,
-    profile: Annotated[str | None, typer.Option(help="Window sizes, filters, tiers and rate [local].")] = None,
+    profile: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Window sizes, filters, tiers and rate [local].")
+    ] = None,
     extract: Annotated[
         str | None, typer.Option(metavar="TIERS", help="Of rules, verbatim, small, premium [those of the profile].")
     ] = None,
@@ -61,6 +67,7 @@ def ingest(
         typer.Option(metavar="ROLES", help="Roles to keep [user,assistant]; others are passed over for good."),
     ] = None,
     agent: AgentOption = None,
+    redact: RedactOption = None,
     since: SinceOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many messages, at the end of a line.")] = None,
     time_budget: Annotated[
@@ -86,11 +93,15 @@ def ingest(
 ) -> None:
     """Read what is new in transcripts and remember it.
 
+    Without PATH it looks where Claude Code, Codex and pi put theirs, and for exports of ChatGPT among the downloads,
+    shows what it found, and asks.
+
     Example: memcli ingest ~/.claude/projects
     """
     flags = {
         "db": db,
         "agent": agent,
+        "redact": redact,
         "profile": profile,
         "extract": extract,
         "concurrency": concurrency,
@@ -109,6 +120,10 @@ def ingest(
     }
     settings, _ = load_settings(config, flags)
     request_since = parse_time(since)
+    if not paths and not reextract:
+        paths = ask_for_paths(format_name)
+        if not paths:
+            return
     from memcli import render  # noqa: PLC0415 - keeps --help fast
     from memcli.commands import ingest as command  # noqa: PLC0415 - as above: numpy
 

@@ -20,7 +20,9 @@ from memcli.cli.options import (
 from memcli.cli.options import settings as load_settings
 
 model_app = typer.Typer(
-    help="Embedding models: what turns texts into vectors.", no_args_is_help=True, rich_markup_mode=None
+    help="Embedding models: what turns texts into vectors.\n\nExample: memcli model list",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 model_distill.register(model_app)
 
@@ -42,10 +44,10 @@ def model_pull(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Fetch a sentence-transformers or model2vec model with an ONNX file from the Hugging Face Hub.
+    """Fetch an embedding model from the Hugging Face Hub.
 
-    HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE do what they do elsewhere. What is interrupted goes on with the
-    next call.
+    One of sentence-transformers or model2vec that has an ONNX file. HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE
+    do what they do elsewhere. What is interrupted goes on with the next call.
 
     Example: memcli model pull sentence-transformers/all-MiniLM-L6-v2
     """
@@ -87,7 +89,9 @@ def model_list(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
 ) -> None:
-    """List the models on this machine, which one new databases take, and which one the database uses.
+    """List the models on this machine, and which are in use.
+
+    New databases take one of them, the database at hand has one.
 
     Example: memcli model list
     """
@@ -112,7 +116,7 @@ def model_info(
     quiet: QuietOption = False,  # noqa: ARG001 - there is no progress here to leave out
     verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
 ) -> None:
-    """Show what a model's card says: pooling, prompts, length, source, licence.
+    """Show a model's card: pooling, prompts, length, licence.
 
     Example: memcli model info default
     """
@@ -164,9 +168,10 @@ def model_remove(
     quiet: QuietOption = False,  # noqa: ARG001 - there is no progress here to leave out
     verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
 ) -> None:
-    """Delete an installed model; not the one that the database at hand was made with.
+    """Delete an installed model.
 
-    Other databases that were made with it cannot be searched until it is back.
+    Not the one that the database at hand was made with. Other databases that were made with it cannot be searched until
+    it is back.
 
     Example: memcli model remove all-MiniLM-L6-v2
     """

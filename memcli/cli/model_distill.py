@@ -43,11 +43,12 @@ def distill(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Make a small, fast embedding model from a large one and texts of your own.
+    """Make a small, fast embedding model from a large one.
 
-    Needs the extra: pip install "memcli[train]". The teacher's vectors are kept, so that an interrupted run goes on.
+    It learns from texts of your own. Needs the extra: pip install "memcli[train]". The teacher's vectors are kept, so
+    that an interrupted run goes on.
 
-    Example: memcli model distill --teacher all-MiniLM-L6-v2 --corpus notes.txt --from-db --out my-model
+    Example: memcli model distill --teacher ./MiniLM --from-db --out ./mine
     """
     settings, _ = load_settings(config, {"db": db})
     from memcli import render  # noqa: PLC0415 - keeps --help fast

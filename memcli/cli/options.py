@@ -33,6 +33,10 @@ WorkersOption = Annotated[
     int | None,
     typer.Option("--workers", metavar="N", help="Processors to use [all there are]; no result depends on it."),
 ]
+RedactOption = Annotated[
+    bool | None,
+    typer.Option("--redact/--no-redact", help="Replace credentials before anything is stored [--redact]."),
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Do it on a copy that is deleted; same report.")]
 ModelOption = Annotated[
     str | None, typer.Option("--model", metavar="MODEL", help="A folder, or an installed model's name [default].")
@@ -63,12 +67,28 @@ def settings(config_file: Path | None, flags: Mapping[str, object]) -> tuple[Con
 
 
 def parse_time(value: str | None) -> str | None:
-    """A date or time given by the user, as messages have it."""
+    """A date or time given by the user, as messages have it; it may be one that no message can have.
+
+    Raises:
+        UsageError: it is none.
+    """
     if value is None:
         return None
     from memcli.readers.fields import normalise_timestamp  # noqa: PLC0415 - keeps --help fast
 
-    found = normalise_timestamp(value)
+    found = normalise_timestamp(value) or _beyond(value)
     if found is None:
         raise UsageError(f"not a date: {value}", "write it like 2026-03-05 or 2026-03-05T14:30:00Z")
     return found
+
+
+def _beyond(value: str) -> str | None:
+    """A time before 1970 or after 2199: such a limit is written in place of none."""
+    from datetime import UTC, datetime  # noqa: PLC0415 - keeps --help fast
+
+    try:
+        moment = datetime.fromisoformat(value.strip().upper())
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

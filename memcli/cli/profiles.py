@@ -12,7 +12,7 @@ def profiles(
     quiet: QuietOption = False,  # noqa: ARG001 - there is no progress here to leave out
     verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
 ) -> None:
-    """Show the profiles side by side, with what each is expected to bring.
+    """Show the profiles side by side, and what each should bring.
 
     Example: memcli profiles
     """

@@ -20,11 +20,13 @@ from memcli.cli.options import settings as load_settings
 from memcli.errors import UsageError
 
 rules_app = typer.Typer(
-    help="Patterns that say what is worth remembering.", no_args_is_help=True, rich_markup_mode=None
+    help="Patterns that say what is worth remembering.\n\nExample: memcli rules list",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 KeyArgument = Annotated[str, typer.Argument(metavar="ID", help="A rule's id or name.")]
-KeysArgument = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids or names of rules.")]
+KeysArgument = Annotated[list[str], typer.Argument(metavar="ID", help="Ids or names of rules.")]
 PatternArgument = Annotated[
     str, typer.Argument(metavar="PATTERN", help="A regular expression (RE2), or words with --simple.")
 ]
@@ -89,7 +91,7 @@ def rules_add(
 ) -> None:
     """Add a rule; try it before with memcli rules test.
 
-    Example: memcli rules add "allerg(y|ic) to" --type semantic --importance 0.9 --roles user
+    Example: memcli rules add "allerg(y|ic) to" --importance 0.9 --roles user
     """
     values = _values(
         pattern=pattern,
@@ -210,7 +212,7 @@ def rules_edit(
 def rules_test(
     pattern: PatternArgument,
     path: Annotated[
-        str | None, typer.Argument(metavar="[PATH]", help="A transcript or folder to try it on [stored messages].")
+        str | None, typer.Argument(metavar="PATH", help="A transcript or folder to try it on [stored messages].")
     ] = None,
     simple: SimpleOption = None,
     keep: KeepOption = None,
@@ -224,7 +226,7 @@ def rules_test(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
 ) -> None:
-    """Try a pattern before adding it: what it hits, in context, and what it costs.
+    """Try a pattern: what it hits, in context, and what it costs.
 
     Example: memcli rules test "deploy* * friday" --simple ~/.claude/projects
     """
@@ -253,7 +255,9 @@ def rules_coverage(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
 ) -> None:
-    """Run the rules over stored messages: which hit how often, overlap, cost, and which never fire.
+    """Run the rules over stored messages: hits, overlap, cost.
+
+    Rules that never fire are named.
 
     Example: memcli rules coverage
     """
@@ -347,7 +351,9 @@ def rules_import(
     quiet: QuietOption = False,  # noqa: ARG001 - there is no progress here to leave out
     verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
 ) -> None:
-    """Bring in the rules of a file: all of them or, where one is refused, none.
+    """Bring in the rules of a file: all of them, or none.
+
+    Where one is refused, nothing is imported.
 
     Example: memcli rules import team-rules.toml
     """
@@ -360,7 +366,7 @@ def rules_import(
 @rules_app.command("export")
 def rules_export(
     path: Annotated[
-        str | None, typer.Argument(metavar="[FILE]", help="Where to, .json or .toml [stdout, as JSON].")
+        str | None, typer.Argument(metavar="FILE", help="Where to, .json or .toml [stdout, as JSON].")
     ] = None,
     format_name: FormatOption = None,
     db: DbOption = None,
@@ -369,7 +375,9 @@ def rules_export(
     quiet: QuietOption = False,  # noqa: ARG001 - there is no progress here to leave out
     verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
 ) -> None:
-    """Write your rules to a file, with the names of built-in ones that are off.
+    """Write your rules to a file.
+
+    The names of built-in rules that are off are in it too.
 
     Example: memcli rules export team-rules.toml
     """

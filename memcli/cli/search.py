@@ -32,7 +32,7 @@ _ROLES = ("user", "assistant", "system", "tool")
 
 
 def search(
-    queries: Annotated[list[str] | None, typer.Argument(metavar="QUERY...", help="Questions, or - for stdin.")] = None,
+    queries: Annotated[list[str] | None, typer.Argument(metavar="QUERY", help="Questions, or - for stdin.")] = None,
     query_file: Annotated[
         str | None, typer.Option("--queries", metavar="FILE", help="A file with a query per line.")
     ] = None,
@@ -88,11 +88,10 @@ def search(
     asked = command.read_queries(queries or [], query_file)
     filters = Filters(agent, type_name, tag, passed_since, passed_until, session, role, source, importance)
     request = Request(cast("Mode", mode), filters, k, tuple(dict.fromkeys(environment or ())), context, explain)
-    answers = command.search(settings, asked, request, os.environ, use_cache=use_cache, mark=not as_json)
     if as_json:
-        render.print_json([answer.to_json() for answer, _ in answers])
+        render.print_documents(command.search_json(settings, asked, request, os.environ, use_cache=use_cache))
     else:
-        render.show_answers(answers)
+        render.show_answers(command.search(settings, asked, request, os.environ, use_cache=use_cache, mark=True))
 
 
 def _check(what: str, value: str | None, allowed: tuple[str, ...]) -> None:
@@ -105,6 +104,4 @@ def _end_of(until: str | None) -> str | None:
     found = parse_time(until)
     if until is None or found is None or len(until.strip()) > _ONE_DAY:
         return found
-    from datetime import date, timedelta  # noqa: PLC0415 - keeps --help fast
-
-    return (date.fromisoformat(found[:_ONE_DAY]) + timedelta(days=1)).isoformat() + found[_ONE_DAY:]
+    return f"{found[:_ONE_DAY]}T24:00:00.000Z"

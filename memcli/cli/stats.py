@@ -25,7 +25,7 @@ def stats(
     quiet: QuietOption = False,  # noqa: ARG001 - there is no progress here to leave out
     verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
 ) -> None:
-    """Show what is in the database, how it grew, and what the runs did.
+    """Show what is in the memory, how it grew, what the runs did.
 
     Example: memcli stats
     """

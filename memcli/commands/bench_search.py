@@ -19,22 +19,22 @@ Announce = Callable[[str], None]
 
 def locomo(files: Sequence[Path], environ: Mapping[str, str], announce: Announce) -> dict[str, Any]:
     """Evidence recall on LoCoMo conversations."""
-    return bench_locomo(files, _opener(environ), announce)
+    return bench_locomo(files, opener(environ), announce)
 
 
 def memories(
     sizes: Sequence[int], queries: int, seed: int, environ: Mapping[str, str], announce: Announce
 ) -> dict[str, Any]:
     """Latency over generated memories."""
-    return bench_memories(sizes or SIZES, queries, seed, _opener(environ), announce)
+    return bench_memories(sizes or SIZES, queries, seed, opener(environ), announce)
 
 
 def zipf(messages: int, queries: int, seed: int, environ: Mapping[str, str], announce: Announce) -> dict[str, Any]:
     """What the query cache saves."""
-    return bench_zipf(messages, seed, _opener(environ), announce, queries)
+    return bench_zipf(messages, seed, opener(environ), announce, queries)
 
 
-def _opener(environ: Mapping[str, str]) -> Open:
+def opener(environ: Mapping[str, str]) -> Open:
     """Opens a benchmark's database with the default settings; its data folder is beside it."""
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,12 +17,14 @@ from memcli.config import Config
 from memcli.embed.carried import CarriedEmbedder
 from memcli.errors import UsageError
 from memcli.exchange import export as exporting
+from memcli.exchange.datasette import metadata
 from memcli.exchange.feed import Feed, check, is_database
 from memcli.exchange.report import Exported, ImportReport
 from memcli.exchange.run import COMMAND, Import
 from memcli.exchange.vectors import CACHE_BYTES, any_of, read_npz, stored_in, write_npz
 from memcli.ingest.inputs import STDIN, Found
 from memcli.protocols import Progress, Spending
+from memcli.redact import redact, untouched
 from memcli.store.db import Store
 from memcli.store.files import load_cursors
 from memcli.store.vectors import Vectors
@@ -74,6 +77,22 @@ def export(
                     file.write(chunk.encode())
     out = None if request.out is None else str(request.out)
     return Exported(str(config.db), out, found.memories, found.messages if request.whole else 0, vectors)
+
+
+def export_metadata(config: Config, out: Path | None, write: Callable[[str], bool]) -> None:
+    """Write what Datasette should know of the database, to a file or by `write`.
+
+    Raises:
+        NoDatabaseError: there is no database.
+        UsageError: the file cannot be written.
+    """
+    with Store.open(config.db):
+        text = json.dumps(metadata(config.db), indent=2, ensure_ascii=False) + "\n"
+    if out is None:
+        write(text)
+    else:
+        with _whole_file(out) as file:
+            file.write(text.encode())
 
 
 def _write_vectors(store: Store, config: Config, path: Path, agent: str | None) -> int:
@@ -155,6 +174,7 @@ def import_files(
             batch_size=config.batch_size,
             next_file_id=store.next_id("files"),
             agent=config.agent,
+            redactor=redact if config.redact else untouched,
         )
         report = run.run(feed)
     report.db, report.dry_run = str(config.db), dry_run
@@ -167,10 +187,9 @@ def _found(path: str, db: Path) -> Found:
     where = Path(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111 - links stay as they were named
     try:
         status = where.stat()
-        is_own = db.exists() and where.samefile(db)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", "name an export, or a database of memcli") from error
-    if is_own:
+    if db.exists() and where.samefile(db):
         raise UsageError(f"{path} is the database itself", "name another with --db")
     if where.is_dir():
         raise UsageError(f"{path} is a folder", "name an export, or a database of memcli")

@@ -59,7 +59,7 @@ def ingest(
         make_reader(format_name, mapping)
     options = _options(config, request, progress)
     tiers = _tiers(config, options, progress)
-    models = wiring.model_tiers(tiers, config, options.profile, environ, dry_run=request.dry_run)
+    models = wiring.model_tiers(tiers, config, options.profile, environ, progress.note, dry_run=request.dry_run)
     found, failed = discover(request.paths)
     with writable_database(config, "ingest", dry_run=request.dry_run) as path:
         spending = Spending()
@@ -109,7 +109,14 @@ def _options(config: Config, request: Request, progress: Progress) -> Options:
     if warning is not None:
         progress.note(warning)
     asks_models = bool({*MODEL_TIERS} & {*wiring.available_tiers(config)} & {*_wanted(config, profile)})
-    intake = Intake(frozenset(config.roles), profile.min_chars, profile.filters, request.since, told=asks_models)
+    intake = Intake(
+        frozenset(config.roles),
+        profile.min_chars,
+        profile.filters,
+        request.since,
+        told=asks_models,
+        redact=config.redact,
+    )
     return Options(
         profile,
         config.rate_applies_to,

@@ -13,7 +13,7 @@ from memcli.config import Config
 from memcli.embed.api import PREFIX, ApiModel
 from memcli.embed.installed import DEFAULT, choose_model, chosen_model, installed, remove_model, resolve, size_of
 from memcli.embed.models import CARD_FILE, ModelFiles, default_model, keep_model
-from memcli.errors import DamagedError, MismatchError, UsageError
+from memcli.errors import DamagedError, MemcliError, UsageError
 from memcli.protocols import Progress
 from memcli.store import reindex as rows
 from memcli.store.db import Store
@@ -77,11 +77,15 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The model that `use` or `remove` was about; `database` was bound to it, since it had no memories yet."""
+    """The model that `use` or `remove` was about.
+
+    `database` was bound to it, since it had no memories yet; `kept` is one that stays with its own.
+    """
 
     files: ModelFiles
     dry_run: bool
     database: str | None = None
+    kept: str | None = None
 
     def to_json(self) -> dict[str, object]:
         """The report as one JSON document."""
@@ -89,6 +93,7 @@ class Changed:
             "name": self.files.name,
             "model_id": self.files.model_id,
             "database": self.database,
+            "kept": self.kept,
             "dry_run": self.dry_run,
         }
 
@@ -181,28 +186,37 @@ def info(name: str, environ: Mapping[str, str]) -> dict[str, object]:
 def use(config: Config, name: str, environ: Mapping[str, str], *, dry_run: bool) -> Changed:
     """Make a model the one that new databases take, and that of the database at hand where that has no memories.
 
+    Whatever is wrong with the database at hand, or keeps it busy, the choice is made: it is of others.
+
     Raises:
         UsageError: there is no such model.
-        MismatchError: the database at hand has memories that were embedded with another model.
     """
     store_dir = wiring.models_dir(environ)
     files = resolve(name, store_dir)
-    bound = None
-    if _used_by(config) not in {None, files.model_id}:
-        with writable_database(config, "model use", dry_run=dry_run) as path, Store.create(path) as store:
-            if rows.has_memories(store):
-                raise MismatchError(
-                    f"{config.db} has memories that were embedded with the model {store.meta('model_id')}",
-                    f"memcli reindex --model {name}",
-                )
-            keep_model(files, store_dir)
-            with store.transaction(store.generation()) as conn:
-                rows.switch_model(conn, files.model_id)
-        bound = str(config.db)
     if not dry_run:
         keep_model(files, store_dir)
         choose_model(files, store_dir)
-    return Changed(files, dry_run, bound)
+    at_hand = str(config.db)
+    try:
+        if _used_by(config) in {None, files.model_id}:
+            return Changed(files, dry_run)
+        is_bound = _bind(config, files, dry_run=dry_run)
+    except MemcliError:
+        is_bound = False
+    return Changed(files, dry_run, at_hand, None) if is_bound else Changed(files, dry_run, None, at_hand)
+
+
+def _bind(config: Config, files: ModelFiles, *, dry_run: bool) -> bool:
+    """Make it the model of the database at hand; False where that has memories of another one."""
+    with Store.open(config.db) as store:
+        if rows.has_memories(store):
+            return False
+    with writable_database(config, "model use", dry_run=dry_run) as path, Store.create(path) as store:
+        if rows.has_memories(store):
+            return False
+        with store.transaction(store.generation()) as conn:
+            rows.switch_model(conn, files.model_id)
+    return True
 
 
 def remove(config: Config, name: str, environ: Mapping[str, str], *, dry_run: bool) -> Changed:

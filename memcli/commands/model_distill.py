@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from memcli.config import Config
 from memcli.embed.models import CARD_FILE
 from memcli.errors import UsageError
+from memcli.files import read_small, toml_of
 from memcli.store import memories
 from memcli.store.db import Store
 
@@ -117,11 +117,11 @@ def _words(path: Path | None, kind: type[Words], name: str) -> Words:
     if path is None:
         return kind(name=name)
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
+        given = toml_of(read_small(path))
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not TOML: {error}") from error
+        raise UsageError(f"cannot read {path}: {error.strerror}", "--card takes a TOML file") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: not TOML: {error}", "--card takes a TOML file") from error
     known = {"name": str, "licence": str, "attribution": str, "near_threshold": float, "teacher": dict, "corpus": dict}
     for key, value in given.items():
         if key not in known or not isinstance(value, known[key]):

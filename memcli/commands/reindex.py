@@ -53,7 +53,11 @@ def reindex(
             model = _provider(store, config, name, environ, spending, dry_run=dry_run)
             target = Target(name, wiring.provider_meta(model), spending)
             is_silent = dry_run and model != wiring.provider_of(store)
-            embedder = SilentEmbedder(model) if is_silent else wiring.embedder_of(model, config, environ, spending)
+            embedder = (
+                SilentEmbedder(model)
+                if is_silent
+                else wiring.embedder_of(model, config, environ, spending, progress.note)
+            )
         else:
             if not dry_run:
                 keep_model(files, store_dir)
@@ -81,7 +85,7 @@ def compress(
     with _writing(config, dry_run=dry_run) as store:
         model_id, spending = store.meta("model_id"), Spending()
         if model_id is None:
-            raise UsageError(f"{config.db} has no vectors yet", "ingest something first")
+            raise UsageError(f"{config.db} has no vectors yet", "ingest something first: memcli ingest PATH")
         base = wiring.base_model(store, config, environ)
         checked_spec(spec, base.dim)
         present = rows.compression(store, model_id)
@@ -91,7 +95,7 @@ def compress(
             return ReindexReport(str(config.db), name, model_id, model_id, dry_run=dry_run)
         if dry_run and present is not None and isinstance(base, ApiModel):
             raise UsageError(f"{base.name} would have to be called for that", "leave out --dry-run")
-        embedder = wiring.embedder_of(base, config, environ, spending)
+        embedder = wiring.embedder_of(base, config, environ, spending, progress.note)
         target = Target(base.name, provider, spending)
         old = Vectors(store, model_id, min(config.max_memory, _CACHE_BYTES), wiring.coding())
         rss = None if dry_run else _search_rss(config.db, environ, base)
@@ -124,7 +128,7 @@ def _compressing(
             "a basis is fitted to vectors that are not compressed", "run this first: memcli reindex --compress none"
         )
     elif not index_size(store, old_id := str(store.meta("model_id"))).vectors:
-        raise UsageError(f"{store.path} has no vectors of {old_id}", "ingest something first")
+        raise UsageError(f"{store.path} has no vectors of {old_id}", "ingest something first: memcli ingest PATH")
     else:
         found = compression(old, model.model_id, spec)
 
@@ -156,13 +160,12 @@ def care(config: Config, progress: Progress, environ: Mapping[str, str], *, dry_
 
 
 def check(config: Config, environ: Mapping[str, str]) -> CheckReport:
-    """Verify the index, and change nothing.
+    """Verify the index as of the last commit, and change nothing: a run may be at work, the file may be read-only.
 
     Raises:
         NoDatabaseError: there is no database.
-        LockedError: another run is at work.
     """
-    with _writing(config, dry_run=False) as store:
+    with Store.open(config.db) as store, store.snapshot():
         model = wiring.model_of(store, config, environ)
 
         def drift() -> tuple[float, float] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +23,7 @@ from memcli.extract.rule_files import (
     table_of,
 )
 from memcli.extract.rules import Rule, compile_rule, starter_rules
+from memcli.files import read_small, read_stdin, write_private
 from memcli.rulebook import Change, Exported, Listed
 from memcli.store import rules as rule_rows
 from memcli.store import runs as run_rows
@@ -76,7 +76,7 @@ def checked_rule(values: Mapping[str, object]) -> Rule:
     try:
         rule = rule_of({"name": name, **{key: value for key, value in values.items() if key != "id"}})
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(str(error), "memcli rules add --help shows what may be said") from error
     _compiled(rule)
     return replace(rule, id=str(values.get("id", "")))
 
@@ -198,9 +198,9 @@ def export_rules(config: Config, path: str | None, file_format: str | None) -> E
     text = dump_rules(RuleFile(tuple(rules), tuple(disabled)), chosen)
     if path not in {None, STDIO}:
         try:
-            Path(str(path)).expanduser().write_text(text, encoding="utf-8")
+            write_private(Path(str(path)).expanduser(), text)
         except OSError as error:
-            raise UsageError(f"cannot write {path}: {error.strerror}") from error
+            raise UsageError(f"cannot write {path}: {error.strerror}", "name another file, or - for stdout") from error
     return Exported(text, len(rules), tuple(problems))
 
 
@@ -327,10 +327,12 @@ def _new_id(rule: Rule, taken: set[str]) -> str:
 def _read_rules(path: str, file_format: str | None) -> RuleFile:
     chosen = _format_of(path, file_format)
     try:
-        text = sys.stdin.read() if path == STDIO else Path(path).expanduser().read_text(encoding="utf-8-sig")
+        text = read_stdin() if path == STDIO else read_small(Path(path).expanduser(), pipes=True)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UsageError(f"cannot read the rules in {path}: {reason}") from error
+        raise UsageError(
+            f"cannot read the rules in {path}: {reason}", "memcli rules export FILE writes such a file"
+        ) from error
     try:
         file = parse_rules(text, chosen)
         check_ids(file.rules)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from memcli import wiring
 from memcli.commands.shares import in_processes, processes_for
 from memcli.config import Config
 from memcli.errors import UsageError
+from memcli.files import read_small, read_stdin
+from memcli.protocols import Embedder
 from memcli.search import Answer, Request, Searcher
 from memcli.store.cache import Limits
 from memcli.store.db import Store
@@ -21,6 +23,8 @@ from memcli.store.search import Filters
 from memcli.text import clean
 
 STDIN = "-"
+
+T = TypeVar("T")
 
 
 def search(
@@ -36,19 +40,42 @@ def search(
 
     Very many are answered in several processes, which see one state of the database.
     """
+    return _spread(partial(_answers, use_cache=use_cache, mark=mark), config, request, environ, queries)
+
+
+def search_json(
+    config: Config, queries: Sequence[str], request: Request, environ: Mapping[str, str], *, use_cache: bool = True
+) -> list[str]:
+    """As `search`; each answer as an indented JSON document, which is made in the process that has found it."""
+    return _spread(partial(_documents, use_cache=use_cache), config, request, environ, queries)
+
+
+def _spread(
+    answer: Callable[[Config, Request, Mapping[str, str], Sequence[str]], list[T]],
+    config: Config,
+    request: Request,
+    environ: Mapping[str, str],
+    queries: Sequence[str],
+) -> list[T]:
     request = replace(request, filters=_storable(request.filters), environment=tuple(map(clean, request.environment)))
     processes = processes_for(queries)
     if processes == 1:
-        return _answers(config, request, environ, queries, use_cache=use_cache, mark=mark)
+        return answer(config, request, environ, queries)
     with Store.open(config.db) as store:
         before = store.generation()
         # Of no use here, and a read-only mapping cannot be sent.
         told = replace(config, profiles={}, tiers={})
-        share = partial(_answers, told, request, dict(environ), use_cache=use_cache, mark=mark)
-        found = in_processes(share, queries, processes)
+        found = in_processes(partial(answer, told, request, dict(environ)), queries, processes)
         if store.generation() == before:
             return found
-    return _answers(config, request, environ, queries, use_cache=use_cache, mark=mark)
+    return answer(config, request, environ, queries)
+
+
+def _documents(
+    config: Config, request: Request, environ: Mapping[str, str], queries: Sequence[str], *, use_cache: bool
+) -> list[str]:
+    answers = _answers(config, request, environ, queries, use_cache=use_cache, mark=False)
+    return [json.dumps(answer.to_json(), ensure_ascii=False, indent=2) for answer, _ in answers]
 
 
 def _answers(
@@ -81,9 +108,12 @@ def open_searcher(store: Store, config: Config, environ: Mapping[str, str], *, u
     Raises:
         MismatchError: the database's model is not here.
     """
-    model = wiring.model_of(store, config, environ)
+
+    def embedder() -> Embedder:
+        return wiring.embedder_of(wiring.model_of(store, config, environ), config, environ)
+
     limits = Limits(config.search_cache_size, config.search_cache_ttl) if use_cache else None
-    return Searcher(store, wiring.embedder_of(model, config, environ), config.max_memory, limits)
+    return Searcher(store, embedder, config.max_memory, limits)
 
 
 def read_queries(words: Sequence[str], file: str | None) -> list[str]:
@@ -94,15 +124,19 @@ def read_queries(words: Sequence[str], file: str | None) -> list[str]:
     """
     queries: list[str] = []
     for word in words:
-        queries.extend(sys.stdin.read().split("\n") if word == STDIN else [word])
+        queries.extend(_lines(STDIN) if word == STDIN else [word])
     if file is not None:
-        try:
-            text = sys.stdin.read() if file == STDIN else Path(file).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise UsageError(f"cannot read the queries in {file}: {reason}") from error
-        queries.extend(text.split("\n"))
+        queries.extend(_lines(file))
     queries = [query.strip() for query in queries if query.strip()]
     if not queries:
         raise UsageError("no query", 'ask something, as in: memcli search "what did we decide about retries"')
     return queries
+
+
+def _lines(file: str) -> list[str]:
+    try:
+        text = read_stdin() if file == STDIN else read_small(Path(file), pipes=True)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UsageError(f"cannot read the queries in {file}: {reason}", "a query per line; - is stdin") from error
+    return text.split("\n")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from memcli.dedup.gates import judge, same_signature
-from memcli.model import Decision, Judgement, Known, Link, NewReview, Ruling
+from memcli.model import Decision, Judgement, Known, Link, NewReview, Ruling, as_cosine
 
 VERBATIM = "verbatim"
 MAX_REVIEW_PAIRS = 5
@@ -208,14 +208,14 @@ class Judge:
         star = _Star()
         if kept is not None and self._is_loser(kept.winner):
             kept = None
-        for other_id, cosine in pairs:
+        for other_id, product in pairs:
             if kept is not None and kept.winner <= other_id:
                 break
             other = self._memories[other_id]
             ruling = self._ruling(memory, other)
             if other.link is not None or other.type != memory.type or ruling is False:
                 continue
-            judgement = None
+            judgement, cosine = None, as_cosine(product)
             if ruling or same_signature(memory.content, other.content):
                 judgement = self._judged(memory, other, cosine, is_accepted=bool(ruling))
                 if not judgement.failed:

@@ -125,6 +125,8 @@ def install(
         UsageError: there is no such graph, or one that must be asked for by its name; the folder cannot be written.
         DamagedError: a file is damaged, unsafe, or asks for what memcli cannot do.
     """
+    if CARD_FILE in files and not any(each.endswith(".onnx") for each in files):
+        raise DamagedError(f"{name}/{MODEL_FILE}: the model file is missing", _HINT)
     is_own = wanted in {None, MODEL_FILE} and {CARD_FILE, MODEL_FILE, TOKENIZER_FILE} <= files.keys()
     graph_name = MODEL_FILE if is_own else choose_graph(files, wanted, name)
     if graph_name not in GRAPHS:

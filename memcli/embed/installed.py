@@ -64,6 +64,11 @@ def resolve(name: str, store_dir: Path) -> ModelFiles:
     folder = Path(name).expanduser()
     if (folder / CARD_FILE).is_file():
         return load_card(folder)
+    if folder.is_dir() and not any(found for pattern in ("*.onnx", "*/*.onnx") for found in folder.glob(pattern)):
+        raise UsageError(
+            f"{name} is no model folder: there is neither {CARD_FILE} nor an ONNX file",
+            "a model has model.onnx or onnx/model.onnx, and tokenizer.json; memcli model list shows what is here",
+        )
     if folder.is_dir():
         raise UsageError(f"{name} is no model folder of memcli: there is no {CARD_FILE}", f"memcli model import {name}")
     raise UsageError(f"there is no model {name}", _HINT)

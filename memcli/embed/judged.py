@@ -78,6 +78,6 @@ def text_lines(path: Path) -> Iterator[str]:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             yield from lines
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from error
+        raise UsageError(f"{path} is not UTF-8: {error.reason} at byte {error.start}", "save it as UTF-8") from error
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        raise UsageError(f"cannot read {path}: {error.strerror}", "name a file of labelled data") from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ LONG_BUCKETS = (768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 
 _USUAL_SIZE = 64
 _WORTH_MEASURING = 512
+_TOKENIZED_AHEAD = 2
 # What a run of a transformer works on should stay in the processor's caches: with 4,096 tokens all-MiniLM-L6-v2 takes a
 # fifth longer per text than with 512 to 1,024.
 _TRANSFORMER_TOKENS = 1 << 10
@@ -118,18 +120,22 @@ class OnnxEmbedder:
             start += len(rows)
 
     def _tokenized(self, texts: Sequence[str], prompt: str) -> Iterator[list[list[int]]]:
-        """Yield the token ids of `at_once` texts after another; the next ones are made while these are used."""
+        """Yield the token ids of `at_once` texts after another; the next ones are made while these are used.
+
+        Two are on their way, since a tokenizer's work ends in Python: the other one's can go on meanwhile.
+        """
+        groups = (texts[start : start + self.at_once] for start in range(0, len(texts), self.at_once))
         if len(texts) <= self.at_once or workers() == 1:
-            for start in range(0, len(texts), self.at_once):
-                yield self.tokenize(texts[start : start + self.at_once], prompt)
+            yield from (self.tokenize(group, prompt) for group in groups)
             return
-        with ThreadPoolExecutor(1) as pool:
-            coming = pool.submit(self.tokenize, texts[: self.at_once], prompt)
-            for start in range(self.at_once, len(texts), self.at_once):
-                rows = coming.result()
-                coming = pool.submit(self.tokenize, texts[start : start + self.at_once], prompt)
-                yield rows
-            yield coming.result()
+        coming: deque[Future[list[list[int]]]] = deque()
+        with ThreadPoolExecutor(_TOKENIZED_AHEAD) as pool:
+            for group in groups:
+                coming.append(pool.submit(self.tokenize, group, prompt))
+                if len(coming) > _TOKENIZED_AHEAD:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
 
     def _embed(self, texts: Sequence[str], prompt: str) -> NDArray[np.float32]:
         result = np.zeros((len(texts), self.dim), dtype=np.float32)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -18,23 +17,29 @@ from memcli.exchange.records import (
     MEMORY,
     MESSAGE,
     PARTED,
+    REVIEW,
     VERSION,
     Parted,
+    Record,
     SourceMessage,
     Star,
+    Undecided,
     parse_message,
     parse_parted,
     parse_star,
+    parse_undecided,
 )
+from memcli.exchange.records import Source as MemberSource
 from memcli.ingest.inputs import STDIN, CursorIndex, Found, proof, storable_path
 from memcli.model import Cursor, Line, Position, Rejected
 from memcli.protocols import Source
 from memcli.readers.archives import COMPRESSED, open_stream
 from memcli.readers.lines import parse, read_lines, reject
-from memcli.redact import redact
+from memcli.redact import Redactor, redact
 from memcli.store.db import Store
 from memcli.store.files import IMPORT
 
+_NAME_ONE = "name an export, or a database of memcli"
 _SQLITE = b"SQLite format 3\0"
 _AGENT, _GENERATION = "agent", "generation"
 
@@ -54,6 +59,7 @@ class ReadBatch:
     messages: list[SourceMessage] = field(default_factory=list)
     stars: list[Star] = field(default_factory=list)
     parted: list[Parted] = field(default_factory=list)
+    undecided: list[Undecided] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     redacted: Counter[str] = field(default_factory=Counter)
     lines: int = 0
@@ -63,7 +69,7 @@ class ReadBatch:
     def size(self) -> int:
         """What counts towards the batch size."""
         members = sum(len(star.members) for star in self.stars)
-        return len(self.messages) + members + len(self.parted) + len(self.rejected)
+        return len(self.messages) + members + len(self.parted) + len(self.undecided) + len(self.rejected)
 
 
 @dataclass(slots=True)
@@ -79,7 +85,14 @@ class Feed:
     """Reads one file or database after another."""
 
     def __init__(
-        self, found: list[Found], cursors: list[Cursor], *, batch_size: int, next_file_id: int, agent: str | None
+        self,
+        found: list[Found],
+        cursors: list[Cursor],
+        *,
+        batch_size: int,
+        next_file_id: int,
+        agent: str | None,
+        redactor: Redactor = redact,
     ) -> None:
         self.files = Files()
         self._found = found
@@ -87,6 +100,8 @@ class Feed:
         self._batch_size = batch_size
         self._next_file_id = next_file_id
         self._agent = agent
+        self._redact = redactor
+        self._changed: dict[bytes, str] = {}
 
     def total_bytes(self) -> int | None:
         """How much there is to read at most; None where that cannot be told."""
@@ -120,10 +135,7 @@ class Feed:
             cursor = Cursor(self._file_id(known), storable_path(found.path), IMPORT, inode)
             model_id = other.meta("model_id")
             batch = ReadBatch(cursor, decided=True, model_id=model_id)
-            records: Iterable[SourceMessage | Star | Parted] = chain(
-                export.parted(other, None), export.messages(other, None), export.stars(other, None)
-            )
-            for record in records:
+            for record in export.records(other, None):
                 self._add(batch, record)
                 if batch.size >= self._batch_size:
                     yield batch
@@ -141,7 +153,7 @@ class Feed:
             with _stream(found) as stream:
                 yield from self._read(found, stream)
         except OSError as error:
-            raise UsageError(f"cannot read {found.path}: {error.strerror or error}") from error
+            raise UsageError(f"cannot read {found.path}: {error.strerror or error}", _NAME_ONE) from error
 
     def _read(self, found: Found, stream: BinaryIO) -> Iterator[ReadBatch]:
         self.files.read += 1
@@ -188,7 +200,7 @@ class Feed:
     def _take(self, batch: ReadBatch, line: Line, record: dict[str, object]) -> None:
         try:
             if not batch.decided:
-                found = parse_plain(record, batch.cursor.path, (line.start, line.end), self._agent)
+                found = parse_plain(record, batch.cursor.path, (line.start, line.end), self._agent, self._redact)
                 batch.messages.append(found[0])
                 batch.stars.extend(found[1])
                 batch.redacted.update(found[2])
@@ -198,27 +210,47 @@ class Feed:
                 self._add(batch, parse_star(record))
             elif record.get("kind") == PARTED:
                 self._add(batch, parse_parted(record))
+            elif record.get("kind") == REVIEW:
+                self._add(batch, parse_undecided(record))
             else:
-                raise ValueError("kind is none of message, memory, parted")
+                raise ValueError("kind is none of message, memory, parted, review")
         except ValueError as error:
             batch.rejected.append(reject(line, str(error)))
 
-    def _add(self, batch: ReadBatch, record: SourceMessage | Star | Parted) -> None:
+    def _add(self, batch: ReadBatch, record: Record) -> None:
         """Put a record of a memcli database into a batch: redacted once more, whoever made the file."""
         if isinstance(record, SourceMessage):
-            text, redacted = redact(record.text)
+            text, redacted = self._redact(record.text)
             batch.redacted.update(redacted)
+            if redacted:
+                self._changed[record.identity] = text
             batch.messages.append(replace(record, text=text, agent=self._agent or record.agent))
         elif isinstance(record, Star):
             members = []
             for member in record.members:
-                content, redacted = redact(member.content)
+                content, redacted = self._redact(member.content)
                 batch.redacted.update(redacted)
-                members.append(replace(member, content=content, agent=self._agent or member.agent))
+                sources = self._moved(member.sources, content)
+                members.append(replace(member, content=content, sources=sources, agent=self._agent or member.agent))
             batch.stars.append(Star(tuple(members)))
         else:
             one, other = ((self._agent or agent, found) for agent, found in (record.one, record.other))
-            batch.parted.append(replace(record, one=one, other=other))
+            if isinstance(record, Parted):
+                batch.parted.append(replace(record, one=one, other=other))
+            else:
+                told = {gate: redact(said)[0] for gate, said in record.differences.items()}
+                batch.undecided.append(replace(record, one=one, other=other, differences=told))
+
+    def _moved(self, sources: tuple[MemberSource, ...], content: str) -> tuple[MemberSource, ...]:
+        """The sources of a memory; in a message that was changed by redaction, where its text stands now."""
+        moved = []
+        for source in sources:
+            text = self._changed.get(source.message)
+            if text is None:
+                moved.append(source)
+            elif (start := text.find(content)) >= 0:
+                moved.append(replace(source, start=start, end=start + len(content)))
+        return tuple(moved)
 
     def _marked(
         self,
@@ -267,7 +299,7 @@ def is_database(found: Found) -> bool:
         with Path(found.path).open("rb") as file:
             return file.read(len(_SQLITE)) == _SQLITE
     except OSError as error:
-        raise UsageError(f"cannot read {found.path}: {error.strerror}") from error
+        raise UsageError(f"cannot read {found.path}: {error.strerror}", _NAME_ONE) from error
 
 
 def check(found: Found) -> None:
@@ -283,7 +315,7 @@ def check(found: Found) -> None:
         with _stream(found) as stream:
             record = _first(stream)
     except OSError as error:
-        raise UsageError(f"cannot read {found.path}: {error.strerror or error}") from error
+        raise UsageError(f"cannot read {found.path}: {error.strerror or error}", _NAME_ONE) from error
     if record is not None and "memcli" in record:
         _check_header(found.path, record)
 

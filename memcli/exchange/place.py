@@ -122,7 +122,7 @@ class Placer:
         stored = rows.message_lengths(self._store, [*(wanted - ids.lengths.keys())])
         ids.lengths |= stored
         absent += [m for m in _members(batch.stars) if m.sources and not self._kept(m, ids)]
-        made = {_identity(member): member for member in absent}
+        made = {identity_of(member): member for member in absent}
         ids.lengths |= rows.message_lengths(self._store, made.keys() - ids.lengths.keys())
         for identity, member in made.items():
             if identity not in ids.lengths:
@@ -146,7 +146,7 @@ class Placer:
     def _placed(self, member: Member, ids: _Ids, sessions: dict[tuple[str, str], int]) -> Placed:
         kept = self._kept(member, ids)
         if not kept:
-            message_id, length = ids.lengths[_identity(member)]
+            message_id, length = ids.lengths[identity_of(member)]
             kept = {Provenance(message_id, 0, length): "import"}
         imported = frozenset(source.message_id for source, kind in kept.items() if kind == "import")
         session_id = sessions[member.agent, member.session]
@@ -199,7 +199,7 @@ def _members(stars: Iterable[Star]) -> Iterable[Member]:
     return (member for star in stars for member in star.members)
 
 
-def _identity(member: Member) -> bytes:
+def identity_of(member: Member) -> bytes:
     """That of a line of another program with this content and no id."""
     return digest("import", member.agent, member.session, "", member.type, content_hash(member.content).hex())
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from memcli.exchange.records import Member, Source, SourceMessage, Star, memory_type, moment_of, role, share, words
-from memcli.redact import redact
+from memcli.redact import Redactor, redact
 from memcli.text import content_hash, digest, pieces
 
 METHOD = "import"
@@ -32,7 +32,7 @@ _KNOWN = frozenset(name for names in _FIELDS.values() for name in names)
 
 
 def parse_plain(
-    record: Mapping[str, object], file: str, span: tuple[int, int], agent: str | None
+    record: Mapping[str, object], file: str, span: tuple[int, int], agent: str | None, redactor: Redactor = redact
 ) -> tuple[SourceMessage, list[Star], dict[str, int]]:
     """A line as the message and the memories that it becomes, and what was redacted in it, by kind.
 
@@ -41,6 +41,7 @@ def parse_plain(
         file: the path it was read from.
         span: the bytes that it takes there.
         agent: whose memory it is, where the user said so; else the line's own word counts, else "default".
+        redactor: replaces credentials.
 
     Raises:
         ValueError: it cannot become a memory; says why.
@@ -52,8 +53,8 @@ def parse_plain(
     if metadata is not None and not isinstance(metadata, dict):
         raise ValueError("metadata is no object")
     fields = _fields(record, metadata or {})
-    tags = _tags(fields, metadata or {})
-    text, redacted = redact(content.strip())
+    tags = tuple(sorted({redactor(tag)[0] for tag in _tags(fields, metadata or {})}))
+    text, redacted = redactor(content.strip())
     owner = agent or _text(fields, "agent") or "default"
     # Tags belong to sessions: lines without one share a session with those that have the same tags.
     session = _text(fields, "session") or (f"{SESSION}:{digest(*tags).hex()[:8]}" if tags else SESSION)
@@ -103,12 +104,12 @@ def _fields(record: Mapping[str, object], metadata: Mapping[str, object]) -> dic
     }
 
 
-def _tags(fields: Mapping[str, object], metadata: Mapping[str, object]) -> tuple[str, ...]:
+def _tags(fields: Mapping[str, object], metadata: Mapping[str, object]) -> Iterator[str]:
     tags = fields.get("tags")
     # An export of memcli has tags with their relevance.
     own = words({"tags": list(tags) if isinstance(tags, dict) else tags}, "tags")
     more = (f"{key}:{value}" for key, value in _scalars("", metadata) if key not in _KNOWN)
-    return tuple(sorted({redact(tag)[0] for tag in (*own, *more)}))
+    yield from (*own, *more)
 
 
 def _scalars(prefix: str, value: object) -> Iterator[tuple[str, str]]:

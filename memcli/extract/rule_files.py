@@ -6,12 +6,12 @@ import difflib
 import json
 import math
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from memcli.extract.rules import Keep, RoleScope, Rule
+from memcli.files import toml_of
 from memcli.model import MemoryType
 
 FileFormat = Literal["json", "toml"]
@@ -70,8 +70,8 @@ def parse_rules(text: str, file_format: FileFormat) -> RuleFile:
         ValueError: it is not of that format, or a rule in it is not as it must be; says which.
     """
     try:
-        document = json.loads(text) if file_format == "json" else tomllib.loads(text)
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        document = json.loads(text) if file_format == "json" else toml_of(text)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"not valid {file_format.upper()}: {error}") from error
     if isinstance(document, list):
         document = {"rules": document}

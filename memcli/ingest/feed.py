@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +25,8 @@ SNIFFED_BYTES = 1 << 16
 # Where a cursor keeps the field names that its file was read with, and the agent that the user named for it.
 MAP_STATE = "map"
 AGENT_STATE = "agent"
+_EXPORT = re.compile(rb'\s*\{\s*"memcli"\s*:\s*"export"')
+_SQLITE = b"SQLite format 3\0"
 
 
 @dataclass(slots=True)
@@ -262,6 +266,9 @@ class Feed:
         interrupted = self._interrupted(found, status)
         if resumed is not None and not self._is_as_named(resumed):
             resumed = None
+        if self._format is None and (why := _other_than_transcript(head, found.path)):
+            self._unfit(found, why)
+            return None, None
         reader = self._choose_reader(resumed, head)
         if reader is None:
             self._unknown(found, head)
@@ -317,7 +324,7 @@ class Feed:
         if found.named and found.stat is not None and not any(line.strip() for line in head.split(b"\n")[:-1]):
             self.files.read += 1
         else:
-            self._unfit(found, "no known format; name it with --format")
+            self._unfit(found, "no known format; name it with --format (memcli formats lists them)")
 
     def _unfit(self, found: Found, why: str) -> None:
         """Report a file that is no transcript; of those in a folder that need not be any only the number."""
@@ -371,6 +378,18 @@ class Feed:
             tail_hash=tail_hash,
             state=opened.source.state | self._named,
         )
+
+
+def _other_than_transcript(head: bytes, path: str) -> str | None:
+    """What a file is that holds memories and no transcript, and what to do with it; None for all others.
+
+    The messages in an export look like a transcript's.
+    """
+    if _EXPORT.match(head):
+        return f"an export of memcli, no transcript: memcli import {shlex.quote(path)}"
+    if head.startswith(_SQLITE):
+        return f"an SQLite database; if it is one of memcli: memcli import {shlex.quote(path)}"
+    return None
 
 
 def _state(resumed: Cursor | None, again: Cursor | None) -> dict[str, str]:

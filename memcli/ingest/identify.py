@@ -30,9 +30,11 @@ from memcli.store import memories as memory_rows
 from memcli.store import messages as message_rows
 from memcli.store.db import Store
 from memcli.store.messages import NewMessage
+from memcli.store.tombstones import Tombstones
 from memcli.text import clean, content_hash, digest
 
 SEPARATOR = "\n\n"
+FORGOTTEN = "forgotten"
 # Messages dropped for these reasons keep their text: people wrote it and it is short. What machines put into a
 # transcript (tool results, injected blocks, system prompts) is large, and stays where it is: in the transcript.
 _TEXT_IS_KEPT = frozenset({TOO_SHORT, GREETING, CONFIRMATION})
@@ -42,7 +44,8 @@ _TEXT_IS_KEPT = frozenset({TOO_SHORT, GREETING, CONFIRMATION})
 class Intake:
     """What is taken in: roles, the earliest time (ISO 8601 as messages have it), and the profile's noise filter.
 
-    `told` asks for what system prompts and boot files say, for models that say it again.
+    `told` asks for what system prompts and boot files say, for models that say it again. `redact` False takes
+    credentials in as they are.
     """
 
     roles: frozenset[str]
@@ -50,6 +53,7 @@ class Intake:
     filters: FilterLevel
     since: str | None = None
     told: bool = False
+    redact: bool = True
 
 
 @dataclass(slots=True)
@@ -88,19 +92,23 @@ class _Fresh:
 def identify(store: Store, batch: ReadBatch, intake: Intake) -> Identified:
     """Find the new messages of a batch and decide what of them is kept. Reads the database, writes nothing."""
     result = Identified()
-    sessions = _sessions(store, batch, result)
-    fresh = _fresh(store, batch, sessions, result)
+    tombstones = Tombstones(store.conn)
+    sessions = _sessions(store, batch, result, tombstones)
+    fresh = _fresh(store, batch, sessions, result, tombstones)
     rules = FilterRules(intake.min_chars, intake.filters)
     for each in fresh:
         _screen(each, intake, rules, result)
     _drop_known(store, fresh, intake, result)
+    if tombstones:
+        fresh = _without_forgotten(tombstones, fresh, result)
+        _drop_forgotten_sessions(tombstones, result)
     if intake.told:
         result.told.update((clean(each.incoming.agent), line) for each in fresh for line in _told(each))
     _place(store, fresh, result)
     return result
 
 
-def _sessions(store: Store, batch: ReadBatch, result: Identified) -> dict[tuple[str, str], int]:
+def _sessions(store: Store, batch: ReadBatch, result: Identified, tombstones: Tombstones) -> dict[tuple[str, str], int]:
     """Ids of all sessions of the batch, new ones included, and their environment tags."""
     tags: dict[tuple[str, str], set[str]] = {}
     for incoming in batch.messages:
@@ -122,11 +130,22 @@ def _sessions(store: Store, batch: ReadBatch, result: Identified) -> dict[tuple[
         grown = {clean(tag) for tag in found} - session
         session |= grown
         result.new_tags.extend((session_id, tag) for tag in sorted(grown))
+    if tombstones:
+        marks = {tag: tombstones.tag(tag) for tag in {tag for _, tag in result.new_tags}}
+        gone = tombstones.known(marks.values())
+        result.new_tags = [(session_id, tag) for session_id, tag in result.new_tags if marks[tag] not in gone]
+        for session in result.tags.values():
+            session -= {tag for tag, mark in marks.items() if mark in gone}
     return {key: ids[value] for key, value in stored.items()}
 
 
-def _identities(store: Store, batch: ReadBatch, result: Identified) -> list[bytes]:
-    """The identity of every message: (agent, session key, message key), a message without id by its occurrence."""
+def _identities(
+    store: Store, batch: ReadBatch, result: Identified
+) -> tuple[list[bytes], dict[bytes, tuple[int, bytes]]]:
+    """The identity of every message: (agent, session key, message key), a message without id by its occurrence.
+
+    And for each of the latter what counts its occurrences.
+    """
     digests = []
     nameless = []
     for incoming in batch.messages:
@@ -137,8 +156,9 @@ def _identities(store: Store, batch: ReadBatch, result: Identified) -> list[byte
         found = digest(incoming.agent, message.session_key, message.role, message.timestamp or "", message.text)
         digests.append(found)
         nameless.append(found)
+    numbered: dict[bytes, tuple[int, bytes]] = {}
     if not nameless:
-        return digests
+        return digests, numbered
     counts = message_rows.occurrences(store, dict.fromkeys(nameless))
     for place, incoming in enumerate(batch.messages):
         if incoming.message.key is None:
@@ -147,7 +167,8 @@ def _identities(store: Store, batch: ReadBatch, result: Identified) -> list[byte
             number = result.counts.get(seen, before) + 1
             result.counts[seen] = number
             digests[place] = digest(digests[place].hex(), str(number))
-    return digests
+            numbered[digests[place]] = seen
+    return digests, numbered
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +195,22 @@ def _records(incoming: Incoming) -> list[_Record]:
     ]
 
 
-def _fresh(store: Store, batch: ReadBatch, sessions: dict[tuple[str, str], int], result: Identified) -> list[_Fresh]:
-    identities = _identities(store, batch, result)
+def _fresh(
+    store: Store,
+    batch: ReadBatch,
+    sessions: dict[tuple[str, str], int],
+    result: Identified,
+    tombstones: Tombstones,
+) -> list[_Fresh]:
+    identities, numbered = _identities(store, batch, result)
     records = [_records(incoming) for incoming in batch.messages]
     known = message_rows.known_messages(store, identities)
-    seen = message_rows.known_records(
-        store, [found for group in records for record in group for found in (record.identity, record.copy)]
-    )
+    copies = [found for group in records for record in group for found in (record.identity, record.copy)]
+    seen = message_rows.known_records(store, copies)
+    gone = tombstones.identities([*identities, *copies])
+    seen |= gone
+    for identity in gone & numbered.keys():
+        result.counts.pop(numbered[identity], None)  # else a hash of the text would come back
     rows: dict[int, NewMessage] = {}
     next_id = store.next_id("messages")
     fresh: list[_Fresh] = []
@@ -188,6 +218,10 @@ def _fresh(store: Store, batch: ReadBatch, sessions: dict[tuple[str, str], int],
         session_id = sessions[incoming.agent, incoming.message.session_key]
         message_id = known.get(identity)
         unseen = [record for record in group if not record.is_in(seen)]
+        is_gone = not unseen and message_id is None and any(record.is_in(gone) for record in group)
+        if identity in gone or is_gone:
+            result.filtered[FORGOTTEN] += 1
+            continue
         if not unseen and (group or message_id is not None):
             result.duplicate += 1
             continue
@@ -237,7 +271,7 @@ def _screen(each: _Fresh, intake: Intake, rules: FilterRules, result: Identified
     elif intake.since is not None and message.timestamp is not None and message.timestamp < intake.since:
         each.reason = BEFORE_SINCE
     else:
-        text, kinds = redact(each.text)
+        text, kinds = redact(each.text) if intake.redact else (each.text, None)
         if kinds:
             result.redacted.update(kinds)
         each.text, each.reason = screen(message.role, origin, text, rules)
@@ -270,6 +304,38 @@ def _drop_known(store: Store, fresh: list[_Fresh], intake: Intake, result: Ident
                 known.add((agent, digest(text)))
         if each.reason is not None:
             result.filtered[each.reason] += 1
+
+
+def _without_forgotten(tombstones: Tombstones, fresh: list[_Fresh], result: Identified) -> list[_Fresh]:
+    """Leave out texts that were forgotten and come back from elsewhere, with the rows that were made for them."""
+    marks = []
+    for each in fresh:
+        message, is_kept = each.incoming.message, each.reason is None or each.reason in _TEXT_IS_KEPT
+        said = tombstones.said(message.role, message.timestamp, each.text) if is_kept and each.text else None
+        marks.append((said, tombstones.text(each.text) if is_kept and each.text else None))
+    known = tombstones.known(mark for pair in marks for mark in pair)
+    gone = [each for each, pair in zip(fresh, marks, strict=True) if known.intersection(pair)]
+    for each in gone:
+        if each.reason is not None:
+            result.filtered[each.reason] -= 1
+        result.filtered[FORGOTTEN] += 1
+    ids = {each.message_id for each in gone if each.row is not None}
+    passed = ids | {each.message_id for each in gone}
+    result.new = [row for row in result.new if row.id not in ids]
+    result.records = [(found, message_id) for found, message_id in result.records if message_id not in passed]
+    result.message_ids = [message_id for message_id in result.message_ids if message_id not in passed]
+    left = {id(each) for each in gone}
+    return [each for each in fresh if id(each) not in left and each.message_id not in ids]
+
+
+def _drop_forgotten_sessions(tombstones: Tombstones, result: Identified) -> None:
+    """Leave out sessions that were forgotten and of which nothing new was said."""
+    spoken = {row.session_id for row in result.new}
+    marks = {number: tombstones.session(agent, key) for number, agent, key in result.new_sessions}
+    known = tombstones.known(marks.values())
+    gone = {number for number, mark in marks.items() if mark in known and number not in spoken}
+    result.new_sessions = [session for session in result.new_sessions if session[0] not in gone]
+    result.new_tags = [(number, tag) for number, tag in result.new_tags if number not in gone]
 
 
 def _told(each: _Fresh) -> set[bytes]:

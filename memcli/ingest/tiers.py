@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from memcli.config import Profile, RateScope
 from memcli.ingest.asking import Asking, Outcome, Question, TierTally
+from memcli.ingest.forgotten import without_forgotten
 from memcli.ingest.resolve import Extracted
 from memcli.ingest.restated import without_restated
 from memcli.ingest.windows import is_sampled
@@ -99,7 +100,7 @@ class Tiers:
             self._ask(self._asking, questions, told or set())
         return Worked(
             [slot.row for slot in slots],
-            [each for slot in slots for each in slot.extracted],
+            without_forgotten(self._store, [each for slot in slots for each in slot.extracted]),
             [each for slot in slots for each in slot.links],
         )
 

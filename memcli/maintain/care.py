@@ -18,6 +18,7 @@ from memcli.protocols import Embedder, Progress
 from memcli.store import reindex as rows
 from memcli.store import runs as run_rows
 from memcli.store import segments as segment_rows
+from memcli.store.check_words import is_whole
 from memcli.store.db import Store, now
 from memcli.store.undo import write_words
 from memcli.store.vectors import Vectors
@@ -126,7 +127,7 @@ class Care:
 
     def _embed(self, alive: dict[str, NDArray[np.int64]]) -> None:
         """Give memories their vectors that have lost them."""
-        for agent, ids in _lacking(self._store, self._vectors, self._embedder.model_id, alive).items():
+        for agent, ids in lacking(self._store, self._vectors, self._embedder.model_id, alive).items():
             for start in range(0, len(ids), _BATCH):
                 batch = rows.embedded_of(self._store, ids[start : start + _BATCH])
                 found = self._embedder.embed([each.content for each in batch])
@@ -178,9 +179,9 @@ def check(
         listed = segment_rows.stored(store, model_id, vectors.coding.version)
         report.segments, report.vectors = len(listed), sum(len(each.ids) for each in listed)
         dead = sum(segment_rows.dead(each, alive) for each in listed)
-        lacking = sum(len(ids) for ids in _lacking(store, vectors, model_id, alive).values())
+        without = sum(len(ids) for ids in lacking(store, vectors, model_id, alive).values())
         _tell(report.advice, dead, "vectors are of no memory any more")
-        _tell(report.problems, lacking, "memories have no vector")
+        _tell(report.problems, without, "memories have no vector")
         _tell(report.advice, sum(1 for _ in segment_rows.groups(listed, alive)), "segments would be written anew")
         _tell(report.advice, rows.stale_segments(store, model_id), "segments are of a move that was not finished")
     wanted = np.sort(np.concatenate([np.empty(0, np.int64), *alive.values()]))
@@ -188,7 +189,7 @@ def check(
     report.words = len(present)
     _tell(report.problems, len(np.setdiff1d(wanted, present)), "memories are not in the keyword index")
     _tell(report.problems, len(np.setdiff1d(present, wanted)), "entries of the keyword index are of no memory")
-    if not segment_rows.is_sound(store):
+    if not is_whole(store.conn):
         report.problems.append("the keyword index is damaged")
     if (found := drift()) is not None:
         report.kept, report.kept_when_fitted = found
@@ -201,7 +202,7 @@ def _tell(told: list[str], count: int, what: str) -> None:
         told.append(f"{count:,} {what}")
 
 
-def _lacking(
+def lacking(
     store: Store, vectors: Vectors, model_id: str, alive: dict[str, NDArray[np.int64]]
 ) -> dict[str, Sequence[int]]:
     """The memories that have no vector, by agent."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from memcli.dedup.gates import judge, signature
 from memcli.errors import UsageError
-from memcli.model import Known
+from memcli.model import Known, as_cosine
 from memcli.store import memories as memory_rows
 from memcli.store import review as review_rows
 from memcli.store import search as search_rows
@@ -104,7 +104,7 @@ def _nearest(store: Store, vectors: Vectors, threshold: float, centre: Known) ->
         cosines.append(rows[best].astype(np.float64) @ query)
     every, scores = np.concatenate(ids), np.concatenate(cosines)
     order = np.lexsort((every, -scores))[:_LOOKED_AT]
-    cosine = dict(zip(every[order].tolist(), scores[order].tolist(), strict=True))
+    cosine = dict(zip(every[order].tolist(), map(as_cosine, scores[order].tolist()), strict=True))
     losers = search_rows.winners(store, list(cosine))
     near = [memory_id for memory_id in cosine if memory_id != centre.id and memory_id not in losers][:NEAREST]
     parted = review_rows.rulings_by_run(store, centre.id, near)

@@ -115,6 +115,22 @@ def zip_members(path: str) -> Iterator[tuple[str, BinaryIO]]:
                     yield member.filename, cast("BinaryIO", stream)
 
 
+def is_chatgpt_export(path: str) -> bool:
+    """Whether a zip lists `conversations.json` or a shard of it; only its table of contents is read.
+
+    Raises:
+        OSError: the file cannot be opened.
+        DamagedArchiveError: it is no zip.
+    """
+    with Path(path).open("rb") as raw:
+        try:
+            with zipfile.ZipFile(raw) as archive:
+                names = [member.filename.rpartition("/")[2] for member in archive.infolist() if _is_wanted(member)]
+        except _DAMAGE as error:
+            raise _damaged(path, error) from error
+    return any(name.startswith("conversations") for name in names)
+
+
 def _check(path: str, members: list[zipfile.ZipInfo], wanted: list[zipfile.ZipInfo]) -> None:
     for member in members:
         parts = member.filename.replace("\\", "/").split("/")
@@ -254,5 +270,7 @@ def _damaged(name: str, error: Exception) -> DamagedArchiveError:
     )
 
 
-def _refused(name: str, why: str, hint: str = "") -> RefusedArchiveError:
+def _refused(
+    name: str, why: str, hint: str = "unpack it where that can do no harm, and name the transcripts"
+) -> RefusedArchiveError:
     return RefusedArchiveError(f"{name}: refused: {why}", hint)

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from memcli.render.terminal import one_line, safe, show
+from memcli.render.terminal import in_batches, one_line, safe, show
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,9 +68,8 @@ def _closing(report: DedupReport) -> str:
         return f"Dry run: {safe(report.db)} was not touched."
     if report.run_id is None:
         return f"Nothing to compare; {safe(report.db)} is up to date."
-    batches = "1 batch" if report.batches == 1 else f"{report.batches:,} batches"
     undo = f" Undo it with: memcli dedup --undo {report.run_id}" if _has_changed(report) else ""
-    return f"Run {report.run_id} in {batches} on {safe(report.db)}.{undo}"
+    return f"Run {report.run_id} in {in_batches(report.batches)} on {safe(report.db)}.{undo}"
 
 
 def _has_changed(report: DedupReport) -> bool:

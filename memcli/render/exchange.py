@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from memcli.render.ingest import counted
-from memcli.render.terminal import json_line, one_line, safe, show
+from memcli.render.terminal import in_batches, json_line, one_line, safe, show
 
 if TYPE_CHECKING:
     from memcli.exchange.report import Exported, ImportReport
@@ -24,9 +25,12 @@ COLUMNS = (
     "created_at", "merged", "sources",
 )  # fmt: skip
 # A spreadsheet takes a cell that begins so for a formula; so do some with full-width signs, and behind white space.
-_FORMULA = re.compile(r"\s*[=+\-@\uff0b\uff0d\uff1d\uff20]|[\t\r\n]")
+# Where the semicolon parts cells, as in half of Europe, quotes hold neither a semicolon nor a line end together.
+_FORMULA = re.compile(r"(?:^|[\n;])(?=[^\S\n]*[=+\-@\uff0b\uff0d\uff1d\uff20])|^(?=\n)")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _MARKDOWN = re.compile(r"[\\`*_\[\]<>|~&#$!{}()^=@]")
+# What viewers make links of without any markup.
+_LINK = re.compile(r"(?<=[A-Za-z])(?:(?<=www)\.|:(?=//))")
 _LIST_MARK = re.compile(r"^(?:(\d+)([.)])|([-+]))")
 
 
@@ -71,7 +75,7 @@ def _row(star: Mapping[str, Any]) -> list[object]:
 def _cell(value: object) -> str:
     """A cell that no spreadsheet takes for a formula, without characters that a terminal could act on."""
     text = "\n".join(safe(line.rstrip("\r")) for line in str(value).split("\n"))
-    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+    return text if _NUMBER.fullmatch(text) else _FORMULA.sub(lambda match: f"{match[0]}'", text)
 
 
 def _markdown(stars: Documents) -> Iterator[str]:
@@ -94,7 +98,7 @@ def _markdown(stars: Documents) -> Iterator[str]:
 
 def _escaped(text: str) -> str:
     """A text as one line that Markdown shows as it is: no markup, no HTML, no links, no images."""
-    plain = _MARKDOWN.sub(lambda match: f"\\{match[0]}", one_line(text))
+    plain = _LINK.sub(lambda match: f"\\{match[0]}", _MARKDOWN.sub(lambda match: f"\\{match[0]}", one_line(text)))
     return _LIST_MARK.sub(lambda match: f"{match[1] or ''}\\{match[2] or match[3]}", plain, count=1)
 
 
@@ -103,6 +107,13 @@ def show_export(exported: Exported) -> None:
     vectors = "" if exported.vectors is None else f", {exported.vectors:,} vectors"
     messages = f", {exported.messages:,} messages they come from" if exported.messages else ""
     show([Text(f"{exported.memories:,} memories{messages}{vectors} in {safe(exported.out or '')}.", style="dim")])
+
+
+def show_datasette(db: str, file: str) -> None:
+    """Print how to look at the database with the metadata that was written."""
+    show(
+        [Text(f"Look at it with: datasette {safe(shlex.quote(db))} --metadata {safe(shlex.quote(file))}", style="dim")]
+    )
 
 
 def show_import(report: ImportReport) -> None:
@@ -121,7 +132,11 @@ def show_import(report: ImportReport) -> None:
             f"{report.merged_exact:,} exact and {report.merged_near:,} near duplicates merged,"
             f" {report.review:,} to review",
         )
+        if report.review_pairs:
+            table.add_row("to review", f"{report.review_pairs:,}", "pairs that came along")
         table.add_row("messages", f"{report.messages:,}", f"{report.messages_new:,} new")
+        if report.forgotten:
+            table.add_row("forgotten", f"{report.forgotten:,}", "left out; see memcli forget")
         if report.rejected:
             table.add_row("rejected", f"{report.rejected:,}", "lines")
         if report.redacted:
@@ -137,5 +152,5 @@ def show_import(report: ImportReport) -> None:
     elif report.run_id is None:
         closing = f"Nothing new; {db} is up to date."
     else:
-        closing = f"Run {report.run_id} in {report.batches:,} batches into {db}."
+        closing = f"Run {report.run_id} in {in_batches(report.batches)} into {db}."
     show([table, Text(closing, style="dim")])

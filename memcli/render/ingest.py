@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from memcli.render.layout import usd
-from memcli.render.terminal import safe, show
+from memcli.render.terminal import in_batches, safe, show
 
 if TYPE_CHECKING:
     from memcli.config import Profile
@@ -112,7 +112,7 @@ def _closing(report: IngestReport) -> str:
     if report.run_id is None:
         return f"Nothing new; {safe(report.db)} is up to date."
     stopped = f" Stopped by {report.stopped}; run it again to go on." if report.stopped else ""
-    return f"Run {report.run_id} in {report.batches:,} batches into {safe(report.db)}.{stopped}"
+    return f"Run {report.run_id} in {in_batches(report.batches)} into {safe(report.db)}.{stopped}"
 
 
 def _failed(report: IngestReport) -> str:

@@ -82,9 +82,14 @@ def show_taken(taken: Mapping[str, Any]) -> None:
 def show_model_changed(what: str, changed: Mapping[str, Any]) -> None:
     """Print which model `use` or `remove` was about."""
     head = "Dry run: " if changed["dry_run"] else ""
-    lines = [Text(f"{head}{what} {safe(changed['name'])}, id {safe(changed['model_id'])}.")]
+    name = safe(changed["name"])
+    lines = [Text(f"{head}{what} {name}, id {safe(changed['model_id'])}.")]
     if changed["database"] is not None:
         lines.append(Text(f"{head}So does {safe(changed['database'])}, which has no memories yet.", style="dim"))
+    if changed["kept"] is not None:
+        lines.append(
+            Text(f"{safe(changed['kept'])} stays as it is; to move it: memcli reindex --model {name}", style="dim")
+        )
     show(lines)
 
 

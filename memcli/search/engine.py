@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from memcli.search.fusion import WEIGHTS, Weights, parts_of
 from memcli.search.matrix import Matrix, Scan
-from memcli.search.pool import ENOUGH, SEEDS, Ids, Mask, Pool, keywords, pool
+from memcli.search.pool import ENOUGH, SEEDS, Mask, Pool, keywords, pool
+from memcli.search.postings import Ids, Postings, Scored
 from memcli.search.report import Ranked, Request
 from memcli.search.words import telling, words_of
 from memcli.store import search as search_rows
@@ -20,14 +21,17 @@ Vectors32 = NDArray[np.float32]
 # Scores of all rows that are held at once.
 _SCORES_AT_ONCE = 1 << 24
 _QUERIES_AT_ONCE = 32
+# The share of the memory that the scores of words may take.
+_OF_POSTINGS = 8
 
 
 class Engine:
-    """Ranks the memories of one database. The vectors that it has read stay in memory for the next query."""
+    """Ranks the memories of one database. The vectors and words that it has read stay in memory for the next query."""
 
     def __init__(self, store: Store, model_id: str, max_memory: int) -> None:
         self._store = store
-        self._matrix = Matrix(store, model_id, max_memory)
+        self._postings = Postings(store, max_memory // _OF_POSTINGS)
+        self._matrix = Matrix(store, model_id, max_memory - max_memory // _OF_POSTINGS)
 
     def rank(self, queries: Sequence[str], embedded: Vectors32 | None, request: Request) -> list[list[Ranked]]:
         """The best stars for each query, in the order of the queries.
@@ -40,7 +44,7 @@ class Engine:
             return [self._by_words(query, request, allowed) for query in queries]
         found = []
         for at, scanned, passing in self._scans(embedded, request):
-            for number in range(len(scanned.found.scores)):
+            for number in range(scanned.queries):
                 if request.mode == "vector":
                     found.append(self._by_meaning(scanned, number, request.k, passing))
                 else:
@@ -50,8 +54,9 @@ class Engine:
     def pools(self, queries: Sequence[str], embedded: Vectors32, request: Request) -> Iterator[Pool]:
         """The contenders of each query, for whoever wants to weigh them in other ways."""
         for at, scanned, passing in self._scans(embedded, request):
-            for number in range(len(scanned.found.scores)):
-                yield pool(self._store, queries[at + number], scanned, number, passing, request.k)[0]
+            for number in range(scanned.queries):
+                query = queries[at + number]
+                yield pool(self._store, self._postings, query, scanned, number, passing, request.k)
 
     def _scans(self, embedded: Vectors32, request: Request) -> Iterator[tuple[int, Scan, Mask | None]]:
         """Scan for so many queries at once as the scores of all rows leave room for."""
@@ -85,7 +90,7 @@ class Engine:
         """The best stars by words and meaning. Where one star has most contenders, more of them are needed."""
         wanted, rows = request.k, len(scanned) if passing is None else int(passing.sum())
         while True:
-            contenders, _ = pool(self._store, query, scanned, number, passing, wanted, request.environment)
+            contenders = pool(self._store, self._postings, query, scanned, number, passing, wanted, request.environment)
             best = fused(contenders, request.k)
             if len(best) >= request.k or wanted >= rows:
                 return best
@@ -95,20 +100,31 @@ class Engine:
         def passes(ids: Ids) -> Mask:
             return np.ones(len(ids), dtype=np.bool_) if allowed is None else np.isin(ids, allowed)
 
-        enough = max(ENOUGH, 4 * request.k)
+        words, enough = telling(words_of(query)), max(ENOUGH, 4 * request.k)
         while True:
-            found = keywords(self._store, telling(words_of(query)), passes, enough)
+            found = keywords(self._postings, words, passes, enough)
             found = found.those(passes(found.ids))
-            links = search_rows.winners(self._store, found.ids.tolist())
-            stars: dict[int, float] = {}
-            for memory_id, score in zip(found.ids.tolist(), found.scores.tolist(), strict=True):
-                star = links.get(memory_id, memory_id)
-                stars[star] = max(score, stars.get(star, score))
-            if len(stars) >= request.k or len(found.ids) < enough:
-                best = sorted(stars.items(), key=lambda each: (-each[1], each[0]))[: request.k]
+            best = self._stars(found, request.k)
+            if len(best) >= request.k or len(found.ids) < enough:
                 return [Ranked(star, score, {"words": score}) for star, score in best]
             # They are members of few stars.
             enough *= 4
+
+    def _stars(self, found: Scored, k: int) -> list[tuple[int, float]]:
+        """The best `k` stars with the score of the best member of each, the lower id first among equal ones."""
+        rows = 2 * k
+        while True:
+            # Who is not among these scores less than all that are.
+            least = np.partition(found.scores, -rows)[-rows] if rows < len(found.ids) else -np.inf
+            best = found.those(found.scores >= least)
+            links = search_rows.winners(self._store, best.ids.tolist())
+            stars: dict[int, float] = {}
+            for memory_id, score in zip(best.ids.tolist(), best.scores.tolist(), strict=True):
+                star = links.get(memory_id, memory_id)
+                stars[star] = max(score, stars.get(star, score))
+            if len(stars) >= k or len(best.ids) == len(found.ids):
+                return sorted(stars.items(), key=lambda each: (-each[1], each[0]))[:k]
+            rows *= 4
 
 
 def fused(contenders: Pool, k: int, weights: Weights = WEIGHTS) -> list[Ranked]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from memcli.dedup.nearest import Approximate, approximate, coded, exact, floor_o
 from memcli.store.db import Store
 from memcli.store.search import matrix_shape
 from memcli.store.vectors import Coding, StoredRows, Vectors
+from memcli.workers import workers
 
 _Ids = NDArray[np.int64]
 _Rows = NDArray[np.float32]
@@ -95,7 +98,8 @@ class Matrix:
             if count * (dim + _ROW_BYTES) > self._max_memory:
                 return self._streamed(queries, agent, count)
             self._held = self._read(key, count, dim)
-        return Scan(self, self._held.rest, approximate(self._held.parts(), coded(queries)))
+        held = self._held
+        return Scan(self, held.rest, len(queries), _ahead(lambda: approximate(held.parts(), coded(queries))))
 
     def float_rows(self, floats: _Floats, rows: _Ids) -> _Rows:
         """Rows of a segment, float32 (len(rows), dim), from memory where there is room for its vectors.
@@ -135,7 +139,7 @@ class Matrix:
                 yield part
 
         found = approximate(parts(), coded(queries))
-        return Scan(self, _Rest.of(ids, floats), found)
+        return Scan(self, _Rest.of(ids, floats), len(queries), lambda: found)
 
     def _parts(self, agent: str | None, floats: list[_Floats]) -> Iterator[tuple[slice, _Ids, Codes]]:
         """Yield the place, ids and codes of each segment, and note where its float rows are."""
@@ -153,11 +157,17 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """All rows of a matrix with their products with the queries."""
+    """All rows of a matrix with their products with the queries, which may still be on their way."""
 
     matrix: Matrix
     rest: _Rest
-    found: Approximate
+    queries: int
+    wait: Callable[[], Approximate]
+
+    @property
+    def found(self) -> Approximate:
+        """The products."""
+        return self.wait()
 
     def __len__(self) -> int:
         return len(self.rest.ids)
@@ -201,3 +211,19 @@ class Scan:
         for floats, at, end in zip(self.rest.floats, edges, [*edges, len(rows)][1:], strict=True):
             if end > at:
                 yield floats, at, end
+
+
+def _ahead(scan: Callable[[], Approximate]) -> Callable[[], Approximate]:
+    """Let another thread scan what is in memory, while this one looks up words; not where one processor is to do all.
+
+    What is given waits for it.
+    """
+    if workers() == 1:
+        found = scan()
+        return lambda: found
+    return _pool().submit(scan).result
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="scan-ahead")

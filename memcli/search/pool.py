@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from memcli.search.fusion import HALF_LIFE_DAYS, Facts, Own, with_context
 from memcli.search.matrix import Scan
 from memcli.search.names import names_in
+from memcli.search.postings import NOTHING, Ids, Postings, Scored
 from memcli.search.words import Day, any_of, closeness, dates_of
 from memcli.store import search as search_rows
 from memcli.store.db import Store
 from memcli.store.search import Fact
 from memcli.tags import relevance
 
-Ids = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 # Memories that words, and as many that meaning brings into the ranking; with them come the turns around them.
@@ -33,26 +33,6 @@ _REACH = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Keywords:
-    """BM25 of memories: `ids` int64 (m,) ascending, `scores` (m,); `match` finds the words again."""
-
-    ids: Ids
-    scores: NDArray[np.float64]
-    match: str
-
-    def of(self, memory_ids: Ids) -> NDArray[np.float64]:
-        """The scores of memories, 0 for those that were not found."""
-        if not len(self.ids):
-            return np.zeros(memory_ids.shape)
-        at = np.minimum(np.searchsorted(self.ids, memory_ids), len(self.ids) - 1)
-        return np.where(self.ids[at] == memory_ids, self.scores[at], 0.0)
-
-    def those(self, passing: Mask) -> Keywords:
-        """What of it passes, (m,)."""
-        return Keywords(self.ids[passing], self.scores[passing], self.match)
-
-
-@dataclass(frozen=True, slots=True)
 class Pool:
     """Memories that contend for a place: what their scores are made of, and the star of each, int64 (n,)."""
 
@@ -62,40 +42,45 @@ class Pool:
 
 
 def keywords(
-    store: Store, words: Sequence[str], passes: Callable[[Ids], Mask], enough: int = ENOUGH, most: int = _MOST_WORDS
-) -> Keywords:
+    postings: Postings,
+    words: Sequence[str],
+    passes: Callable[[Ids], Mask],
+    enough: int = ENOUGH,
+    most: int = _MOST_WORDS,
+) -> Scored:
     """BM25 (FTS5's) of the memories that hold any of the words.
 
     BM25 is a sum over the words. The rarest are looked up first; once `enough` memories that pass have been found, the
     common ones count only where they stand beside a rarer one: a memory that holds nothing else scores little, and to
     find all of them would take most of the time (after MaxScore: Turtle and Flood, Query Evaluation, 1995).
     """
-    counts = search_rows.document_counts(store, words)
-    rarest = sorted(counts, key=lambda word: (counts[word], word))[:most]
-    found: dict[int, float] = {}
+    known = postings.known(words)
+    rarest = sorted(known, key=lambda word: (known[word].memories, word))[:most]
+    is_here = postings.holds([known[word] for word in rarest])
+    found = NOTHING
     for number, word in enumerate(rarest):
-        if number and int(passes(np.fromiter(found, np.int64, len(found))).sum()) >= enough:
-            both = f"({any_of(rarest[:number])}) AND ({any_of(rarest[number:])})"
-            found.update(search_rows.keyword_scores(store, both))
+        if number and int(passes(found.ids).sum()) >= enough:
+            if not is_here:
+                both = postings.found_by_fts5(f"({any_of(rarest[:number])}) AND ({any_of(rarest[number:])})")
+                return Scored(found.ids, np.maximum(found.scores, both.of(found.ids)))
+            for common in rarest[number:]:
+                found = found.also(postings.scores(common))
             break
-        for memory_id, score in search_rows.keyword_scores(store, any_of([word])):
-            found[memory_id] = found.get(memory_id, 0.0) + score
-    ids = np.fromiter(found, np.int64, len(found))
-    scores = np.fromiter(found.values(), np.float64, len(found))
-    order = np.argsort(ids)
-    return Keywords(ids[order], scores[order], any_of(rarest))
+        found = found.plus(postings.scores(word) if is_here else postings.found_by_fts5(any_of([word])))
+    return found
 
 
 def pool(
     store: Store,
+    postings: Postings,
     query: str,
     scan: Scan,
     number: int,
     passing: Mask | None,
     k: int,
     environment: Sequence[str] = (),
-) -> tuple[Pool, str]:
-    """The contenders for the best `k` of query `number` of a scan, and what finds its words again.
+) -> Pool:
+    """The contenders for the best `k` of query `number` of a scan.
 
     `passing` (rows of the scan,) says which memories may be found; the turns around them count in any case.
     """
@@ -103,15 +88,21 @@ def pool(
 
     def passes(ids: Ids) -> Mask:
         places = scan.place(ids)
-        return (places >= 0) if passing is None else (places >= 0) & passing[places]
+        there = places >= 0
+        if passing is not None:
+            # Not passing[places]: where nothing was scanned, not even the last row can be asked for.
+            there[there] = passing[places[there]]
+        return there
 
-    words = keywords(store, telling_words, passes, max(ENOUGH, k))
+    words = keywords(postings, telling_words, passes, max(ENOUGH, k))
     mine = words.those(passes(words.ids))
     seeds = max(SEEDS, k)
     top = mine.ids[np.argsort(-mine.scores, kind="stable")[:seeds]]
-    # Not numpy's unique: that imports its masked arrays, for 8 ms.
-    chosen = sorted({*top.tolist(), *scan.best(number, seeds, passing).tolist()})
-    ids, around = _turns(store, chosen)
+    near = search_rows.surroundings(store, sorted(top.tolist()), 2 * _REACH)
+    # Not sooner: until here another thread scans the vectors.
+    more = set(scan.best(number, seeds, passing).tolist()) - near.keys()
+    near |= search_rows.surroundings(store, sorted(more), 2 * _REACH)
+    ids, around = _turns(dict(sorted(near.items())))
     kept = passes(ids)
     ids, around = ids[kept], around[kept]
     best = float(mine.scores.max(initial=0.0))
@@ -120,15 +111,14 @@ def pool(
     order = np.lexsort((ids, -with_context(own)))[: max(CONTENDERS, 2 * k)]
     facts = search_rows.facts(store, ids[order].tolist())
     stars = np.array([fact.star for fact in facts], dtype=np.int64)
-    return Pool(stars, own.part(order), _facts(store, facts, names, dates_of(query), environment)), words.match
+    return Pool(stars, own.part(order), _facts(store, facts, names, dates_of(query), environment))
 
 
-def _turns(store: Store, chosen: Sequence[int]) -> tuple[Ids, NDArray[np.int64]]:
-    """The memories `chosen` and the turns around them, ids (n,), and each with the turns around it, (n, 5).
+def _turns(near: Mapping[int, tuple[list[int], list[int]]]) -> tuple[Ids, NDArray[np.int64]]:
+    """Memories and the turns around them, ids (n,), and each with the turns around it, (n, 5).
 
-    There are two before, itself, and two behind, -1 where there is none.
+    There are two before, itself, and two behind, -1 where there is none. `near` are the turns before and behind some.
     """
-    near = search_rows.surroundings(store, chosen, 2 * _REACH)
     lines = np.full((len(near), 4 * _REACH + 1), -1, dtype=np.int64)
     for row, (memory_id, (before, behind)) in enumerate(near.items()):
         lines[row, 2 * _REACH - len(before) : 2 * _REACH] = before[::-1]

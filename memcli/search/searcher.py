@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cached_property
@@ -35,28 +36,40 @@ class Searcher:
     With `limits` the answers, and the vectors of queries, are looked up in the database's cache and added to it.
     """
 
-    def __init__(self, store: Store, embedder: Embedder, max_memory: int, limits: Limits | None) -> None:
-        """Wrap an open store; `embedder` is of the database's model."""
+    def __init__(
+        self, store: Store, open_embedder: Callable[[], Embedder], max_memory: int, limits: Limits | None
+    ) -> None:
+        """Wrap an open store; `open_embedder` gives the embedder of the model that the database has at that moment."""
         self.store = store
-        self._model_id = embedder.model_id
-        self._embedder = embedder
+        self._open_embedder = open_embedder
         self._limits = limits
         self._max_memory = max_memory
         search_rows.prepare(store)
+        with store.snapshot():
+            self._embedder = open_embedder()
 
     @cached_property
     def _engine(self) -> Engine:
         from memcli.search.engine import Engine  # noqa: PLC0415 - numpy and onnxruntime: a cached answer needs neither
 
-        return Engine(self.store, self._model_id, self._max_memory)
+        return Engine(self.store, self._embedder.model_id, self._max_memory)
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """One state of the database, and the embedder of its model: a reindex may have switched since the last one."""
+        with self.store.snapshot():
+            if self.store.meta("model_id") not in {None, self._embedder.model_id}:
+                self._embedder = self._open_embedder()
+                self.__dict__.pop("_engine", None)
+            yield
 
     def answer(self, queries: Sequence[str], request: Request) -> list[Answer]:
         """Find the `request.k` best memories for each query, in one state of the database."""
         began = time.perf_counter()
         uses: dict[Kind, Uses] = {"answer": Uses(), "embedding": Uses()}
-        with self.store.snapshot():
+        with self._snapshot():
             generation = self.store.generation()
-            keys = [_answer_key(query, request, self._model_id, generation) for query in queries]
+            keys = [_answer_key(query, request, self._embedder.model_id, generation) for query in queries]
             known = self._known("answer", keys, uses)
             ranked = {key: _loaded(value) for key, value in known.items()}
             missing = {key: query for key, query in zip(keys, queries, strict=True) if key not in ranked}
@@ -95,7 +108,7 @@ class Searcher:
         """The vectors of queries, float32 (n, dim); one that was embedded before is taken from the cache."""
         import numpy as np  # noqa: PLC0415 - a cached answer needs none
 
-        keys = [digest(self._model_id, query) for query in queries]
+        keys = [digest(self._embedder.model_id, query) for query in queries]
         known = self._known("embedding", keys, uses)
         missing = {key: query for key, query in zip(keys, queries, strict=True) if key not in known}
         rows = {key: np.frombuffer(value, dtype="<f4") for key, value in known.items()}
@@ -121,7 +134,7 @@ class Searcher:
 
     def pools(self, queries: Sequence[str], request: Request) -> list[Pool]:
         """The contenders of each query in hybrid search, for whoever wants to weigh them in other ways."""
-        with self.store.snapshot():
+        with self._snapshot():
             return list(self._engine.pools(queries, self._embedder.embed_queries(queries), request))
 
     def marked(self, answer: Answer) -> list[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
@@ -12,11 +14,17 @@ from pathlib import Path
 from typing import Any, Self
 
 from memcli.errors import DamagedError, LockedError, MemcliError, MismatchError, NoDatabaseError, UsageError
+from memcli.files import make_private_file, make_private_folder
+from memcli.store.foreign import RESTORE, check_application, check_regular, check_schema
 from memcli.store.schema import APPLICATION_ID, applied, migrate, released
 
 _PAGE_BYTES = 8192
 _WAL_PAGES = 4000
 _READ, _WRITE = "ro", "rw"
+_SIGNED = re.compile(r", process (?P<pid>\d{1,18}), on (?P<host>.*), since ")
+_LONGEST_HOLDER = 300
+# How often, and with how many seconds between, to look who holds the lock.
+_LOOKS, _BETWEEN_LOOKS = 10, 0.02
 
 _Identity = tuple[int, int]
 
@@ -50,31 +58,43 @@ class Store:
         """Open for writing, making and migrating the file as needed. Hold `run_lock(path)` while calling this.
 
         Raises:
-            UsageError: the folder or file cannot be written.
+            UsageError: the folder or file cannot be written, or it is no file.
             MismatchError: not a memcli database, or one of a newer memcli.
             DamagedError: not an SQLite file, or a damaged one.
         """
+        check_regular(path)
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(path.parent)
             # Made here so that the file never exists with a wider mode: transcripts hold private things.
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            make_private_file(path)
         except OSError as error:
             raise UsageError(f"cannot write the database {path}: {error.strerror}", "name another with --db") from error
         return cls._opened(path, _WRITE, cls._make_ready)
 
     @classmethod
-    def open(cls, path: Path) -> Store:
-        """Open for reading only.
+    def open(cls, path: Path, *, any_age: bool = False) -> Store:
+        """Open for reading only; `any_age` takes databases of an older schema as well.
 
         Raises:
             NoDatabaseError: there is no such file.
+            UsageError: it is no file.
             MismatchError: not a memcli database, or one of another schema version.
             DamagedError: not an SQLite file, or a damaged one.
         """
+        check_regular(path)
         # A run that was killed at its very start leaves an empty file, or one without any table.
         if not path.is_file() or not path.stat().st_size:
             raise _no_database(path)
-        return cls._opened(path, _READ, cls._check_current)
+        return cls._opened(path, _READ, cls._check_any_age if any_age else cls._check_current)
+
+    @classmethod
+    def unchecked(cls, path: Path) -> Store:
+        """Open for reading whatever the file is; only for finding out what is wrong with it.
+
+        Raises:
+            sqlite3.Error: SQLite cannot open it.
+        """
+        return cls(path, _connect(path, _READ), _identity(path), writes=False)
 
     @classmethod
     def _opened(cls, path: Path, mode: str, prepare: Callable[[Store], None]) -> Store:
@@ -96,21 +116,26 @@ class Store:
         return store
 
     def _make_ready(self) -> None:
-        if self.conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        # One that another program has marked as its own is that program's, even without any table.
+        marked = self.conn.execute("PRAGMA application_id").fetchone()[0] not in {0, APPLICATION_ID}
+        if marked or self.conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             self._check_ours()
         else:
             # A vector within a segment is found by going through all pages of the segment before it.
             self.conn.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
             self.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self.conn.execute("PRAGMA journal_mode = WAL")
-        if self._lacks_migrations():
+        if not self.is_current():
             migrate(self.conn)
 
-    def _check_current(self) -> None:
+    def _check_any_age(self) -> None:
         self._check_ours()
         if not applied(self.conn):
             raise _no_database(self.path)
-        if self._lacks_migrations():
+
+    def _check_current(self) -> None:
+        self._check_any_age()
+        if not self.is_current():
             # One that holds nothing yet is being made at this moment.
             if not self.conn.execute("SELECT EXISTS (SELECT 1 FROM runs)").fetchone()[0]:
                 raise _no_database(self.path)
@@ -119,15 +144,12 @@ class Store:
             )
 
     def _check_ours(self) -> None:
-        if self.conn.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-            raise MismatchError(f"{self.path} is an SQLite file, but no memcli database", "name another with --db")
-        if newer := sorted(set(applied(self.conn)) - set(released())):
-            raise MismatchError(
-                f"{self.path} was written by a newer memcli (it has the migration {newer[-1]})", "upgrade memcli"
-            )
+        check_application(self.path, self.conn)
+        check_schema(self.path, self.conn)
 
-    def _lacks_migrations(self) -> bool:
-        return not set(released()) <= set(applied(self.conn))
+    def is_current(self) -> bool:
+        """Whether the database has all migrations."""
+        return set(released()) <= set(applied(self.conn))
 
     def __enter__(self) -> Self:
         return self
@@ -138,8 +160,14 @@ class Store:
                 self.check_file()
         finally:
             self.close()
-        if isinstance(error, sqlite3.Error):
-            raise _named(self.path, error) from error
+        if not isinstance(error, Exception) or isinstance(error, MemcliError):
+            return
+        found = _named(self.path, error) if isinstance(error, sqlite3.Error) else error
+        # What a damaged row makes of a program can be anything: the file is looked at before it is called a bug.
+        if found is error and (fault := _first_fault(self.path)) is not None:
+            found = DamagedError(f"{self.path} is damaged: {fault}", "memcli check tells what is wrong and what to do")
+        if isinstance(found, MemcliError):
+            raise found from error
 
     def check_file(self) -> None:
         """See that the file of this name is still the one that was opened; as it is, before and after every commit.
@@ -285,15 +313,22 @@ def _named(path: Path, error: sqlite3.Error) -> BaseException:
         return DamagedError(f"{path} is damaged, or no database at all", "restore a backup, or name another with --db")
     # A damaged page of a virtual table shows as an error of its constructor.
     damaged = code == sqlite3.SQLITE_CORRUPT or "vtable" in str(error)
-    return DamagedError(f"{path} is damaged: {error}", "restore a backup") if damaged else error
+    return DamagedError(f"{path} is damaged: {error}", RESTORE) if damaged else error
+
+
+def _first_fault(path: Path) -> str | None:
+    from memcli.store.check_fault import first_fault  # noqa: PLC0415 - it needs this module
+
+    return first_fault(path)
 
 
 def _needs_no_log(path: Path, error: BaseException) -> bool:
     """Whether a file cannot be read only because its folder does not let SQLite put the index of the log there.
 
-    Where there is no log, nobody is writing, and the file can be read as one that does not change.
+    Where there is no log, nobody is writing, and the file can be read as one that does not change. In a folder that can
+    be written somebody may be about to: there a passing error must not lead to that.
     """
-    if not isinstance(error, sqlite3.OperationalError):
+    if not isinstance(error, sqlite3.OperationalError) or os.access(path.parent, os.W_OK):
         return False
     log = _log_of(path)
     refused = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
@@ -336,34 +371,89 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 def run_lock(path: Path, wait: float, command: str) -> Iterator[None]:
     """Hold the database's run lock: one writing command at a time. The lock ends with the process, however it ends.
 
+    What counts is the kernel's lock on the file, not that there is a file, nor what stands in it: that is only for
+    whoever has to wait. Where there is still no database at the end, no lock file stays either.
+
     Raises:
         LockedError: another run holds it for longer than `wait` seconds.
-        UsageError: the folder cannot be written.
+        UsageError: the folder cannot be written, or its file system knows no locks.
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415 - readers need no lock, and it takes 12 ms
 
-    lock_path = path.with_name(path.name + ".lock")
+    check_regular(path)
+    # One file has one lock, by whatever link it is named.
+    real = Path(os.path.realpath(path))
+    lock_path = real.with_name(real.name + ".lock")
+    taken: list[int] = []
+
+    def sign(descriptor: int) -> None:
+        taken.append(descriptor)
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, f"{_holder(command)}\n".encode())
+
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = FileLock(lock_path, timeout=wait, mode=0o600)
+        make_private_folder(real.parent)
+        # A lock that is a mere file would outlive its holder.
+        lock = FileLock(lock_path, timeout=wait, mode=0o600, fallback_to_soft=False, on_acquired=sign)
         lock.acquire()
     except Timeout as error:
-        holder = lock_path.read_text(encoding="utf-8", errors="replace")[:200].strip() or "another run"
         raise LockedError(
-            f"{path} is in use by {holder}", "wait for it with --wait SECONDS, or try again later"
+            f"{path} is in use by {_named_holder(lock_path)}", "wait for it with --wait SECONDS, or try again later"
         ) from error
     except OSError as error:
         raise UsageError(f"cannot write beside {path}: {error.strerror}", "name another with --db") from error
     try:
-        lock_path.write_text(f"memcli {command}, process {os.getpid()}, since {now()}\n", encoding="utf-8")
         yield
     finally:
+        # Nobody holds it from here on, so nobody shall be named.
+        with suppress(OSError):
+            os.ftruncate(taken[0], 0)
+            if not real.is_file():
+                lock_path.unlink()
         lock.release()
+
+
+def _holder(command: str) -> str:
+    return f"memcli {command}, process {os.getpid()}, on {_host()}, since {now()}"
+
+
+def _host() -> str:
+    import socket  # noqa: PLC0415 - readers need no lock
+
+    return socket.gethostname() or "an unnamed host"
+
+
+def _named_holder(lock_path: Path) -> str:
+    """Who holds the lock, as it says itself. It may have begun a moment ago, with another one's words still there."""
+    for _ in range(_LOOKS):
+        with suppress(OSError):
+            with lock_path.open(encoding="utf-8", errors="replace") as file:
+                holder = file.read(_LONGEST_HOLDER).strip()
+            if holder and not _is_over(holder):
+                return holder
+        time.sleep(_BETWEEN_LOOKS)
+    return "another run"
+
+
+def _is_over(holder: str) -> bool:
+    """Whether a process that signed the lock on this host is not there any more."""
+    match = _SIGNED.search(holder)
+    if match is None or match["host"] != _host() or os.name != "posix":
+        return False
+    try:
+        os.kill(int(match["pid"]), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def copy_database(path: Path, target: Path) -> None:
     """Copy the database at `path`, if there is one, to `target` as of its last commit (SQLite's online backup)."""
     if not path.is_file():
         return
+    make_private_file(target)
     with Store.open(path) as source, closing(sqlite3.connect(target)) as copy:
         source.conn.backup(copy)

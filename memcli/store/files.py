@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from memcli.model import Cursor, Position
 from memcli.store.db import Store
+from memcli.store.tombstones import Tombstones
 
 IMPORT = "import"
 
@@ -66,7 +67,15 @@ def write_cursors(conn: sqlite3.Connection, cursors: Iterable[Cursor]) -> None:
 
 
 def write_rejected(conn: sqlite3.Connection, rows: Iterable[tuple[int, int, int, str, str]], run_id: int) -> None:
-    """Record rejected lines as (file id, line, offset, reason, redacted head); one seen before stays as it is."""
+    """Record rejected lines as (file id, line, offset, reason, redacted head); one seen before stays as it is.
+
+    One that was forgotten is left out.
+    """
+    tombstones = Tombstones(conn)
+    if tombstones:
+        marks = {row: tombstones.line(row[-1]) for row in rows}
+        gone = tombstones.known(marks.values())
+        rows = [row for row, mark in marks.items() if mark not in gone]
     conn.executemany(
         "INSERT OR IGNORE INTO rejected_lines (file_id, line, offset, reason, head, run_id) VALUES (?, ?, ?, ?, ?, ?)",
         [(*row, run_id) for row in rows],

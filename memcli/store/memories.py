@@ -10,6 +10,7 @@ from typing import Any
 
 from memcli.model import Candidate, Known, Link, NewReview
 from memcli.store.db import Store, now
+from memcli.store.hashes import row_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,28 +106,8 @@ def write_memories(
     """Insert memories with provenance and keyword index; `tags` are (memory id, tag) of their sessions."""
     created = now()
     conn.executemany(
-        "INSERT INTO memories VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (
-                memory.id,
-                memory.agent,
-                memory.session_id,
-                memory.window_id,
-                memory.candidate.type,
-                memory.candidate.content,
-                memory.content_hash,
-                memory.candidate.importance,
-                json.dumps(memory.candidate.keywords) if memory.candidate.keywords else "[]",
-                memory.candidate.method,
-                memory.timestamp,
-                memory.verdict,
-                memory.embedded,
-                memory.review_pairs,
-                run_id,
-                memory.created_at or created,
-            )
-            for memory in memories
-        ],
+        "INSERT INTO memories VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [_row(memory, run_id, memory.created_at or created) for memory in memories],
     )
     conn.executemany(
         'INSERT OR IGNORE INTO provenance (memory_id, message_id, start, "end", kind) VALUES (?, ?, ?, ?, ?)',
@@ -148,6 +129,26 @@ def write_memories(
         "INSERT INTO memories_fts (rowid, content) VALUES (?, ?)",
         [(memory.id, memory.candidate.content) for memory in memories if memory.embedded],
     )
+
+
+def _row(memory: NewMemory, run_id: int, created_at: str) -> tuple[str | float | bytes | None, ...]:
+    candidate = memory.candidate
+    before = (
+        memory.id,
+        memory.agent,
+        memory.session_id,
+        memory.window_id,
+        candidate.type,
+        candidate.content,
+        memory.content_hash,
+        float(candidate.importance),
+        json.dumps(candidate.keywords) if candidate.keywords else "[]",
+        candidate.method,
+        memory.timestamp,
+        memory.verdict,
+    )
+    behind = (memory.review_pairs, run_id, created_at)
+    return (*before, memory.embedded, *behind, row_hash(*before, *behind))
 
 
 def write_merges(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from memcli.model import Part
 from memcli.store.db import Store
+from memcli.store.hashes import MESSAGE_COLUMNS, row_hash
 from memcli.text import digest
 
 
@@ -133,7 +134,9 @@ def write_sessions(
     tags: Collection[tuple[int, str]],
 ) -> None:
     """Add sessions (id, agent, key) and session tags; memories of sessions whose tags grew get the new ones."""
-    conn.executemany("INSERT INTO sessions VALUES (?, ?, ?)", sessions)
+    conn.executemany(
+        "INSERT INTO sessions VALUES (?, ?, ?, ?)", [(*session, row_hash(*session)) for session in sessions]
+    )
     conn.executemany("INSERT OR IGNORE INTO session_tags VALUES (?, ?)", tags)
     if tags:
         conn.execute(
@@ -146,7 +149,7 @@ def write_sessions(
 def write_messages(conn: sqlite3.Connection, messages: Iterable[NewMessage], batch_id: int) -> None:
     """Insert messages."""
     conn.executemany(
-        "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 message.id,
@@ -164,6 +167,21 @@ def write_messages(conn: sqlite3.Connection, messages: Iterable[NewMessage], bat
                 message.start,
                 message.end,
                 batch_id,
+                row_hash(
+                    message.id,
+                    message.session_id,
+                    message.identity,
+                    message.external_id,
+                    message.role,
+                    message.speaker,
+                    message.timestamp,
+                    message.model,
+                    message.filter_reason,
+                    message.file_id,
+                    message.start,
+                    message.end,
+                    batch_id,
+                ),
             )
             for message in messages
         ],
@@ -176,6 +194,11 @@ def write_grown(conn: sqlite3.Connection, grown: dict[int, str]) -> None:
         "UPDATE messages SET text = ?, text_hash = ?, filter_reason = NULL WHERE id = ?",
         [(text, digest(text), message_id) for message_id, text in grown.items()],
     )
+    kept = conn.execute(
+        f"SELECT {', '.join(MESSAGE_COLUMNS)} FROM messages WHERE id IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(grown)),),
+    ).fetchall()
+    conn.executemany("UPDATE messages SET row_hash = ? WHERE id = ?", [(row_hash(*row), row[0]) for row in kept])
 
 
 def write_identities(

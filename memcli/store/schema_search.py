@@ -1,4 +1,4 @@
-"""The tables of the query cache and of compressed vectors, and the indexes that searches need."""
+"""The tables of the query cache, of compressed vectors and of the words, and the indexes that searches need."""
 
 SEARCH_TABLES = """
 CREATE TABLE search_cache (
@@ -36,4 +36,13 @@ CREATE TABLE compressions (
     last_memory_id INTEGER NOT NULL,
     run_id INTEGER NOT NULL REFERENCES runs (id)
 ) WITHOUT ROWID;
+"""
+
+# Datasette and sqlite-utils know the words of a table by its name in double quotes.
+WORDS_TABLE = """
+DROP TABLE memories_fts;
+CREATE VIRTUAL TABLE memories_fts USING fts5 (
+    content, content="memories", content_rowid="id", tokenize='porter unicode61 remove_diacritics 2'
+);
+INSERT INTO memories_fts (rowid, content) SELECT id, content FROM memories WHERE embedded;
 """

@@ -16,7 +16,7 @@ TOKENIZER = "porter unicode61 remove_diacritics 2"
 class Filters:
     """Which memories may be found; None lets all pass. Times are as messages have them; `until` itself does not pass.
 
-    `source` is the path of a transcript, the end of one, or a GLOB pattern.
+    `source` is the path of a transcript, the last parts of one, or a GLOB pattern of either.
     """
 
     agent: str | None = None
@@ -73,30 +73,76 @@ class Fact:
 
 
 def prepare(store: Store) -> None:
-    """Make the temporary tables of this connection that `document_counts` asks; outside of any transaction."""
+    """Make the temporary tables that `indexed` and `memories_with` ask; outside of any transaction."""
     if store.conn.execute("SELECT 1 FROM temp.sqlite_master WHERE name = 'query_words'").fetchone():
         return
     store.conn.execute("PRAGMA temp_store = MEMORY")
     store.conn.execute(f"CREATE VIRTUAL TABLE temp.query_words USING fts5 (word, content='', tokenize='{TOKENIZER}')")
     store.conn.execute("CREATE VIRTUAL TABLE temp.query_stems USING fts5vocab (temp, query_words, instance)")
     store.conn.execute("CREATE VIRTUAL TABLE temp.corpus_stems USING fts5vocab (main, memories_fts, row)")
+    store.conn.execute("CREATE VIRTUAL TABLE temp.corpus_places USING fts5vocab (main, memories_fts, instance)")
 
 
-def document_counts(store: Store, words: Sequence[str]) -> dict[str, int]:
-    """In how many memories each of `words` (or another form of it) occurs; words that occur in none are left out."""
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word of a query as the keyword index has it: `term` is None where it is several terms in a row.
+
+    `memories` is how many hold it and `times` how often they do; of several terms those of the rarest one.
+    """
+
+    term: str | None
+    memories: int
+    times: int
+
+
+def indexed(store: Store, words: Sequence[str]) -> dict[str, Word]:
+    """Those of `words` that occur in some memory, each as the keyword index has it (another form counts)."""
     if not words:
         return {}
     conn = store.conn
     conn.executemany("INSERT INTO temp.query_words (rowid, word) VALUES (?, ?)", list(enumerate(words)))
-    counts: dict[str, int] = {}
-    for place, count in conn.execute(
-        "SELECT s.doc, min(coalesce((SELECT v.doc FROM temp.corpus_stems AS v WHERE v.term = s.term), 0))"
-        " FROM temp.query_stems AS s GROUP BY s.doc ORDER BY s.doc"
-    ):
-        if count:
-            counts[words[place]] = count
+    rows = conn.execute(
+        "SELECT s.doc, s.term, coalesce(v.doc, 0), coalesce(v.cnt, 0) FROM temp.query_stems AS s"
+        " LEFT JOIN temp.corpus_stems AS v ON v.term = s.term"
+    ).fetchall()
     conn.execute("INSERT INTO temp.query_words (query_words) VALUES ('delete-all')")
-    return counts
+    found: dict[str, Word] = {}
+    for place, term, memories, times in rows:
+        other = found.get(words[place])
+        if other is None:
+            found[words[place]] = Word(term, memories, times)
+        else:
+            found[words[place]] = Word(None, min(memories, other.memories), min(times, other.times))
+    return {word: each for word, each in found.items() if each.memories}
+
+
+def memories_with(store: Store, term: str) -> str:
+    """The ids of the memories that hold a term of the index, ascending, with commas; one for each time that they do."""
+    return str(
+        store.conn.execute("SELECT group_concat(doc) FROM temp.corpus_places WHERE term = ?", (term,)).fetchone()[0]
+    )
+
+
+def lengths(store: Store, memory_ids: Sequence[int] | None) -> tuple[str, str]:
+    """Of memories in the keyword index (None: of all) the ids, with commas, and how many words each has, in that order.
+
+    The latter is a varint of SQLite's for each, in hexadecimal digits ("The %_docsize table" of FTS5's manual).
+    """
+    only = "" if memory_ids is None else " WHERE id IN (SELECT value FROM json_each(?))"
+    row = store.conn.execute(
+        "SELECT coalesce(group_concat(id), ''), coalesce(group_concat(hex(sz), ''), '')"
+        f" FROM memories_fts_docsize{only}",
+        () if memory_ids is None else (json.dumps(memory_ids),),
+    ).fetchone()
+    return row[0], row[1]
+
+
+def totals(store: Store) -> tuple[int, bytes]:
+    """The highest id in the keyword index, and two varints: its memories and their words (FTS5's averages record)."""
+    highest, record = store.conn.execute(
+        "SELECT (SELECT max(id) FROM memories_fts_docsize), (SELECT block FROM memories_fts_data WHERE id = 1)"
+    ).fetchone()
+    return highest or 0, record or b""
 
 
 def keyword_scores(store: Store, match: str) -> list[tuple[int, float]]:
@@ -132,7 +178,8 @@ _MEMBER_CLAUSES = {
     " WHERE p.memory_id = m.id AND x.role = :role)",
     "source": "EXISTS (SELECT 1 FROM provenance AS p JOIN messages AS x ON x.id = p.message_id"
     " JOIN files AS f ON f.id = x.file_id WHERE p.memory_id = m.id"
-    " AND (f.path = :source OR f.path GLOB :source OR substr(f.path, -length(:source) - 1) = '/' || :source))",
+    " AND (f.path = :source OR f.path GLOB :source OR f.path GLOB '*/' || :source"
+    " OR substr(f.path, -length(:source) - 1) = '/' || :source))",
 }
 _WINNER_CLAUSES = {"agent": "w.agent_id = :agent", "type": "w.type = :type"}
 

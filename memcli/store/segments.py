@@ -128,6 +128,19 @@ def damaged(store: Store) -> Iterator[tuple[int, str]]:
             yield segment_id, "it holds numbers that are not finite"
 
 
+def misplaced(store: Store, listed: Sequence[Stored], alive: dict[str, _Ids]) -> Iterator[tuple[int, str]]:
+    """Yield the segments (id, what is wrong) that say something else of themselves than their rows do."""
+    told = {
+        row[0]: row[1:] for row in store.conn.execute("SELECT id, count, first_memory_id, last_memory_id FROM segments")
+    }
+    for each in listed:
+        ids = each.ids
+        if not len(ids) or told.get(each.id) != (len(ids), int(ids[0]), int(ids[-1])) or (np.diff(ids) <= 0).any():
+            yield each.id, "its range is not that of its memories"
+        elif each.agent not in alive:
+            yield each.id, "it is of an agent that has no memories"
+
+
 # --- keywords --------------------------------------------------------------------------------------------------------
 
 
@@ -146,15 +159,6 @@ def words_are_whole(store: Store) -> bool:
             raise
         return False
     return True
-
-
-def is_sound(store: Store) -> bool:
-    """As `words_are_whole`, outside of a transaction; nothing stays written."""
-    store.conn.execute("BEGIN IMMEDIATE")
-    try:
-        return words_are_whole(store)
-    finally:
-        store.conn.execute("ROLLBACK")
 
 
 def write_words_anew(conn: sqlite3.Connection) -> None:

@@ -1,0 +1,85 @@
+"""The report of `memcli bench scale`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from memcli.render.bench import figures_table, machine_lines
+from memcli.render.layout import duration
+from memcli.render.terminal import safe, show
+
+_WHOLE = {
+    "seconds": ("the whole process", "s"),
+    "cpu_seconds": ("processor time", "s"),
+    "peak_rss_mb": ("peak memory", "MB"),
+    "file_mb": ("database", "MB"),
+}
+_LATER = {"no_change": "nothing new", "added": "100 messages more"}
+
+
+def show_scale_benchmark(document: Mapping[str, Any]) -> None:
+    """Print time, memory and file size for each number of messages, the growth exponents, and the exact product."""
+    lines = [
+        *machine_lines(document),
+        f"generated messages, seed {document['seed']}: {document['messages']}",
+        f"timed: {document['timed']}",
+    ]
+    blocks: list[object] = [*(Text(safe(line), style="dim") for line in lines), Text(""), _table(document), Text("")]
+    blocks.append(Text("exponents: 1 is linear, 2 quadratic; over all sizes, and of the last step alone"))
+    above = [name for name, found in document["exponents"].items() if max(_known(found)) > document["linear"]]
+    blocks.append(Text(f"! above {document['linear']:g}: {', '.join(above)}" if above else "nothing above linear"))
+    blocks += [Text(line) for line in _product(document)]
+    show(blocks)
+
+
+def _table(document: Mapping[str, Any]) -> Table:
+    sizes = document["sizes"]
+    table = figures_table("messages", *(f"{size['messages']:,}" for size in sizes), "exponent", "last")
+    exponents = document["exponents"]
+
+    def row(label: str, name: str, values: list[float], unit: str) -> None:
+        found = exponents[name]
+        figures = [f"{value:,.0f} MB" if unit == "MB" else duration(value) for value in values]
+        mark = "!" if max(_known(found)) > document["linear"] else " "
+        table.add_row(label, *figures, *(_exponent(found[key]) for key in ("all", "last")), mark)
+
+    table.add_column("")
+    for stage in sizes[0]["stages"]:
+        row(stage, stage, [size["stages"][stage] for size in sizes], "s")
+    for name, (label, unit) in _WHOLE.items():
+        row(label, name, [size[name] for size in sizes], unit)
+    for name, label in _LATER.items():
+        row(f"then {label}", name, [size[name]["seconds"] for size in sizes], "s")
+    table.add_row("memories", *(f"{size['memories']['created']:,}" for size in sizes))
+    table.add_row("merged", *(_merged(size["memories"]) for size in sizes))
+    return table
+
+
+def _merged(memories: Mapping[str, int]) -> str:
+    return f"{memories['merged_exact'] + memories['merged_near']:,}"
+
+
+def _known(found: Mapping[str, float | None]) -> list[float]:
+    return [value for value in found.values() if value is not None] or [0.0]
+
+
+def _exponent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _product(document: Mapping[str, Any]) -> list[str]:
+    """The exact product: its constant, and what else dedup takes."""
+    found = document["product"]
+    if found["dedup_seconds_per_tera"] is None:
+        return []
+    whole = f"{found['dedup_seconds_per_tera']:.2f} s per 10^12 multiply-adds"
+    lines = [f"dedup at the largest size, all that it does: {whole} of the exact product"]
+    if found["seconds_per_tera"] is not None:
+        fitted = f"{found['seconds_per_tera']:.2f} s per 10^12 multiply-adds, which are quadratic,"
+        rest = f"{found['seconds_per_million_vectors']:.0f} s per million vectors"
+        lines += [f"fitted to all sizes: {fitted}", f"and {rest}; off by at most {found['misfit']:.0%}"]
+    return lines

@@ -1,0 +1,63 @@
+"""The reports of a check and a backup."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from memcli.render.layout import bytes_of, number_of, width_of_output
+from memcli.render.terminal import one_line, safe, show
+
+if TYPE_CHECKING:
+    from memcli.commands.backup import BackupReport
+    from memcli.maintain.check import CheckReport
+    from memcli.maintain.check_repair import RepairReport
+    from memcli.store.check import Finding
+
+_INDENT = " " * 9
+
+
+def show_checked(report: CheckReport) -> None:
+    """Print what is wrong with a database, worst first, and what to do."""
+    lines = [Text(f"{', '.join(number_of(n, name.rstrip('s'), name) for name, n in report.rows.items())} checked.")]
+    for finding in sorted(report.findings, key=lambda each: (each.warning, each.derived)):
+        lines += [Text(line) for line in _lines(finding)]
+    lines += [
+        Text(f"{_INDENT}and {count:,} more in {safe(table or 'the file')}") for table, count in report.more.items()
+    ]
+    if report.faults:
+        lines.append(Text(f"{number_of(report.faults, 'fault')}, {report.repairable:,} of them repairable."))
+    else:
+        lines.append(Text(f"{safe(report.db)} is as it should be. {report.seconds:.2f} s.", style="dim"))
+    show(lines)
+
+
+def show_repaired(report: RepairReport) -> None:
+    """Print what a repair did, then what is wrong still."""
+    if not report.before.faults:
+        show([Text(f"Nothing to do: {safe(report.db)} is as it should be.", style="dim")])
+        return
+    width = width_of_output()
+    for each in report.done:
+        show([Text(line) for line in textwrap.wrap(f"repair   {one_line(each)}", width, subsequent_indent=_INDENT)])
+    show_checked(report.after)
+    if report.dry_run:
+        show([Text(f"Dry run: {safe(report.db)} was not touched.", style="dim")])
+
+
+def _lines(finding: Finding) -> Iterator[str]:
+    place = " ".join(str(each) for each in (finding.table, finding.row) if each not in {"", None})
+    head = "warning" if finding.warning else "fault"
+    told = f"{one_line(place)}: {one_line(finding.wrong)}" if place else one_line(finding.wrong)
+    width = width_of_output()
+    yield from textwrap.wrap(told, width, initial_indent=f"{head:<9}", subsequent_indent=_INDENT)
+    yield from textwrap.wrap(one_line(finding.todo), width, initial_indent=_INDENT, subsequent_indent=_INDENT)
+
+
+def show_backup(report: BackupReport) -> None:
+    """Print where the copy is."""
+    found = "damaged as the database is" if report.faults else "verified"
+    show([Text(f"{safe(report.file)}: {bytes_of(report.size)}, {found}. {report.seconds:.2f} s.")])
