@@ -78,15 +78,8 @@ class OnnxEmbedder:
         self._buckets = np.array([*sizes, files.max_tokens])
         usual = 1 if files.recipe.is_static else workers()
         check_room(BATCH_ROOM + sum(_PARSED * each.stat().st_size for each in files.folder.glob(TOKENIZER_FILE)))
-        # Hashing and loading the graph leave the interpreter to the tokenizer, which takes as long as both.
-        with ThreadPoolExecutor(min(workers(), 2)) as pool:
-            found = pool.submit(compute_model_id, files.folder)
-            session = pool.submit(_load_graph, files, usual if threads is None else threads)
-            try:
-                self.tokenizer = _load_tokenizer(files)
-            finally:
-                _check_id(files, found.result())  # that it is not the model at all explains every other fault
-        self.session = session.result()
+        threads = usual if threads is None else threads
+        self.session, self.tokenizer = _in_turn(files, threads) if workers() == 1 else _at_once(files, threads)
         self._inputs = {node.name: _INTEGERS.get(node.type) for node in self.session.get_inputs()}
         self.output = _check_signature(self.session, files)
 
@@ -235,6 +228,23 @@ class OnnxEmbedder:
             if "position_ids" in self._inputs:
                 feeds["position_ids"] = np.tile(np.arange(ids.shape[1]), (len(ids), 1))
         return {name: value.astype(self._inputs[name], copy=False) for name, value in feeds.items()}
+
+
+def _in_turn(files: ModelFiles, threads: int) -> tuple[onnxruntime.InferenceSession, Tokenizer]:
+    _check_id(files, compute_model_id(files.folder))
+    return _load_graph(files, threads), _load_tokenizer(files)
+
+
+def _at_once(files: ModelFiles, threads: int) -> tuple[onnxruntime.InferenceSession, Tokenizer]:
+    # Hashing and loading the graph leave the interpreter to the tokenizer, which takes as long as both.
+    with ThreadPoolExecutor(min(workers(), 2)) as pool:
+        found = pool.submit(compute_model_id, files.folder)
+        session = pool.submit(_load_graph, files, threads)
+        try:
+            tokenizer = _load_tokenizer(files)
+        finally:
+            _check_id(files, found.result())  # that it is not the model at all explains every other fault
+    return session.result(), tokenizer
 
 
 def _check_id(files: ModelFiles, found: str) -> None:
