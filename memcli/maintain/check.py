@@ -10,7 +10,6 @@ from pathlib import Path
 
 from memcli.maintain.care import lacking
 from memcli.protocols import Progress
-from memcli.readers import FORMATS
 from memcli.store import check as rows
 from memcli.store import segments as segment_rows
 from memcli.store.check import REPAIR, Finding, derived
@@ -18,7 +17,6 @@ from memcli.store.check_log import log
 from memcli.store.check_schema import schema
 from memcli.store.check_words import words
 from memcli.store.db import Store
-from memcli.store.files import IMPORT
 from memcli.store.vectors import Vectors
 
 # Of more findings in one table the rest is counted only: what is told must fit on a screen and into memory.
@@ -163,10 +161,6 @@ def _segments(store: Store, vectors: Vectors | None, report: CheckReport) -> Ite
 
 
 def _cursors(store: Store) -> Iterator[Finding]:
-    known = {each.name for each in FORMATS} | {IMPORT}
-    for file_id, name in rows.formats(store):
-        if name not in known:
-            yield Finding("files", file_id, f"there is no format {name}")
     for each in rows.read_files(store):
         try:
             size = Path(each.path).stat().st_size

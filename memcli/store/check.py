@@ -333,11 +333,6 @@ class ReadFile:
     offset: int
 
 
-def formats(store: Store) -> list[tuple[int, str]]:
-    """The transcripts and other sources, each with the name of its format."""
-    return store.conn.execute("SELECT id, format FROM files ORDER BY id").fetchall()
-
-
 def read_files(store: Store) -> list[ReadFile]:
     """The transcripts whose cursors are places in the file itself, and not in what it unpacks to."""
     rows = store.conn.execute("SELECT id, path, offset FROM files WHERE head_hash IS NOT NULL ORDER BY id")
