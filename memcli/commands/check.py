@@ -75,7 +75,9 @@ def _mend(config: Config, progress: Progress, environ: Mapping[str, str], report
         embedder = None
         if not any(_model(store, config, environ)):
             model = wiring.model_of(store, config, environ)
-            embedder = partial(wiring.embedder_of, model, config, environ)
+            is_free = isinstance(wiring.base_model(store, config, environ), ModelFiles)
+            # A dry run calls no provider.
+            embedder = None if report.dry_run and not is_free else partial(wiring.embedder_of, model, config, environ)
         mend(store, vectors, embedder, progress, report)
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 from memcli.store.cache import payload
-from memcli.store.db import Store
+from memcli.store.db import Store, is_interruption
 from memcli.store.hashes import HASHED, MEMORY_COLUMNS, MESSAGE_COLUMNS, row_hash
 from memcli.text import content_hash, digest
 
@@ -21,6 +21,7 @@ DERIVED = {"segments", "search_cache", "search_cache_use", "memory_tags", "memor
 REPAIR = "memcli check --repair makes it anew"
 RESTORE = "restore a backup, or ingest the transcripts into a new database"
 _MESSAGES = 100  # of SQLite, about one table
+_STEPS = 1_000_000  # of SQLite's machine between two looks for an interruption
 _ERRORS = 20  # of the whole file, before the tables are looked at one by one
 
 
@@ -50,12 +51,18 @@ def derived(table: str, row: int | str | None, wrong: str) -> Finding:
 
 @contextmanager
 def lenient(store: Store) -> Iterator[None]:
-    """Texts with bytes that are no UTF-8 can be read meanwhile; they are not what was written, which a hash tells."""
+    """Texts with bytes that are no UTF-8 can be read meanwhile; they are not what was written, which a hash tells.
+
+    Long statements can be interrupted.
+    """
     before = store.conn.text_factory
     store.conn.text_factory = _text
+    # Python hears of an interruption between two of its own instructions only: without this not while SQLite checks.
+    store.conn.set_progress_handler(int, _STEPS)
     try:
         yield
     finally:
+        store.conn.set_progress_handler(None, 0)
         store.conn.text_factory = before
 
 
@@ -68,6 +75,8 @@ def guarded(table: str, found: Iterator[Finding | None]) -> Iterator[Finding | N
     try:
         yield from found
     except sqlite3.DatabaseError as error:
+        if is_interruption(error):
+            raise
         wrong = f"it cannot be read to its end: {error}"
         yield derived(table, None, wrong) if table in DERIVED else Finding(table, None, wrong)
 
@@ -124,6 +133,8 @@ def _integrity(store: Store, table: str, limit: int) -> list[str]:
     try:
         rows = store.conn.execute(f"PRAGMA integrity_check({table.rstrip(', ') or limit})").fetchmany(limit)
     except sqlite3.DatabaseError as error:
+        if is_interruption(error):
+            raise
         return [str(error)]
     lines = [line for (text,) in rows for line in str(text).splitlines() if not line.startswith("***")]
     return [line for line in lines if line != "ok"][:limit]

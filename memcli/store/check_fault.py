@@ -9,6 +9,7 @@ from pathlib import Path
 
 from memcli.store import check as rows
 from memcli.store.check import Finding
+from memcli.store.check_schema import schema
 from memcli.store.db import Store
 from memcli.store.segments import damaged
 
@@ -20,6 +21,7 @@ def first_fault(path: Path) -> str | None:
     """
     checks: tuple[Callable[[Store], Iterator[Finding | None]], ...] = (
         rows.structure,
+        schema,
         rows.references,
         rows.messages,
         rows.memories,

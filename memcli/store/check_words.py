@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from memcli.store.check import Finding, derived
-from memcli.store.db import Store
+from memcli.store.db import Store, is_interruption
 
 _SHADOWS = ("data", "idx", "docsize", "config")
 _TOKENIZER = "tokenize = 'porter unicode61 remove_diacritics 2'"
@@ -31,6 +31,8 @@ def words(store: Store) -> Iterator[Finding]:
         if not is_whole(conn):
             yield derived(_TABLE, None, "the keyword index is damaged")
     except sqlite3.DatabaseError as error:
+        if is_interruption(error):
+            raise
         yield derived(_TABLE, None, f"the keyword index is damaged: {error}")
     finally:
         for name in ("stored_words", "fresh_words", "fresh", "shadow"):

@@ -160,7 +160,7 @@ class Store:
                 self.check_file()
         finally:
             self.close()
-        if not isinstance(error, Exception) or isinstance(error, MemcliError):
+        if not isinstance(error, Exception) or isinstance(error, MemcliError) or is_interruption(error):
             return
         found = _named(self.path, error) if isinstance(error, sqlite3.Error) else error
         # What a damaged row makes of a program can be anything: the file is looked at before it is called a bug.
@@ -314,6 +314,11 @@ def _named(path: Path, error: sqlite3.Error) -> BaseException:
     # A damaged page of a virtual table shows as an error of its constructor.
     damaged = code == sqlite3.SQLITE_CORRUPT or "vtable" in str(error)
     return DamagedError(f"{path} is damaged: {error}", RESTORE) if damaged else error
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Whether SQLite gave up a statement because it was asked to."""
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
 
 
 def _first_fault(path: Path) -> str | None:
