@@ -25,7 +25,7 @@ from memcli.filters import (
 from memcli.ingest.feed import Incoming, ReadBatch
 from memcli.ingest.restated import told_lines
 from memcli.model import Part
-from memcli.redact import redact
+from memcli.redact import Redactor, redact, untouched
 from memcli.store import memories as memory_rows
 from memcli.store import messages as message_rows
 from memcli.store.db import Store
@@ -93,7 +93,7 @@ def identify(store: Store, batch: ReadBatch, intake: Intake) -> Identified:
     """Find the new messages of a batch and decide what of them is kept. Reads the database, writes nothing."""
     result = Identified()
     tombstones = Tombstones(store.conn)
-    sessions = _sessions(store, batch, result, tombstones)
+    sessions = _sessions(store, batch, result, tombstones, redact if intake.redact else untouched)
     fresh = _fresh(store, batch, sessions, result, tombstones)
     rules = FilterRules(intake.min_chars, intake.filters)
     for each in fresh:
@@ -108,7 +108,9 @@ def identify(store: Store, batch: ReadBatch, intake: Intake) -> Identified:
     return result
 
 
-def _sessions(store: Store, batch: ReadBatch, result: Identified, tombstones: Tombstones) -> dict[tuple[str, str], int]:
+def _sessions(
+    store: Store, batch: ReadBatch, result: Identified, tombstones: Tombstones, redactor: Redactor
+) -> dict[tuple[str, str], int]:
     """Ids of all sessions of the batch, new ones included, and their environment tags."""
     tags: dict[tuple[str, str], set[str]] = {}
     for incoming in batch.messages:
@@ -127,7 +129,7 @@ def _sessions(store: Store, batch: ReadBatch, result: Identified, tombstones: To
         session_id = ids[stored[key]]
         result.sessions[session_id] = stored[key]
         session = result.tags.setdefault(session_id, set(known_tags.get(session_id, ())))
-        grown = {clean(tag) for tag in found} - session
+        grown = {redactor(clean(tag))[0] for tag in found} - session
         session |= grown
         result.new_tags.extend((session_id, tag) for tag in sorted(grown))
     if tombstones:

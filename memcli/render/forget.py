@@ -37,8 +37,8 @@ def show_forget(report: ForgetReport) -> None:
     shown = report.memories[:_SHOWN] if report.dry_run else []
     for memory_id, content in shown:
         table.add_row(Text(str(memory_id), style="dim"), "", one_line(content))
-    if len(report.memories) > len(shown) > 0:
-        table.add_row("", "", f"and {len(report.memories) - len(shown):,} more; --json has all")
+    if shown and (more := report.rows.get("memories", 0) - len(shown)) > 0:
+        table.add_row("", "", f"and {more:,} more memories")
     show([table, Text(_closing(report), style="dim")])
 
 

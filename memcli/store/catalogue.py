@@ -275,6 +275,7 @@ TABLES = {
         "compression of the vectors (`reindex --compress`): of which model, and the basis of a PCA", machinery=True
     ),
     WORDS_INDEX: TableInfo("keyword index entry (FTS5)", machinery=True),
+    "forgotten": TableInfo("keyed hash of what was forgotten, so that it does not come back", machinery=True),
     "meta": TableInfo("setting of the database: embedding model, corpus generation", machinery=True),
 }
 

@@ -19,6 +19,7 @@ from memcli.store.tombstones import Tombstones
 
 UNFINISHED = "forget_unfinished"
 NOBODY = "(forgotten)"
+_TOLD = 10_000
 _IN = "IN (SELECT id FROM temp.{})"
 _MESSAGES, _MEMORIES = _IN.format("gone_messages"), _IN.format("gone_memories")
 _WINDOWS, _SESSIONS, _FILES = _IN.format("touched_windows"), _IN.format("gone_sessions"), _IN.format("gone_files")
@@ -48,7 +49,10 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What goes, for the eyes of the user: (agent, session key), paths, (memory id, content), ids of messages."""
+    """What goes, for the eyes of the user: (agent, session key), paths, (memory id, content), ids of messages.
+
+    Of very many memories only the first are told.
+    """
 
     sessions: list[tuple[str, str]]
     files: list[str]
@@ -164,7 +168,7 @@ def details(conn: sqlite3.Connection) -> Details:
     return Details(
         conn.execute(f"SELECT agent_id, key FROM sessions WHERE id {_SESSIONS} ORDER BY id").fetchall(),
         [row[0] for row in conn.execute(f"SELECT path FROM files WHERE id {_FILES} ORDER BY id")],
-        conn.execute(f"SELECT id, content FROM memories WHERE id {_MEMORIES} ORDER BY id").fetchall(),
+        conn.execute(f"SELECT id, content FROM memories WHERE id {_MEMORIES} ORDER BY id LIMIT {_TOLD}").fetchall(),
         [row[0] for row in conn.execute("SELECT id FROM temp.gone_messages ORDER BY id")],
     )
 
@@ -176,14 +180,19 @@ def bury(conn: sqlite3.Connection, tombstones: Tombstones, selection: Selection,
     """Write marks of all that goes, so that it does not come back; how many."""
     tombstones.make_key()
     by_text = selection.text is not None or selection.memory is not None
-    rows = conn.execute(f"SELECT identity, role, timestamp, text FROM messages WHERE id {_MESSAGES}").fetchall()
+    messages: list[bytes] = []
+    texts: list[bytes | None] = []
+    for identity, role, timestamp, text in conn.execute(
+        f"SELECT identity, role, timestamp, text FROM messages WHERE id {_MESSAGES}"
+    ):
+        messages.append(tombstones.message(identity))
+        if text:
+            texts.append(tombstones.said(role, timestamp, text))
+            texts.append(tombstones.text(text) if by_text else None)
     records = conn.execute(f"SELECT identity FROM message_records WHERE message_id {_MESSAGES}")
-    marks = [tombstones.message(identity) for (identity,) in records]
-    marks += [tombstones.message(row[0]) for row in rows]
-    written = tombstones.write("message", marks, run_id)
-    texts = [tombstones.said(*row[1:]) for row in rows if row[3]]
+    messages += [tombstones.message(identity) for (identity,) in records]
+    written = tombstones.write("message", messages, run_id)
     if by_text:
-        texts += [tombstones.text(row[3]) for row in rows if row[3]]
         contents = conn.execute("SELECT content FROM memories WHERE id IN (SELECT id FROM temp.named_memories)")
         texts += [tombstones.text(content) for (content,) in contents]
     written += tombstones.write("text", texts, run_id)
@@ -375,6 +384,7 @@ def lower_marks(conn: sqlite3.Connection, released: Sequence[int]) -> None:
     last = "(SELECT coalesce(max(id), 0) FROM memories)"
     conn.execute(f"UPDATE meta SET value = min(value, {last}) WHERE key = 'recall_horizon'")
     conn.execute(f"UPDATE dedup_watermarks SET memory_id = min(memory_id, {last})")
+    conn.execute(f"UPDATE compressions SET last_memory_id = min(last_memory_id, {last})")
     if released:
         conn.execute("UPDATE dedup_watermarks SET memory_id = min(memory_id, ?)", (min(released) - 1,))
 
@@ -413,6 +423,7 @@ def wipe(store: Store) -> str | None:
     conn = store.conn
     try:
         conn.execute("PRAGMA secure_delete = ON")
+        conn.execute("PRAGMA temp_store = DEFAULT")  # else the whole file would be copied into memory
         if not _empty_log(conn):
             return "another program is reading it"
         conn.execute("VACUUM")
