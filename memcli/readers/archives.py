@@ -93,9 +93,8 @@ def zip_members(path: str) -> Iterator[tuple[str, BinaryIO]]:
     Raises:
         OSError: the file cannot be opened.
         DamagedArchiveError: it is no zip; by a stream's `read`: a member is damaged or of another size than declared.
-        RefusedArchiveError: a member is encrypted, is a link, has a path that leads out of the archive, or is a bomb; or
-            the list of members is one.
-            All members are checked before the first one is yielded.
+        RefusedArchiveError: a member is encrypted, is a link, has a path that leads out of the archive, or is a bomb.
+            The list of members may be one, too. All members are checked before the first one is yielded.
     """
     with _Zip(io.FileIO(path)) as raw:
         try:
