@@ -55,8 +55,9 @@ def look_up(store: Store, kind: Kind, keys: Sequence[bytes], limits: Limits) -> 
     oldest = time.time() - limits.ttl if kind == "answer" else 0.0
     found = store.by_hashes(
         "SELECT c.key, c.value, c.created_at FROM hashes AS h CROSS JOIN search_cache AS c"
-        f" ON c.kind = '{kind}' AND c.key = h.hash",
+        " ON c.kind = :kind AND c.key = h.hash",
         keys,
+        kind=kind,
     )
     whole = {key: payload(key, value) for key, value, created in found if created > oldest}
     return {key: value for key, value in whole.items() if value is not None}

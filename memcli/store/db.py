@@ -288,14 +288,14 @@ class Store:
             self.conn.execute("INSERT OR REPLACE INTO meta VALUES ('provider', ?)", (provider,))
         self.conn.execute("INSERT INTO meta VALUES ('model_id', ?)", (model_id,))
 
-    def by_hashes(self, select: str, hashes: Iterable[bytes]) -> list[tuple[Any, ...]]:
+    def by_hashes(self, select: str, hashes: Iterable[bytes], **values: object) -> list[tuple[Any, ...]]:
         """Run `select`, which reads from the table `hashes (hash)`, for any number of 16-byte hashes at once."""
         blob = b"".join(hashes)
-        return self.conn.execute(_HASHES + select, {"hashes": blob}).fetchall() if blob else []
+        return self.conn.execute(_HASHES + select, {"hashes": blob, **values}).fetchall() if blob else []
 
-    def by_ids(self, select: str, ids: Sequence[int]) -> list[tuple[Any, ...]]:
+    def by_ids(self, select: str, ids: Sequence[int], **values: object) -> list[tuple[Any, ...]]:
         """Run `select`, which holds `IN (SELECT value FROM json_each(:ids))`, for any number of ids at once."""
-        return self.conn.execute(select, {"ids": json.dumps(ids)}).fetchall() if ids else []
+        return self.conn.execute(select, {"ids": json.dumps(ids), **values}).fetchall() if ids else []
 
     def next_id(self, table: str) -> int:
         """The first free id of `table`. Stable while the run lock is held: there is one writer."""

@@ -36,7 +36,10 @@ _RULES = RuleExtractor(starter_rules())
 
 def text_of(raw: bytes) -> str:
     """The bytes as a text that JSON could have brought: lone surrogates too."""
-    return raw.decode("utf-8", "surrogatepass" if raw[:1] == b"\xed" else "replace")
+    try:
+        return raw.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return raw.decode("utf-8", "replace")
 
 
 def halves(raw: bytes) -> tuple[str, str]:
@@ -228,6 +231,9 @@ TARGETS = {
 
 def corpus(name: str) -> list[bytes]:
     """What a target starts from: the fixtures, as far as they are of its kind and small."""
+    if name == "gates":
+        rows = map(json.loads, (FIXTURES / "dedup_pairs.jsonl").read_text(encoding="utf-8").splitlines())
+        return [*(f"{row['a']}\xff".encode("latin-1", "replace") + row["b"].encode() for row in rows), *_MEASURES]
     wanted = {
         "archives": ("*.zip", "*.gz", "*.zst"),
         "rules": ("*.toml", "*.jsonl"),
@@ -239,6 +245,9 @@ def corpus(name: str) -> list[bytes]:
 
 
 _MEASURES = (b"", b"\xff", b"[" * 500, b"{" * 500, b'"' * 99, b"1" * 5000, "\u202e\x1b[31m[/]".encode())
+_ID = "00112233445566778899aabbccddeeff"
+_OWN = {"agent": "a", "session": "s", "start": 0, "end": 1}
+_SAID = {"quote": "q", "messages": ["m1"], "statement": "s", "type": "semantic", "importance": 0.5, "keywords": []}
 _SEEDS = {
     "rules": (
         b'{"rules": [{"name": "a", "pattern": "b(c|d)*", "keep": "match", "keywords": ["x"]}]}',
@@ -246,25 +255,23 @@ _SEEDS = {
     ),
     "patterns": (b"(a|b)*c{2,9}\xffaabbcc", b"\\bfoo\\b.*\xfffoo bar", b"prefer *\xffI prefer tea"),
     "settings": (
-        b'profile = "local"\nbatch_size = 7\nmax_memory = "1GB"\n[budget]\nmax_usd = 1\n[profiles.x]\nmax_messages = 9\n',
+        b'profile = "local"\nbatch_size = 7\nmax_memory = "1GB"\n[budget]\nmax_usd = 1\n',
+        b"[profiles.x]\nmax_messages = 9\n",
         b'[tiers.small]\nmodel = "m"\nbase_url = "http://localhost"\nprice_in = 1.5\n',
     ),
     "variables": (b"batch_size\xff7", b"max_memory\xff1 GiB", b"roles\xffuser,tool"),
     "gates": (
         b"The budget is $500.\xffThe budget is $5000.",
-        b"I do not like tea, and **Ann** said \"never\" on March 5, 2026\xffI like tea; PR #260 in src/app.py v1.2.3",
+        b'I do not like tea, and **Ann** said "never" on March 5, 2026\xffI like tea; PR #260 in src/app.py v1.2.3',
     ),
     "queries": (b'"tea" OR NEAR(a b) -x * ^ col:y {z} 2023-05-08 May 8th', b"what did Ann decide about retries?"),
     "answers": (
-        b'{"memories": [{"quote": "q", "messages": ["m1"], "statement": "s", "type": "semantic", "importance": 0.5,'
-        b' "keywords": [], "number": 1, "relates_to": [2]}]}',
+        json.dumps({"memories": [{**_SAID, "number": 1, "relates_to": [2]}]}).encode(),
         b'Sure! ```json\n{"memories": [{"statement": "s", "quote": "q"}, {"st',
     ),
     "exports": (
-        b'{"kind": "message", "id": "00112233445566778899aabbccddeeff", "agent": "a", "session": "s", "role": "user",'
-        b' "text": "t", "file": "f", "start": 0, "end": 1}',
+        json.dumps({"kind": "message", "id": _ID, "role": "user", "text": "t", "file": "f", **_OWN}).encode(),
         b'{"id": 1, "content": "c", "metadata": {"a": {"b": [1, true, null]}}, "importance": 0.5, "tags": ["x"]}',
-        b'{"kind": "parted", "texts": [["a", "00112233445566778899aabbccddeeff"], ["b",'
-        b' "00112233445566778899aabbccddeeff"]], "cosine": 0.9, "overlap": 0.5}',
+        json.dumps({"kind": "parted", "texts": [["a", _ID], ["b", _ID]], "cosine": 0.9, "overlap": 0.5}).encode(),
     ),
 }
