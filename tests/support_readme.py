@@ -22,7 +22,7 @@ RULES = [f"rules {each}" for each in "add list show edit test enable disable rem
 MODELS = [f"model {each}" for each in "pull import list info use remove distill".split()]
 MAIN = ("ingest", "search", "dedup", "stats", "reindex", "export", "import", "formats", "profiles")
 COST = [f"cost {each}" for each in "estimate scenario report".split()]
-_BENCH = [f"bench {each}" for each in "ingest embed quality dedup scan search parallel".split()]
+_BENCH = ["bench", *(f"bench {each}" for each in "ingest embed quality dedup scan search parallel scale".split())]
 COMMANDS = (*MAIN, *COST, "config show", *_BENCH, *RULES, *MODELS)
 TABLES = {
     "runs": "invocation of a command that wrote; every other row leads back to one",
