@@ -1,9 +1,11 @@
 """`memcli bench scale` ingests growing numbers of messages, and says how each stage grows."""
 
 import json
+import signal
+from pathlib import Path
 
 import pytest
-from support_cli import Home
+from support_cli import PATIENCE, Home, wait_for
 
 from memcli.bench import corpus, scale
 from memcli.bench.scale import exponents, product, slope
@@ -99,6 +101,24 @@ def test_the_report_is_plain_lines_of_80_columns_and_marks_what_is_above_linear(
     assert next(line for line in out.split("\n") if line.startswith("commit ")).endswith("!")
     assert "commit" in next(line for line in out.split("\n") if line.startswith("! above"))
     assert max(map(len, out.split("\n"))) <= 80
+
+
+def _command_of(process):
+    try:
+        return (process / "cmdline").read_text(errors="replace")
+    except OSError:  # it has ended meanwhile
+        return ""
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
+def test_interrupted_it_leaves_neither_files_nor_a_process_behind(home, tmp_path):
+    with home.start("bench", "scale", "--sizes", "20000", env=home.env | {"TMPDIR": str(tmp_path)}) as process:
+        wait_for(lambda: list(tmp_path.glob("*/memory.db")), process)
+        folder = next(tmp_path.iterdir()).name
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 130
+    assert list(tmp_path.iterdir()) == []
+    assert not [pid for pid in Path("/proc").glob("[0-9]*") if folder in _command_of(pid)]
 
 
 @pytest.mark.parametrize(("sizes", "said"), [("ten", "not whole numbers"), ("5", "fewer than 10"),
