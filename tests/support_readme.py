@@ -23,7 +23,7 @@ RULES = [f"rules {each}" for each in "add list show edit test enable disable rem
 MODELS = [f"model {each}" for each in "pull import list info use remove distill".split()]
 MAIN = "ingest search dedup stats reindex check backup export import forget formats profiles".split()
 COST = [f"cost {each}" for each in "estimate scenario report".split()]
-_BENCH = [f"bench {each}" for each in "ingest embed quality dedup scan search parallel".split()]
+_BENCH = ["bench", *(f"bench {each}" for each in "ingest embed quality dedup scan search parallel scale".split())]
 COMMANDS = (*MAIN, *COST, "config show", *_BENCH, *RULES, *MODELS)
 TABLES = {name: info.row for name, info in catalogue.TABLES.items()}
 
