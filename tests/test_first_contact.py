@@ -219,6 +219,8 @@ def test_a_dry_run_and_a_format_hold_for_what_is_offered(user):
     assert "claude" not in done.err
     assert not user.db.exists()
     assert "there are none of pi" in user.run("ingest", "--format", "pi").err
+    assert "there are none of flat" in user.run("ingest", "--map", "role=author").err
+    assert "did you mean 'codex'" in user.run("ingest", "--format", "codexx").err
 
 
 # --- where it looks --------------------------------------------------------------------------------------------------
