@@ -106,7 +106,7 @@ def bench_parallel(
     Raises:
         MemcliError: a measured process failed.
     """
-    parts = [part for part in _parts(plan, static, transformer) if plan.with_held or not part.is_held]
+    parts = [part for part in _parts(plan, static, transformer) if plan.with_held or not part.held_by]
     result = Benchmark(plan, parts)
     with tempfile.TemporaryDirectory(prefix="memcli-bench-") as name:
         folder = Path(name)
