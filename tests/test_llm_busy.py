@@ -4,6 +4,7 @@ import signal
 import time
 
 import pytest
+from support_api import Provider, answer
 from support_chat import Chat, configure, honest, talk
 from support_cli import finish, write_jsonl
 
@@ -23,20 +24,32 @@ def tiers(home):
     return dict(home.rows("SELECT status, count(*) FROM window_tiers WHERE tier = 'small' GROUP BY 1"))
 
 
+def _interrupted_while_it_waits(home, *args):
+    began = time.monotonic()
+    with home.start(*args) as process:
+        told = b""
+        while b"waiting 90 s as the server asked" not in told:
+            told += (line := process.stderr.readline())
+            assert line, told
+        process.send_signal(signal.SIGINT)
+        done = finish(process)
+    assert done.code == 130
+    assert "waiting" not in done.err, "once is enough, whatever the number of threads"
+    assert time.monotonic() - began < 90, "it waited all the same"
+
+
 def test_a_long_pause_is_told_when_it_begins_and_an_interruption_ends_it_at_once(home, transcript):
     with Chat(lambda _number, _body: (429, {"retry-after": "90"}, error("slow down"))) as chat:
         configure(home, chat.url, "small")
-        began = time.monotonic()
-        with home.start("ingest", transcript) as process:
-            told = b""
-            while b"waiting 90 s as the server asked" not in told:
-                told += (line := process.stderr.readline())
-                assert line, told
-            process.send_signal(signal.SIGINT)
-            done = finish(process)
-        assert done.code == 130
-        assert "waiting" not in done.err, "once is enough, whatever the number of threads"
-    assert time.monotonic() - began < 90, "it waited all the same"
+        _interrupted_while_it_waits(home, "ingest", transcript)
+
+
+def test_so_is_one_that_an_embedding_provider_asks_for(home, transcript):
+    def busy(number, texts):
+        return (200, {}, answer(texts)) if number == 1 else (429, {"retry-after": "90"}, error("slow down"))
+
+    with Provider(busy) as provider:
+        _interrupted_while_it_waits(home, "ingest", transcript, "--model", "openai:m", "--base-url", provider.url)
 
 
 def test_how_long_an_answer_may_take_is_a_setting_of_its_tier(home, transcript):
