@@ -252,7 +252,7 @@ _SEEDS = {
     "variables": (b"batch_size\xff7", b"max_memory\xff1 GiB", b"roles\xffuser,tool"),
     "gates": (
         b"The budget is $500.\xffThe budget is $5000.",
-        b"I do not like tea, and **Ann** said \"never\" on March 5, 2026\xffI like tea; PR #260 in src/app.py v1.2.3",
+        b'I do not like tea, and **Ann** said "never" on March 5, 2026\xffI like tea; PR #260 in src/app.py v1.2.3',
     ),
     "queries": (b'"tea" OR NEAR(a b) -x * ^ col:y {z} 2023-05-08 May 8th', b"what did Ann decide about retries?"),
     "answers": (
