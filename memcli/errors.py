@@ -19,7 +19,7 @@ class MemcliError(Exception):
 
 
 class UsageError(MemcliError):
-    """The command line, the configuration or an argument is wrong."""
+    """The command line, the configuration or an argument is wrong, or the machine does not let it be done."""
 
     exit_code = 2
 
@@ -69,7 +69,7 @@ class InterruptedRunError(MemcliError):
 EXIT_CODES: dict[int, str] = {
     0: "done",
     1: "unexpected fault: a bug; --verbose shows the trace",
-    2: "wrong usage",
+    2: "wrong usage; no right, no room or no memory for it",
     3: "done, but some input was rejected (see the table rejected_lines)",
     4: "no database",
     5: "locked by another run",

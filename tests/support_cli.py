@@ -218,7 +218,7 @@ class Nursery:
 
 
 def _serve() -> None:
-    names = "ingest dedup exchange rules rule_trials search config model reindex"
+    names = "ingest dedup exchange rules rule_trials search config model reindex forget check backup"
     commands = tuple(f"commands.{each}" for each in names.split())
     for name in ("cli", *commands, "embed.onnx", "render"):
         importlib.import_module(f"memcli.{name}")
