@@ -89,7 +89,7 @@ def test_it_copies_what_cannot_be_written(home, tmp_path):
 
 
 def test_copies_beside_a_writer_are_each_of_one_commit(home):
-    path = write_jsonl(home.folder / "more.jsonl", some_chat(4000, seed=7))
+    path = write_jsonl(home.folder / "more.jsonl", some_chat(2000, seed=7))
     process = home.start("ingest", path, "--quiet", "--batch-size", "100")
     generations = []
     while process.poll() is None:

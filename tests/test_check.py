@@ -7,7 +7,7 @@ import struct
 from contextlib import closing
 
 import pytest
-from support_cli import Home, Nursery, finish, some_chat, write_jsonl
+from support_cli import ESCAPE_CODES, Home, Nursery, finish, some_chat, write_jsonl
 
 from memcli.embed.models import default_model
 
@@ -81,8 +81,8 @@ DAMAGE = {
     ),
     "kind of a value": ("batches", 1, "UPDATE batches SET messages_in = 'many' WHERE id = 1"),
     "list of a window": ("windows", 1, "UPDATE windows SET source_message_ids = '[1, 2' WHERE id = 1"),
-    "memory without a vector": ("segments", None, "DELETE FROM segments WHERE id = 1"),
-    "vectors of another model": ("segments", None, "UPDATE segments SET model_id = 'f' || substr(model_id, 2)"),
+    "memory without a vector": ("memories", None, "DELETE FROM segments WHERE id = 1"),
+    "vectors of another model": ("memories", None, "UPDATE segments SET model_id = 'f' || substr(model_id, 2)"),
     "segment's range": ("segments", 1, "UPDATE segments SET last_memory_id = last_memory_id - 1 WHERE id = 1"),
     "count of the cache": ("search_cache_use", "answer", "UPDATE search_cache_use SET entries = entries + 1"),
     "answer of the cache": (
@@ -90,6 +90,7 @@ DAMAGE = {
         None,
         "UPDATE search_cache SET value = CAST(replace(CAST(value AS TEXT), '1', '2') AS BLOB) WHERE kind = 'answer'",
     ),
+    "setting": ("meta", "generation", "UPDATE meta SET key = 'generatiom' WHERE key = 'generation'"),
     "key of a session": ("sessions", 1, "UPDATE sessions SET key = key || 'x' WHERE id = 1"),
     "index of a table": (
         "messages",
@@ -106,10 +107,16 @@ def test_damage_is_told_by_table_and_row_with_what_to_do(home, name):
     change(home, *statements)
     places = found(home)
     assert any(place[0] == table and row in {None, place[1]} for place in places), places
-    plain = home.run("check")
-    assert plain.code == 8
-    assert all(len(line) <= 80 for line in plain.out.splitlines() if str(home.db) not in line)
-    assert plain.out.count("restore") + plain.out.count("repair") >= 1
+
+
+def test_faults_and_what_to_do_fit_into_80_columns(home):
+    for name in ("text of a message", "words of other text", "memory without a vector"):
+        change(home, *DAMAGE[name][2:])
+    done = home.on_terminal("check")
+    assert done.code == 8
+    assert all(len(ESCAPE_CODES.sub("", line)) <= 80 for line in done.out.splitlines() if str(home.db) not in line)
+    for told in ("fault    messages 3: ", "fault    memories_fts 2: ", "restore a backup", "memcli check --repair"):
+        assert told in done.out
 
 
 def test_a_hundred_faults_are_counted_and_twenty_told(home):
@@ -174,7 +181,7 @@ def test_it_works_where_nothing_can_be_written(home):
 
 
 def test_it_runs_beside_a_run_that_holds_the_lock_and_writes(home):
-    path = write_jsonl(home.folder / "more.jsonl", some_chat(4000, seed=7))
+    path = write_jsonl(home.folder / "more.jsonl", some_chat(2000, seed=7))
     process = home.start("ingest", path, "--quiet", "--batch-size", "100")
     found = []
     while process.poll() is None:

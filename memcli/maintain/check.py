@@ -117,6 +117,7 @@ def _checks(
     yield SCHEMA, "", schema(store)
     yield "checking references", "", rows.references(store)
     yield "checking columns", "", rows.columns(store)
+    yield "checking settings", "", rows.settings(store)
     yield MESSAGES, "messages", rows.messages(store)
     yield MEMORIES, "memories", rows.memories(store)
     yield "checking sessions and rules", "", rows.hashed(store)
@@ -150,9 +151,9 @@ def _segments(store: Store, vectors: Vectors | None, report: CheckReport) -> Ite
     listed = segment_rows.stored(store, report.model_id or "", vectors.coding.version)
     for segment_id, wrong in segment_rows.misplaced(store, listed, alive):
         yield derived("segments", segment_id, wrong)
-    for agent, ids in lacking(store, vectors, report.model_id or "", alive).items():
-        for memory_id in ids[:TOLD_PER_TABLE]:
-            yield derived("segments", f"memory {memory_id}", f"memory {memory_id} of {agent} has no vector")
+    for ids in lacking(store, vectors, report.model_id or "", alive).values():
+        for memory_id in ids:
+            yield derived("memories", memory_id, "it has no vector")
     for each in listed:
         if dead := segment_rows.dead(each, alive):
             yield Finding(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -23,8 +23,10 @@ _INDENT = " " * 9
 def show_checked(report: CheckReport) -> None:
     """Print what is wrong with a database, worst first, and what to do."""
     lines = [Text(f"{', '.join(number_of(n, name.rstrip('s'), name) for name, n in report.rows.items())} checked.")]
-    for finding in sorted(report.findings, key=lambda each: (each.warning, each.derived)):
-        lines += [Text(line) for line in _lines(finding)]
+    worst_first = sorted(report.findings, key=lambda each: (each.warning, each.derived))
+    for todo, alike in groupby(worst_first, key=lambda each: each.todo):
+        lines += [Text(line) for finding in alike for line in _lines(finding)]
+        lines += [Text(line, style="dim") for line in _wrapped(one_line(todo), _INDENT)]
     lines += [
         Text(f"{_INDENT}and {count:,} more in {safe(table or 'the file')}") for table, count in report.more.items()
     ]
@@ -40,21 +42,20 @@ def show_repaired(report: RepairReport) -> None:
     if not report.before.faults:
         show([Text(f"Nothing to do: {safe(report.db)} is as it should be.", style="dim")])
         return
-    width = width_of_output()
-    for each in report.done:
-        show([Text(line) for line in textwrap.wrap(f"repair   {one_line(each)}", width, subsequent_indent=_INDENT)])
+    show([Text(line) for each in report.done for line in _wrapped(one_line(each), "repair   ")])
     show_checked(report.after)
     if report.dry_run:
         show([Text(f"Dry run: {safe(report.db)} was not touched.", style="dim")])
 
 
-def _lines(finding: Finding) -> Iterator[str]:
+def _lines(finding: Finding) -> list[str]:
     place = " ".join(str(each) for each in (finding.table, finding.row) if each not in {"", None})
-    head = "warning" if finding.warning else "fault"
     told = f"{one_line(place)}: {one_line(finding.wrong)}" if place else one_line(finding.wrong)
-    width = width_of_output()
-    yield from textwrap.wrap(told, width, initial_indent=f"{head:<9}", subsequent_indent=_INDENT)
-    yield from textwrap.wrap(one_line(finding.todo), width, initial_indent=_INDENT, subsequent_indent=_INDENT)
+    return _wrapped(told, f"{'warning' if finding.warning else 'fault':<9}")
+
+
+def _wrapped(text: str, head: str) -> list[str]:
+    return textwrap.wrap(text, width_of_output(), initial_indent=head, subsequent_indent=_INDENT)
 
 
 def show_backup(report: BackupReport) -> None:

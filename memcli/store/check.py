@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-from memcli.store.cache import payload
+from memcli.store.cache import KINDS, payload
 from memcli.store.db import Store, is_interruption
 from memcli.store.hashes import HASHED, MEMORY_COLUMNS, MESSAGE_COLUMNS, row_hash
 from memcli.text import content_hash, digest
@@ -284,6 +284,16 @@ def _is_quote(method: str) -> bool:
     return method == "verbatim" or method.startswith("rules")
 
 
+def settings(store: Store) -> Iterator[Finding]:
+    """What the database must know of itself, and cannot do without."""
+    there = dict(store.conn.execute("SELECT key, value FROM meta").fetchall())
+    for key in ("generation", "recall_horizon"):
+        if not isinstance(there.get(key), int):
+            yield Finding("meta", key, "it is missing, or no number", _LOST)
+    if store.conn.execute("SELECT EXISTS (SELECT 1 FROM segments)").fetchone()[0] and "model_id" not in there:
+        yield Finding("meta", "model_id", "it is missing: nobody knows what made the vectors", _LOST)
+
+
 # --- what follows from other rows -----------------------------------------------------------------------------------
 
 
@@ -316,6 +326,9 @@ def cached(store: Store) -> Iterator[Finding]:
     for kind, key, value in store.conn.execute("SELECT kind, key, value FROM search_cache NOT INDEXED"):
         if payload(key, value) is None:
             yield derived("search_cache", f"{kind} {_shown(key)}", "it is not what was remembered")
+    kinds = {row[0] for row in store.conn.execute("SELECT kind FROM search_cache_use")}
+    if kinds != set(KINDS):
+        yield derived("search_cache_use", None, f"it counts {', '.join(sorted(map(str, kinds))) or 'nothing'}")
     for kind, told, there in store.conn.execute(
         "SELECT u.kind, u.entries, count(c.key) FROM search_cache_use AS u LEFT JOIN search_cache AS c"
         " ON c.kind = u.kind GROUP BY u.kind"

@@ -23,11 +23,13 @@ def first_fault(path: Path) -> str | None:
         rows.structure,
         schema,
         rows.references,
+        rows.settings,
         rows.messages,
         rows.memories,
         rows.hashed,
         rows.provenance,
         rows.columns,
+        rows.cached,
         _segments,
     )
     try:

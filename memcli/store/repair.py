@@ -5,6 +5,7 @@ Messages, memories, merges and their like are copied as they are, or left alone:
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from memcli.store.cache import KINDS
 from memcli.store.check import DERIVED
 from memcli.store.db import Store
 from memcli.store.segments import write_words_anew
@@ -101,6 +103,9 @@ def mend_tags(conn: sqlite3.Connection) -> int:
 def empty_cache(conn: sqlite3.Connection) -> None:
     """Forget all answers and vectors of queries; how often they helped stays counted."""
     conn.execute("DELETE FROM search_cache")
+    kinds = json.dumps(KINDS)
+    conn.execute("DELETE FROM search_cache_use WHERE kind NOT IN (SELECT value FROM json_each(?))", (kinds,))
+    conn.execute("INSERT OR IGNORE INTO search_cache_use (kind) SELECT value FROM json_each(?)", (kinds,))
     conn.execute("UPDATE search_cache_use SET entries = 0")
 
 
