@@ -7,16 +7,19 @@ READY := $(VENV)/.ready
 LEXICON ?= ../shared/lexicon
 TEACHER ?= ../shared/models/all-MiniLM-L6-v2
 CORPUS ?= ../shared/corpus
+# Of `make fuzz`, for each target; without TARGETS all of them.
+SECONDS ?= 60
+TARGETS ?=
 STS ?= ../shared/data/eval/stsb-dev.csv
 # Everyday language counts more, long technical documents less; chosen on STS.
 TEXTS := banking.txt.gz clinc.txt.gz coco.txt.gz=5 irc.txt.gz=0.3 peps.txt.gz=0.15 rfcs.txt.gz=0.15 \
 	tatoeba.txt.gz tldr.txt.gz topicalchat.txt.gz wordnet.txt.gz
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture lint fix bench readme wheel model calibrate lexicon clean
+.PHONY: help setup demo test torture fuzz lint fix bench bench-readme readme wheel model calibrate lexicon clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make the virtual environment with everything that the other targets use
 
@@ -39,6 +42,10 @@ test: setup ## run the tests
 torture: setup ## run the long crash and concurrency tests
 	$(BIN)/python -m pytest -m torture
 
+fuzz: setup ## attack readers, rules, gates, settings, queries and more with mutated bytes: SECONDS=60 for each TARGETS=
+	$(BIN)/python -m pip install --quiet --constraint .constraints.txt --group fuzz
+	$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS) $(TARGETS)
+
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,8 +55,11 @@ fix: setup ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup ## measure the speed of ingest
-	$(BIN)/memcli bench ingest
+bench: setup ## measure everything, in five minutes
+	$(MEMCLI) bench
+
+bench-readme: setup ## measure everything and put the figures into README.md
+	$(MEMCLI) bench --markdown README.md
 
 readme: setup ## refresh the generated parts of README.md
 	$(BIN)/python tests/support_readme.py
@@ -69,5 +79,5 @@ lexicon: setup ## rebuild the lexicon of dedup from LEXICON=folder and TEACHER=f
 	$(BIN)/python -m memcli.dedup.make_lexicon $(LEXICON) $(TEACHER) memcli/dedup/lexicon.tsv.gz
 
 clean: ## remove everything that was made
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

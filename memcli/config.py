@@ -102,8 +102,8 @@ class Tier:
 
     `base_url` None is OpenAI, whose key is in OPENAI_API_KEY where `api_key_env` names no other variable; any other
     server gets a key only from there. `prompt` None is the prompt of the package, `tokenizer` None an estimate. Windows
-    of fewer than `min_messages` are not worth a call. `max_tokens` bounds an answer; the prices are US dollars per
-    million tokens, None where the user gave none.
+    of fewer than `min_messages` are not worth a call. `max_tokens` bounds an answer, `timeout` is in seconds; the
+    prices are US dollars per million tokens, None where the user gave none.
     """
 
     name: str
@@ -112,6 +112,7 @@ class Tier:
     api_key_env: str | None = None
     max_tokens: int = 300
     temperature: float = 0.3
+    timeout: float = 120
     min_messages: int = 4
     price_in: float | None = None
     price_out: float | None = None
@@ -119,8 +120,8 @@ class Tier:
     tokenizer: Path | None = None
 
 
-_TIERS = (Tier("small"), Tier("premium", max_tokens=800, temperature=0.2, min_messages=6))
-DEFAULT_TIERS: Mapping[str, Tier] = MappingProxyType({tier.name: tier for tier in _TIERS})
+_PREMIUM = Tier("premium", max_tokens=800, temperature=0.2, min_messages=6)
+DEFAULT_TIERS: Mapping[str, Tier] = MappingProxyType({"small": Tier("small"), "premium": _PREMIUM})
 
 
 def _default_db() -> Path:
@@ -197,8 +198,7 @@ def load(
     Raises:
         UsageError: an unknown key or variable, a value that is not allowed, or a file that cannot be read.
     """
-    names = [item.name for item in fields(Config)]
-    origins = dict.fromkeys(names, "default")
+    origins = dict.fromkeys((item.name for item in fields(Config)), "default")
     values: dict[str, Any] = {}
     path = _find_file(config_file, environ, cwd)
     if path is not None:
@@ -407,6 +407,7 @@ _TIER_SETTINGS: Mapping[str, Setting] = {
     "api_key_env": settings.text,
     "max_tokens": _COUNT,
     "temperature": settings.number(0, 2),
+    "timeout": settings.number(1, 3600),
     "min_messages": _COUNT,
     "price_in": settings.number(0, 1_000_000),
     "price_out": settings.number(0, 1_000_000),

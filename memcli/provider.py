@@ -32,6 +32,7 @@ KEY_VARIABLE = "OPENAI_API_KEY"
 GO_ON = "what was committed is kept; run it again to go on"
 
 _LONGEST_WAIT = 120.0
+_NOTICED = 2.0
 _LONGEST_SAID = 300
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -44,6 +45,10 @@ R = TypeVar("R")
 
 class UnusableModelError(ProviderError):
     """A provider that will answer no other call either: nobody is there, or the key or the model's name is wrong."""
+
+
+class BusyModelError(ProviderError):
+    """A provider that would not answer so many calls: what it was asked is no worse for that, and is asked later."""
 
 
 def unusable(error: ProviderError) -> UnusableModelError:
@@ -92,13 +97,18 @@ def metered(meter: Meter) -> Iterator[None]:
 
 @dataclass(slots=True)
 class Pace:
-    """When the next call may start, as the headers of all answers so far tell. Shared by the threads of a caller."""
+    """When the next call may start, as the headers of all answers so far tell. Shared by the threads of a caller.
 
+    `told` hears of each pause that a server asks for and that the user would notice, when it begins.
+    """
+
+    told: Callable[[str], None] | None = None
     _requests: float = math.inf
     _tokens: float = math.inf
     _requests_until: float = 0.0
     _tokens_until: float = 0.0
     _blocked_until: float = 0.0
+    _told_until: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def learn(self, response: httpx2.Response) -> None:
@@ -109,8 +119,12 @@ class Pace:
             self._tokens = _count(headers.get("x-ratelimit-remaining-tokens"))
             self._requests_until = now + _duration(headers.get("x-ratelimit-reset-requests"))
             self._tokens_until = now + _duration(headers.get("x-ratelimit-reset-tokens"))
+            asked = _duration(headers.get("retry-after"))
             if response.status_code == 429:  # noqa: PLR2004 - too many requests
-                self._blocked_until = max(self._blocked_until, now + _duration(headers.get("retry-after")))
+                self._blocked_until = max(self._blocked_until, now + asked)
+        # The client itself waits before it tries again; where it would be for longer, the next call does.
+        if response.is_error:
+            self._tell(min(asked, _LONGEST_WAIT))
 
     def wait(self, tokens: int) -> None:
         """Sleep until a call of about so many tokens is within the limits; never longer than two minutes."""
@@ -124,7 +138,18 @@ class Pace:
             self._tokens -= tokens
         pause = min(until - time.monotonic(), _LONGEST_WAIT)
         if pause > 0:
+            self._tell(pause)
             time.sleep(pause)
+
+    def _tell(self, pause: float) -> None:
+        """Say once, not for each thread, that so many seconds are waited from now on."""
+        until = time.monotonic() + pause
+        with self._lock:
+            is_news = pause >= _NOTICED and until > self._told_until + _NOTICED
+            if is_news:
+                self._told_until = until
+        if is_news and self.told is not None:
+            self.told(f"waiting {pause:.0f} s as the server asked")
 
 
 def _count(value: str | None) -> float:

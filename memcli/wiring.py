@@ -13,6 +13,7 @@ from memcli.config import MODEL_TIERS, Config, Profile, data_dir
 from memcli.embed.installed import chosen_model, resolve
 from memcli.embed.models import ModelFiles, find_model, keep_model
 from memcli.errors import DamagedError, MismatchError, UsageError
+from memcli.files import make_private_folder, write_private
 from memcli.store import rules as rule_rows
 from memcli.store.db import Store
 from memcli.store.reindex import CompressionRow
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from memcli.store.vectors import Coding
 
     Model = ModelFiles | ApiModel | CompressedModel
+    Note = Callable[[str], None]
 
 _URLS = "provider-urls"
 
@@ -67,7 +69,7 @@ class LazyRuleExtractor:
 
     tier = "rules"
 
-    def __init__(self, store: Store, *, with_starter_rules: bool, note: Callable[[str], None]) -> None:
+    def __init__(self, store: Store, *, with_starter_rules: bool, note: Note) -> None:
         self._store = store
         self._with_starter_rules = with_starter_rules
         self._note = note
@@ -243,8 +245,10 @@ def new_provider(
     return probe(name, url, environ, ApiOptions(price=config.embed_price), spending)
 
 
-def embedder_of(model: Model, config: Config, environ: Mapping[str, str], spending: Spending | None = None) -> Embedder:
-    """The embedder of a model, which loads nothing before the first text."""
+def embedder_of(
+    model: Model, config: Config, environ: Mapping[str, str], spending: Spending | None = None, note: Note | None = None
+) -> Embedder:
+    """The embedder of a model, which loads nothing before the first text; `note` is told when a provider is slow."""
     if isinstance(model, ModelFiles):
         return LazyEmbedder(model, config.embed_batch_size)
     from memcli.embed.api import ApiEmbedder, ApiModel, ApiOptions  # noqa: PLC0415 - few databases have a provider
@@ -252,8 +256,8 @@ def embedder_of(model: Model, config: Config, environ: Mapping[str, str], spendi
     if not isinstance(model, ApiModel):
         from memcli.embed.compressed import CompressedEmbedder  # noqa: PLC0415 - numpy takes 0.1 s
 
-        return CompressedEmbedder(embedder_of(model.base, config, environ, spending), model.compression)
-    return ApiEmbedder(model, environ, ApiOptions(price=config.embed_price), spending)
+        return CompressedEmbedder(embedder_of(model.base, config, environ, spending, note), model.compression)
+    return ApiEmbedder(model, environ, ApiOptions(price=config.embed_price, told=note), spending)
 
 
 def writing_embedder(
@@ -261,7 +265,7 @@ def writing_embedder(
     config: Config,
     environ: Mapping[str, str],
     spending: Spending,
-    note: Callable[[str], None],
+    note: Note,
     *,
     dry_run: bool,
 ) -> Embedder:
@@ -271,7 +275,7 @@ def writing_embedder(
     if dry_run and isinstance(model, ApiModel):
         note(f"dry run: {model.name} is not called, so near duplicates are neither found nor counted")
         return SilentEmbedder(model)
-    return embedder_of(model, config, environ, spending)
+    return embedder_of(model, config, environ, spending, note)
 
 
 def provider_of(store: Store) -> ApiModel | None:
@@ -325,8 +329,8 @@ def remember_url(url: str, environ: Mapping[str, str]) -> None:
         return
     path = data_dir(environ) / _URLS
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.write_text("".join(f"{each}\n" for each in [*named, url]), encoding="utf-8")
+        make_private_folder(path.parent)
+        write_private(path, "".join(f"{each}\n" for each in [*named, url]))
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}", "make the data folder writable") from error
 
@@ -350,9 +354,7 @@ def provider_meta(model: ApiModel) -> str:
     return json.dumps({"model": model.model, "dim": model.dim, "base_url": model.base_url})
 
 
-def extractors(
-    tiers: Sequence[str], store: Store, *, with_starter_rules: bool, note: Callable[[str], None]
-) -> list[Extractor]:
+def extractors(tiers: Sequence[str], store: Store, *, with_starter_rules: bool, note: Note) -> list[Extractor]:
     """The extractors of the named tiers, cheapest first, whatever order they are named in.
 
     `note` is told of rules that are left out because they cannot be used.
@@ -381,9 +383,11 @@ def price_for(config: Config, tier: str) -> Price | None:
 
 
 def model_tiers(
-    tiers: Sequence[str], config: Config, profile: Profile, environ: Mapping[str, str], *, dry_run: bool
+    tiers: Sequence[str], config: Config, profile: Profile, environ: Mapping[str, str], note: Note, *, dry_run: bool
 ) -> list[ModelTier]:
     """The model tiers among `tiers`, ready to be asked; none of them for anything but a plan in a dry run.
+
+    `note` is told when a provider is slow.
 
     Raises:
         UsageError: the client is not installed, a key or a price is missing, or a prompt cannot be read.
@@ -392,11 +396,12 @@ def model_tiers(
     for name in MODEL_TIERS:
         if name not in tiers:
             continue
-        from memcli.extract.llm import LlmTier  # noqa: PLC0415 - most runs ask no model
+        from memcli.extract.llm import LlmOptions, LlmTier  # noqa: PLC0415 - most runs ask no model
         from memcli.extract.prompt import load_prompt  # noqa: PLC0415 - as above
 
         settings = config.tiers[name]
-        tier = LlmTier(settings, load_prompt(name, settings.prompt, profile.focus), environ)
+        prompt = load_prompt(name, settings.prompt, profile.focus)
+        tier = LlmTier(settings, prompt, environ, LlmOptions(told=note))
         if not dry_run:
             tier.check()
             _check_price(config, name)
@@ -417,7 +422,7 @@ def asking(
     tiers: Sequence[ModelTier],
     store: Store,
     config: Config,
-    note: Callable[[str], None],
+    note: Note,
     plan: Callable[[PlannedCall], None] | None = None,
 ) -> Asking | None:
     """The model tiers with their prices and what is left of the budget, None where there are none.

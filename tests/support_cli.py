@@ -209,7 +209,9 @@ class Nursery:
         self._process.stdin.flush()
         code = int(self._process.stdout.readline())
         overdue.cancel()
-        return Done(code, *((home.folder / name).read_bytes().decode() for name in ("stdout", "stderr")))
+        # What was killed at its very beginning has not made its files.
+        files = (home.folder / name for name in ("stdout", "stderr"))
+        return Done(code, *(file.read_bytes().decode() if file.exists() else "" for file in files))
 
 
 # --- the nursery's side ----------------------------------------------------------------------------------------------
@@ -249,6 +251,7 @@ def _run(request: dict) -> None:
         for descriptor, name in enumerate(("stdout", "stderr"), 1):
             os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
         sys.argv = ["memcli", *request["args"]]
         if request["moment"] or request["trace"]:
             passed = _arm(request["moment"])

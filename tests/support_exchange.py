@@ -29,6 +29,17 @@ def messages(db):
         return {each.identity: each for each in export.messages(store, None)}
 
 
+def undecided(db):
+    """The pairs that are still to be decided, whichever side was first; sorted."""
+    with Store.open(db) as store:
+        pairs = export.undecided(store, None)
+        found = [
+            (*sorted((each.one, each.other)), each.cosine, each.overlap, each.gates_failed, each.differences)
+            for each in pairs
+        ]
+        return sorted(found, key=repr)
+
+
 def parsed(text, kind="memory"):
     """The lines of one kind of an export."""
     return [record for record in map(json.loads, text.splitlines()) if record.get("kind") == kind]

@@ -23,7 +23,7 @@ RULES = [f"rules {each}" for each in "add list show edit test enable disable rem
 MODELS = [f"model {each}" for each in "pull import list info use remove distill".split()]
 MAIN = "ingest search dedup stats reindex check backup export import forget formats profiles".split()
 COST = [f"cost {each}" for each in "estimate scenario report".split()]
-_BENCH = [f"bench {each}" for each in "ingest embed quality dedup scan search parallel".split()]
+_BENCH = ["bench", *(f"bench {each}" for each in "ingest embed quality dedup scan search parallel scale".split())]
 COMMANDS = (*MAIN, *COST, "config show", *_BENCH, *RULES, *MODELS)
 TABLES = {name: info.row for name, info in catalogue.TABLES.items()}
 
@@ -73,6 +73,21 @@ def commands():
 
 
 GENERATED = {"profiles": profiles, "formats": formats, "tables": tables, "exit codes": exit_codes, "commands": commands}
+
+
+def blocks(text):
+    """Yield (heading, language, lines) of every code block that is not generated."""
+    text = re.sub(r"<!-- begin (.*?) -->.*?<!-- end \1 -->", "", text, flags=re.DOTALL)
+    heading, inside, language, lines = "", False, "", []
+    for line in text.split("\n"):
+        if line.startswith("```"):
+            if inside:
+                yield heading, language, lines
+            inside, language, lines = not inside, line[3:], []
+        elif inside:
+            lines.append(line)
+        elif line.startswith("#"):
+            heading = line.lstrip("# ")
 
 
 def run(command, folder):

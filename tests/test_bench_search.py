@@ -126,6 +126,7 @@ def test_latencies_of_generated_memories(home, capsys):
     assert set(size["modes"]) == {"hybrid", "vector", "keyword"}
     assert 200 < size["memories"] <= 800
     assert 0 < size["modes"]["hybrid"]["warm_ms"]["median"] < size["cold_ms"]["median"]
+    assert all(mode[each] for mode in size["modes"].values() for each in ("first_ms", "again_ms")), "each is told apart"
     assert "from the shell" in shown(render.show_search_benchmark, done.json, capsys)
 
 

@@ -85,6 +85,12 @@ DAMAGE = {
     "vectors of another model": ("segments", None, "UPDATE segments SET model_id = 'f' || substr(model_id, 2)"),
     "segment's range": ("segments", 1, "UPDATE segments SET last_memory_id = last_memory_id - 1 WHERE id = 1"),
     "count of the cache": ("search_cache_use", "answer", "UPDATE search_cache_use SET entries = entries + 1"),
+    "answer of the cache": (
+        "search_cache",
+        None,
+        "UPDATE search_cache SET value = CAST(replace(CAST(value AS TEXT), '1', '2') AS BLOB) WHERE kind = 'answer'",
+    ),
+    "key of a session": ("sessions", 1, "UPDATE sessions SET key = key || 'x' WHERE id = 1"),
     "index of a table": (
         "messages",
         None,
@@ -121,11 +127,15 @@ def test_a_transcript_shorter_than_its_cursor_is_a_warning(home):
     assert (done.code, done.json["warnings"], done.json["findings"][0]["table"]) == (0, 1, "files")
 
 
-def test_a_changed_model_file_is_found(home):
-    model = default_model()
-    copy = home.data / "models" / model.model_id / "model.onnx"
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "card.json", "calibration.json"])
+def test_a_changed_model_file_is_found(home, name):
+    copy = home.data / "models" / default_model().model_id / name
     raw = bytearray(copy.read_bytes())
-    raw[len(raw) // 2] ^= 1
+    # Within a figure, so that a JSON file stays one.
+    place = raw.index(b"0.") + 2 if name == "calibration.json" else len(raw) // 2
+    while name.endswith(".json") and not chr(raw[place]).isalnum():
+        place += 1
+    raw[place] ^= 1
     copy.write_bytes(raw)
     assert ("model", str(copy.parent)) in found(home)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 import shutil
 import sqlite3
 from contextlib import closing
@@ -204,6 +205,19 @@ def test_a_file_of_no_known_format_is_named_and_the_rest_is_done(home, tea, tmp_
     assert [done.json["files"][name] for name in ("seen", "read", "unchanged", "failed")] == [2, 1, 0, 1]
     assert done.json["messages"]["new"] == 1
     assert "Traceback" not in done.err
+
+
+def test_an_export_or_a_database_is_no_transcript_and_what_takes_it_is_named(filled, tmp_path):
+    export = tmp_path / "my export.jsonl"
+    assert filled.run("export", "--out", export).code == 0
+    before = filled.rows("SELECT count(*) FROM messages")
+    for path in (export, filled.db):
+        done = filled.run("ingest", path)
+        assert done.code == 3
+        assert f"memcli import {shlex.quote(str(path))}" in done.err
+    assert filled.rows("SELECT count(*) FROM messages") == before
+    named = filled.run("ingest", export, "--format", "flat", "--dry-run", "--json")
+    assert named.json["messages"]["new"] > 0, "who names a format gets it"
 
 
 # --- 4 and 5: no database, locked ------------------------------------------------------------------------------------

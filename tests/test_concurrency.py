@@ -105,9 +105,9 @@ def test_one_file_has_one_lock_by_whatever_link_it_is_named(home, folders, tmp_p
 
 
 def test_a_run_that_makes_no_database_leaves_no_lock_file(home, folders):
-    done = home.run("ingest", folders[0], "--model", "openai:none", "--base-url", "http://127.0.0.1:9/v1")
-    assert done.code in {2, 7}  # without the extra, and with it
-    assert not list(home.folder.glob("memory.db*"))
+    for model in ("openai:", "none-such"):
+        assert home.run("ingest", folders[0], "--model", model).code == 2
+        assert not list(home.folder.glob("memory.db*"))
 
 
 def test_a_dry_run_needs_no_lock(home, folders):

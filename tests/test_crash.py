@@ -193,7 +193,7 @@ def test_killed_from_outside_at_random_moments(home, command, whole):
         _check_as_whole(victim, whole)
 
 
-@pytest.mark.parametrize("name", ["INT", "TERM"])
+@pytest.mark.parametrize("name", ["INT", "TERM", "HUP"])
 @pytest.mark.parametrize("moment", ["stage:200", "before:33", "after:1500", "before:2999"])
 def test_interrupted_it_says_so_keeps_the_progress_and_goes_on_later(nursery, home, command, whole, name, moment):
     stopped = nursery.run(home, *command, moment=f"{name}:{moment}")

@@ -1,5 +1,6 @@
 """The lines for cron and systemd as README.md has them, run with next to nothing in their environment."""
 
+import configparser
 import os
 import re
 import shlex
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from support_cli import FIXTURES, PATIENCE, ROOT, write_jsonl
+
+from memcli.errors import EXIT_CODES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # What the README has in the place of the user's own paths.
@@ -128,3 +131,21 @@ def test_a_home_that_is_not_named_is_the_users_own(home, program):
     done = subprocess.run(["/bin/sh", "-c", line], cwd="/", env=env, capture_output=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert os.path.getsize(home / "m.db") > 0  # noqa: PTH202 - as short as it gets
+
+
+def test_the_units_for_systemd_are_whole():
+    (block,) = re.findall(r"(?s)```ini\n(.*?)```", README)
+    units = dict(re.findall(r"(?s)# (memcli\.\w+)\n(.*?)(?=\n# |\Z)", block))
+    assert list(units) == ["memcli.service", "memcli.timer"]
+    read = {name: configparser.ConfigParser(strict=True, interpolation=None) for name in units}
+    for name, text in units.items():
+        read[name].read_string(text)
+    service, timer = (each for each in read.values())
+    assert service.sections() == ["Service"]
+    assert service["Service"]["Type"] == "oneshot"
+    # What a run says of its input, and an interruption, are no failures of the unit; the rest of the table is.
+    assert {0, 3, 130} == SUCCESS <= EXIT_CODES.keys()
+    assert timer.sections() == ["Timer", "Install"]
+    assert dict(timer["Timer"]) == {"oncalendar": "hourly", "persistent": "true"}
+    assert timer["Install"]["WantedBy"] == "timers.target"
+    assert "systemctl --user enable --now memcli.timer" in README

@@ -102,6 +102,8 @@ def test_the_export_says_how_to_look_at_it(filled):
     assert filled.exported.out == f"Look at it with: datasette {filled.db} --metadata {filled.metadata}\n"
     assert json.loads(filled.metadata.read_text()) == json.loads(json.dumps(metadata(filled.db)))
     assert filled.metadata.stat().st_mode & 0o777 == 0o600
+    again = filled.run("export", "--datasette", filled.metadata, "--json")
+    assert again.json == {"db": str(filled.db), "out": str(filled.metadata)}
     assert filled.run("export", "--datasette", "-").json == json.loads(filled.metadata.read_text())
 
 

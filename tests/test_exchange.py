@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support_cli import FIXTURES, Home, Nursery, finish, holds_lock, some_chat, wait_for, write_jsonl
-from support_exchange import messages, parsed, stars
+from support_exchange import messages, parsed, stars, undecided
 from support_ingest import Quiet, assert_sound, environ, flat, quick_model, run, write
 from support_models import installed, static_model
 
@@ -93,12 +93,50 @@ def test_export_and_import_into_an_empty_database_give_the_same_memories(tmp_pat
     assert report.rejected == 0
     assert stars(other) == stars(one)
     assert messages(other) == messages(one)
+    assert undecided(other) == undecided(one)
     assert_sound(other)
     again = imported(other, source, batch_size=batch_size)
     assert again.run_id is None
     copied = imported(other, shutil.copy(source, tmp_path / "copy"), batch_size=batch_size)
     assert (copied.created, copied.merged_exact, copied.merged_near) == (0, 0, 0)
     assert stars(other) == stars(one)
+
+
+def test_pairs_to_review_come_along_once_and_what_was_decided_of_them_here_holds(filled, home):
+    listed = filled.run("dedup", "--review", "--json").json
+    assert listed, "there is nothing to bring along"
+    done = home.run("import", filled.folder / "all.jsonl", "--json").json
+    assert done["review_pairs"] == len(listed)
+    assert undecided(home.db) == undecided(filled.db)
+    ours = home.run("dedup", "--review", "--json").json
+    shown = ("content", "other_content", "gates_failed", "differences", "cosine", "overlap")
+    assert {repr([each[name] for name in shown]) for each in ours} == {
+        repr([each[name] for name in shown]) for each in listed
+    }
+    assert home.run("dedup", "--reject", str(ours[0]["review_id"])).code == 0
+    for source in (shutil.copy(filled.folder / "all.jsonl", home.folder / "copy.jsonl"), filled.db):
+        assert home.run("import", source, "--json").json["review_pairs"] == 0
+    assert len(undecided(home.db)) == len(listed) - 1
+
+
+def test_an_exact_duplicate_of_a_near_one_needs_no_vector_of_its_own_after_an_import_either(home, tmp_path):
+    chat = write_jsonl(home.folder / "chat.jsonl", some_chat(900))
+    for _ in range(2):  # a copy of each near duplicate
+        assert home.run("ingest", chat, "--agent", "ada").code == 0
+        records = [json.loads(line) for line in chat.read_text().splitlines()]
+        write_jsonl(chat, ({**record, "session_id": "again", "id": f"again-{n}"} for n, record in enumerate(records)))
+    count = "SELECT count(*) FROM memories WHERE embedded"
+    through = home.rows(
+        "SELECT 1 FROM merges AS g JOIN memories AS m ON m.id = g.loser_id JOIN memories AS w ON w.id = g.winner_id"
+        " WHERE g.kind = 'exact' AND m.content_hash <> w.content_hash"
+    )
+    assert through, "no exact duplicate of a near one"
+    other = Home(tmp_path / "other", nursery=home.nursery)
+    assert home.run("export", "--out", home.folder / "all.jsonl").code == 0
+    assert other.run("import", home.folder / "all.jsonl").code == 0
+    assert other.rows(count) == home.rows(count)
+    assert stars(other.db) == stars(home.db)
+    assert_sound(other.db)
 
 
 def test_a_transcript_that_an_import_brought_along_is_not_read_twice(filled, home):

@@ -105,6 +105,7 @@ def test_no_command_shows_three_to_begin_with_and_is_a_wrong_usage(user):
         (["rules", "lst"], "did you mean: memcli rules list"),
         (["\x1b[31mxyzzy"], "all commands: memcli --help"),
         (["--db", "x.db", "search", "y"], "put it behind: memcli search ... --db"),
+        (["rules", "--json", "list"], "put it behind: memcli rules list ... --json"),
     ],
 )
 def test_a_wrong_command_is_answered_with_what_was_probably_meant(user, words, hint):
@@ -219,6 +220,8 @@ def test_a_dry_run_and_a_format_hold_for_what_is_offered(user):
     assert "claude" not in done.err
     assert not user.db.exists()
     assert "there are none of pi" in user.run("ingest", "--format", "pi").err
+    assert "there are none of flat" in user.run("ingest", "--map", "role=author").err
+    assert "did you mean 'codex'" in user.run("ingest", "--format", "codexx").err
 
 
 # --- where it looks --------------------------------------------------------------------------------------------------
@@ -274,6 +277,19 @@ def test_empty_folders_links_to_the_same_and_unreadable_ones_are_not_offered(use
     (user.folder / ".config").mkdir()
     (user.folder / ".config" / "claude").symlink_to(user.folder / ".claude")
     assert offered(user) == ["~/.claude/projects"]
+
+
+def test_places_that_cannot_be_are_no_places(user):
+    (user.folder / ".config").mkdir()
+    (user.folder / ".config" / "user-dirs.dirs").write_bytes(b'XDG_DOWNLOAD_DIR="$HOME/\0\xff"\n')
+    names = {
+        "CLAUDE_CONFIG_DIR": "~nobody-of-that-name/x",
+        "CODEX_HOME": "x" * 5000,
+        "PI_CODING_AGENT_DIR": "/dev/null",
+    }
+    done = user.run("ingest", env=names)
+    assert done.code == 2
+    assert "there are none in the usual places" in done.err
 
 
 def test_a_name_with_controls_is_shown_harmless(user):

@@ -5,33 +5,11 @@ import shlex
 
 import pytest
 from support_cli import Home
-from typer.main import get_command
+from support_tree import TREE, command_of
 
-from memcli.cli.app import COMMANDS, GROUPS, build
 from memcli.cli.first import GREETING
-from memcli.cli.wording import polish
 
-ROOT = get_command(build([*COMMANDS, *GROUPS]))
-polish(ROOT)
 WIDTH = 80
-
-
-def tree(command=ROOT, path=()):
-    """All commands with the words that they are called by."""
-    yield path, command
-    for name, each in getattr(command, "commands", {}).items():
-        yield from tree(each, (*path, name))
-
-
-TREE = dict(tree())
-
-
-def command_of(words):
-    """The command that `memcli` and further words call, and what is left for it."""
-    path = ()
-    while len(words) > len(path) and (*path, words[len(path)]) in TREE:
-        path = (*path, words[len(path)])
-    return path, words[len(path) :]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from support_cli import FIXTURES, UNSAFE, Home, write_jsonl
 
 from memcli.errors import MismatchError
-from memcli.store import foreign
+from memcli.store import foreign, metrics
 from memcli.store.db import Store
 from memcli.store.schema import APPLICATION_ID, released, steps
 
@@ -137,6 +137,17 @@ def test_tables_of_the_user_that_only_hold_data_are_let_be(filled, tea, statemen
     _change(filled.db, *statements)
     assert filled.run("search", "tea").code == 0
     assert filled.run("ingest", tea).code == 0
+
+
+def test_names_of_the_users_tables_are_no_sql(filled):
+    name = 'x"; DROP TABLE memories; -- \u202e\x1b[31m'
+    _change(filled.db, 'CREATE TABLE "{0}" ("{0}" TEXT)'.format(name.replace('"', '""')))
+    with Store.open(filled.db) as store:
+        assert metrics._values_by_table(store.conn)[name] == 0
+    for flags in ((), ("--json",), ("--prometheus", "-")):
+        done = filled.run("stats", *flags)
+        assert done.code == 0, done.err
+        assert not UNSAFE.search(done.out + done.err)
 
 
 def test_a_file_of_another_program_is_refused_whatever_it_claims(home, tea):

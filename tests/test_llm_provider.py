@@ -418,8 +418,8 @@ class Heard:
 WINDOW = Window(1, 1, "anna", tuple(Part(number, "user", f"Message number {number}.") for number in range(6)))
 
 
-def one(chat, **options):
-    settings = {"model": "m", "base_url": chat.url}
+def one(chat, timeout=120, **options):
+    settings = {"model": "m", "base_url": chat.url, "timeout": timeout}
     from dataclasses import replace
 
     return LlmTier(

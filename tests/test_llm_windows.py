@@ -241,7 +241,9 @@ def test_old_databases_get_the_tables_and_keep_their_tiers(home, transcript):
         "db.execute('DROP INDEX window_tiers_open')\n"
         "for name in ('embed_calls', 'embed_tokens', 'embed_usd'):\n"
         "    db.execute(f'ALTER TABLE batches DROP COLUMN {name}')\n"
-        "db.execute(\"DELETE FROM _sqlite_migrations WHERE name = 'm006_models'\")\n"
+        "for name in ('messages', 'memories', 'sessions', 'rules'):\n"
+        "    db.execute(f'ALTER TABLE {name} DROP COLUMN row_hash')\n"
+        "db.execute(\"DELETE FROM _sqlite_migrations WHERE name IN ('m006_models', 'm010_row_hashes')\")\n"
         "db.commit()\n"
     )
     assert home.python(script, home.db).code == 0

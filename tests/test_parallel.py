@@ -7,13 +7,17 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support_cli import Home, finish, some_chat, wait_for, write_jsonl
 from support_ingest import FIXTURES, assert_sound, environ, logical, query, quick_model, run
 
-from memcli import workers
+from memcli import render, workers
 from memcli.bench.corpus import generate
 from memcli.commands.search import search
 from memcli.config import Config
@@ -218,6 +222,7 @@ def test_bench_parallel_measures_what_it_says_and_the_results_are_the_same(home)
     held = {part["part"]: part["held_by"] for part in document["parts"]}
     assert held["similarity scan"] is None
     assert "Python" in held["gates"]
+    assert "one writer" in held["ingest, the whole run"]
 
 
 @pytest.fixture
@@ -272,3 +277,13 @@ def test_an_interruption_ends_all_processes_with_one_message(home, asked):
     assert "Traceback" not in done.err
     assert done.err.count("interrupted") == 1
     assert not done.out
+
+
+@given(st.lists(st.dictionaries(st.text(), st.text() | st.lists(st.text()) | st.none()), max_size=3))
+def test_documents_that_are_ready_are_printed_as_one(documents):
+    """Answers come as text from the processes that found them: what is printed is what print_json prints of them."""
+    with redirect_stdout(StringIO()) as one:
+        render.print_json(documents)
+    with redirect_stdout(StringIO()) as other:
+        render.print_documents([json.dumps(each, ensure_ascii=False, indent=2) for each in documents])
+    assert one.getvalue() == other.getvalue()

@@ -250,6 +250,40 @@ def test_members_that_are_bombs_only_together_are_refused(tmp_path, monkeypatch)
         next(zip_members(path))
 
 
+def test_members_that_share_their_bytes_are_refused_once_they_swell(tmp_path, monkeypatch):
+    """One compressed member that a thousand entries of the directory point to."""
+    monkeypatch.setattr(archives, "BOMB_BYTES", 16 << 20)
+    raw = bytearray(Path(zipped(tmp_path, ("0000.jsonl", RAW))).read_bytes())
+    start, end = raw.index(b"PK\x01\x02"), raw.index(b"PK\x05\x06")
+    entry, tail = raw[start:end], raw[end:]
+    name = entry.index(b"0000.jsonl")
+    entries = b"".join(entry[:name] + b"%04d" % number + entry[name + 4 :] for number in range(1000))
+    struct.pack_into("<HHI", tail, 8, 1000, 1000, len(entries))
+    path = written(tmp_path, "shared.zip", bytes(raw[:start] + entries + tail))
+    with pytest.raises(RefusedArchiveError, match="swell"):
+        next(zip_members(path))
+
+
+def test_a_zip_within_a_zip_is_not_looked_into(tmp_path):
+    inner = Path(zipped(tmp_path, ("conversations.json", b"[]"))).read_bytes()
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    assert list(zip_members(zipped(outer, ("inner.zip", inner), ("inner.jsonl.zip", inner)))) == []
+
+
+def test_a_list_of_members_that_would_fill_the_memory_is_refused_before_it_is_read(tmp_path):
+    entry = struct.pack("<4s6H3I5H2I", b"PK\x01\x02", 20, 20, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0) + b"a.jsonl"
+    count = (9 << 20) // len(entry)
+    end = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, count & 0xFFFF, count & 0xFFFF, count * len(entry), 0, 0)
+    path = written(tmp_path, "many.zip", entry * count + end)
+    tracemalloc.start()
+    with pytest.raises(RefusedArchiveError, match="list of its members is larger than 8 MiB"):
+        next(zip_members(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 << 20
+
+
 def test_what_swells_less_or_is_small_is_no_bomb(tmp_path):
     path = zipped(tmp_path, ("a.jsonl", bytes(1 << 20)), ("b.jsonl", RAW))
     assert [len(stream.read()) for _, stream in zip_members(path)] == [1 << 20, len(RAW)]

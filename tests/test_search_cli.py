@@ -71,6 +71,11 @@ def test_a_date_includes_its_day(tmp_path):
     assert [hit["content"] for hit in found[0]["hits"]] == ["Herons on day 2 of the trip."]
     found = other.run("search", "herons", "--until", "2026-03-02T10:00:00Z", "--json").json
     assert [hit["content"] for hit in found[0]["hits"]] == ["Herons on day 1 of the trip."]
+    for beyond in ("9999-12-31", "2200-01-01", "9999-12-31T23:59:59Z"):
+        assert len(other.run("search", "herons", "--until", beyond, "--json").json[0]["hits"]) == len(days)
+    for limit in (("--since", "1900-01-01"), ("--since", "9999-12-31"), ("--until", "0001-01-01")):
+        hits = other.run("search", "herons", *limit, "--json").json[0]["hits"]
+        assert bool(hits) == (limit[1] == "1900-01-01"), limit
 
 
 @pytest.mark.parametrize("asked", ["\U0001f600\U0001f600", "???", "'s"])

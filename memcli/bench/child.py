@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -35,19 +36,27 @@ def run_python(arguments: Sequence[str], folder: Path, data_dir: Path | None = N
     Raises:
         MemcliError: it failed.
     """
-    (folder / "memcli.toml").touch()
+    (folder / "memcli.toml").touch(mode=0o600)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MEMCLI_")}
     environment |= {"MEMCLI_DATA_DIR": str(data_dir or folder / "data"), "MEMCLI_DB": str(folder / "memory.db")}
     report = folder / "report.json"
     # No shell, and nothing in the command comes from outside; -I -S keeps the measuring process small.
-    done = subprocess.run(  # noqa: S603 - as said
+    with subprocess.Popen(  # noqa: S603 - as said
         [sys.executable, "-I", "-S", str(measure.__file__), str(report), sys.executable, *arguments],
         stdout=subprocess.PIPE,
         env=environment,
         cwd=folder,
-        check=True,
-    )
-    found = json.loads(done.stdout)
+        start_new_session=True,
+    ) as process:
+        try:
+            out, _ = process.communicate()
+        except BaseException:
+            # What is measured is a child of that child, and would go on for as long as it takes.
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if process.returncode:
+        raise MemcliError(f"measuring {' '.join(arguments[:3])} failed with exit code {process.returncode}")
+    found = json.loads(out)
     if found["code"] != 0:
         raise MemcliError(
             f"the measured {' '.join(arguments[:3])} failed with exit code {found['code']}", "what it said is above"

@@ -8,20 +8,22 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from memcli.bench import embed as embedding
 from memcli.bench import parallel, scan
-from memcli.bench.child import run_python
+from memcli.bench.child import Measured, run_python
 from memcli.bench.corpus import generate
 from memcli.bench.dedup import DUPLICATE, LabelledPair, Scores, evaluate, read_pairs
 from memcli.bench.search_memories import Open, bench_zipf
 from memcli.bench.search_vectors import bench_vectors
 from memcli.embed.models import ModelFiles
 from memcli.protocols import Embedder
+from memcli.search import Searcher
 
 Kind = Literal["own", "naive", "peer"]
 OWN = "memcli"
@@ -95,7 +97,7 @@ def ingest(subject: Subject) -> Round:
     )
 
 
-def ingested(folder: Path, *options: str) -> Any:  # noqa: ANN401 - what run_python gives
+def ingested(folder: Path, *options: str) -> Measured:
     """One `memcli ingest` of messages.jsonl in `folder` into a database that is deleted again."""
     found = run_python(["-m", "memcli", "ingest", "messages.jsonl", "--json", "--quiet", *options], folder)
     for path in folder.glob("memory.db*"):
@@ -193,7 +195,7 @@ def cache(subject: Subject) -> Round:
     )
 
 
-def _opened(open_searcher: Open, use: bool, path: Path, *, use_cache: bool) -> Any:  # noqa: ANN401 - as Open gives
+def _opened(open_searcher: Open, use: bool, path: Path, *, use_cache: bool) -> AbstractContextManager[Searcher]:
     return open_searcher(path, use_cache=use and use_cache)
 
 

@@ -15,7 +15,7 @@ def main() -> None:
     """Run `sys.argv[2:]` with its stdout in the file `sys.argv[1]`."""
     # Interrupted, it just ends: whoever started it says so.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    report = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    report = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     began = time.perf_counter()
     pid = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, report, 1)])
     _, status, usage = os.wait4(pid, 0)

@@ -77,7 +77,7 @@ def read_report(path: Path, plan: Plan) -> dict[str, Any]:
         if document.get(name) != getattr(plan, name):
             raise UsageError(
                 f"{path} was measured with the {name} {document.get(name)}, this run has {getattr(plan, name)}",
-                "give both runs the same --size, --quick and --seed",
+                "give both runs the same --quick and --seed",
             )
     return document
 

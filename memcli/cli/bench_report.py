@@ -90,9 +90,6 @@ def _refuse_flags(context: typer.Context) -> None:
 
 def _writable(name: str) -> Path:
     path = Path(name)
-    try:
-        with path.open("a", encoding="utf-8"):
-            pass
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}", "name another file with --json") from error
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"cannot write {path}", "name another file with --json")
     return path

@@ -54,7 +54,7 @@ def export(
     """
     settings, _ = load_settings(config, {"db": db})
     if datasette is not None:
-        _datasette(settings, datasette, quiet=quiet or as_json, alone=(out, vectors, agent) == (None, None, None))
+        _datasette(settings, datasette, quiet=quiet, as_json=as_json, alone=(out, vectors, agent) == (None, None, None))
         return
     to_stdout = out is None or str(out) == "-"
     if as_json and to_stdout:
@@ -70,7 +70,7 @@ def export(
         render.show_export(exported)
 
 
-def _datasette(settings: Config, file: Path, *, quiet: bool, alone: bool) -> None:
+def _datasette(settings: Config, file: Path, *, quiet: bool, as_json: bool, alone: bool) -> None:
     if not alone:
         raise UsageError("--datasette goes with none of --out, --with-vectors and --agent", "run one after the other")
     from memcli import render  # noqa: PLC0415 - keeps --help fast
@@ -78,5 +78,9 @@ def _datasette(settings: Config, file: Path, *, quiet: bool, alone: bool) -> Non
 
     to_stdout = str(file) == "-"
     command.export_metadata(settings, None if to_stdout else file, render.write)
-    if not (to_stdout or quiet):
+    if to_stdout:
+        return
+    if as_json:
+        render.print_json({"db": str(settings.db), "out": str(file)})
+    elif not quiet:
         render.show_datasette(str(settings.db), str(file))

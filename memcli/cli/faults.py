@@ -8,6 +8,7 @@ import resource
 import traceback
 from collections.abc import Iterator
 
+from memcli import workers
 from memcli.errors import MemcliError, UsageError
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -62,11 +63,15 @@ _ANOTHER = "check the path and the permissions, or name another"
 def check_room() -> None:
     """See that the process may use as much memory as it takes to start: numpy would end it without a word to us.
 
+    Where that is little, all pools have one thread.
+
     Raises:
         UsageError: it may not.
     """
     if _allowed() != _UNLIMITED and _allowed() < _LEAST:
         raise UsageError(f"out of memory{_limit()}", f"memcli needs {_LEAST / 1e6:,.0f} MB and more")
+    if workers.is_tight():
+        workers.use(1)
 
 
 _SMALLER = "run it again with more memory, or with a smaller --batch-size or --max-memory: it goes on from there"

@@ -26,7 +26,18 @@ _SUGGESTED = 3
 class Group(TyperGroup):
     """A group of commands that names what was probably meant."""
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401 - Typer's own
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer's own
+        """Take the words of the command line; UsageError for a command's flag that stands before the command."""
+        flag = args[0].partition("=")[0] if args else ""
+        if flag.startswith("--") and not ctx.resilient_parsing:
+            places = [place for each, place in self._flags() if each == flag]
+            if places and "" not in places:
+                command = next((each for each in args if each in self.commands), "COMMAND")
+                behind = f"put it behind: {ctx.command_path} {command} ... {flag}"
+                raise UsageError(f"{flag} stands before the command", behind)
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401 - as above
         """Find the command of `args`; UsageError where there is none."""
         if args[0] not in self.commands and not ctx.resilient_parsing:
             path = ctx.command_path
@@ -64,9 +75,4 @@ class Root(Group):
         if not args and not ctx.resilient_parsing:
             typer.echo(GREETING, err=True, nl=False)
             ctx.exit(UsageError.exit_code)
-        flag = args[0].partition("=")[0] if args else ""
-        flags = list(self._flags())
-        if flag.startswith("--") and (flag, "") not in flags and any(flag == each for each, _ in flags):
-            command = next((each for each in args if each in self.commands), "COMMAND")
-            raise UsageError(f"{flag} stands before the command", f"put it behind: memcli {command} ... {flag}")
         return super().parse_args(ctx, args)

@@ -121,7 +121,7 @@ def ingest(
     settings, _ = load_settings(config, flags)
     request_since = parse_time(since)
     if not paths and not reextract:
-        paths = ask_for_paths(format_name)
+        paths = ask_for_paths("flat" if mapping else format_name)
         if not paths:
             return
     from memcli import render  # noqa: PLC0415 - keeps --help fast

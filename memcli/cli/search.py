@@ -88,11 +88,10 @@ def search(
     asked = command.read_queries(queries or [], query_file)
     filters = Filters(agent, type_name, tag, passed_since, passed_until, session, role, source, importance)
     request = Request(cast("Mode", mode), filters, k, tuple(dict.fromkeys(environment or ())), context, explain)
-    answers = command.search(settings, asked, request, os.environ, use_cache=use_cache, mark=not as_json)
     if as_json:
-        render.print_json([answer.to_json() for answer, _ in answers])
+        render.print_documents(command.search_json(settings, asked, request, os.environ, use_cache=use_cache))
     else:
-        render.show_answers(answers)
+        render.show_answers(command.search(settings, asked, request, os.environ, use_cache=use_cache, mark=True))
 
 
 def _check(what: str, value: str | None, allowed: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from memcli import wiring
 from memcli.commands.database import writable_database
 from memcli.config import Config
-from memcli.embed.models import ModelFiles, compute_model_id
+from memcli.embed.models import ModelFiles, faults
 from memcli.errors import DamagedError, MemcliError
 from memcli.maintain.check import CheckReport
 from memcli.maintain.check import check as run_check
@@ -75,7 +75,9 @@ def _mend(config: Config, progress: Progress, environ: Mapping[str, str], report
         embedder = None
         if not any(_model(store, config, environ)):
             model = wiring.model_of(store, config, environ)
-            embedder = partial(wiring.embedder_of, model, config, environ)
+            is_free = isinstance(wiring.base_model(store, config, environ), ModelFiles)
+            # A dry run calls no provider.
+            embedder = None if report.dry_run and not is_free else partial(wiring.embedder_of, model, config, environ)
         mend(store, vectors, embedder, progress, report)
 
 
@@ -116,16 +118,10 @@ def _model(store: Store, config: Config, environ: Mapping[str, str]) -> Iterator
     if not isinstance(model, ModelFiles):
         return
     copy = wiring.models_dir(environ) / model.model_id
-    for folder in dict.fromkeys((model.folder, copy)):
-        if folder is copy and not folder.is_dir():
-            continue
-        try:
-            found = compute_model_id(folder)
-        except DamagedError as error:
-            yield Finding("model", str(folder), error.message, error.hint)
-            continue
-        if found != model.model_id:
-            yield Finding("model", str(folder), f"{folder}: its content is not that of model {model.model_id}", _MODEL)
+    kept = [replace(model, folder=copy)] if copy.is_dir() and copy != model.folder else []
+    for files in (model, *kept):
+        for wrong in faults(files):
+            yield Finding("model", str(files.folder), wrong, _MODEL)
 
 
 _MODEL = "delete the folder if it is in the data folder, then pull or import the model again; else reinstall memcli"

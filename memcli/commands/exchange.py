@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from memcli.exchange.feed import Feed, check, is_database
 from memcli.exchange.report import Exported, ImportReport
 from memcli.exchange.run import COMMAND, Import
 from memcli.exchange.vectors import CACHE_BYTES, any_of, read_npz, stored_in, write_npz
+from memcli.files import whole_file
 from memcli.ingest.inputs import STDIN, Found
 from memcli.protocols import Progress, Spending
 from memcli.redact import redact, untouched
@@ -72,7 +72,7 @@ def export(
                 if not write(chunk):
                     break
         else:
-            with _whole_file(request.out) as file:
+            with _written(request.out) as file:
                 for chunk in chunks(documents):
                     file.write(chunk.encode())
     out = None if request.out is None else str(request.out)
@@ -91,36 +91,25 @@ def export_metadata(config: Config, out: Path | None, write: Callable[[str], boo
     if out is None:
         write(text)
     else:
-        with _whole_file(out) as file:
+        with _written(out) as file:
             file.write(text.encode())
 
 
 def _write_vectors(store: Store, config: Config, path: Path, agent: str | None) -> int:
     model_id = store.meta("model_id") or ""
     vectors = Vectors(store, model_id, min(config.max_memory, CACHE_BYTES), wiring.coding())
-    with _whole_file(path) as file:
+    with _written(path) as file:
         return write_npz(file, model_id, exporting.vectors(store, vectors, agent))
 
 
 @contextmanager
-def _whole_file(path: Path) -> Iterator[BinaryIO]:
+def _written(path: Path) -> Iterator[BinaryIO]:
     """A file that takes its name once it is written to its end; only its owner may read it."""
-    path = path.expanduser()
-    temporary = None
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(descriptor, "wb") as file:
+        with whole_file(path) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        temporary = None
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}", "name another file") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def import_files(

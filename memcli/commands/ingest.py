@@ -59,7 +59,7 @@ def ingest(
         make_reader(format_name, mapping)
     options = _options(config, request, progress)
     tiers = _tiers(config, options, progress)
-    models = wiring.model_tiers(tiers, config, options.profile, environ, dry_run=request.dry_run)
+    models = wiring.model_tiers(tiers, config, options.profile, environ, progress.note, dry_run=request.dry_run)
     found, failed = discover(request.paths)
     with writable_database(config, "ingest", dry_run=request.dry_run) as path:
         spending = Spending()

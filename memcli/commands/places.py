@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from memcli.errors import UsageError
 from memcli.ingest.places import Place, command_for, home_of, known_places
+from memcli.readers import make_reader
 
 __all__ = ["Place", "next_time", "offered", "unnamed"]
 
@@ -14,8 +15,10 @@ def offered(environ: Mapping[str, str], format_name: str | None) -> list[Place]:
     """The known places that hold transcripts, those of `format_name` where one was named.
 
     Raises:
-        UsageError: there are none.
+        UsageError: there are none, or no such format.
     """
+    if format_name is not None:
+        make_reader(format_name)
     places = [each for each in known_places(environ) if format_name in {None, each.format}]
     if not places:
         what = "" if format_name is None else f" of {format_name}"

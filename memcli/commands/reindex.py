@@ -53,7 +53,11 @@ def reindex(
             model = _provider(store, config, name, environ, spending, dry_run=dry_run)
             target = Target(name, wiring.provider_meta(model), spending)
             is_silent = dry_run and model != wiring.provider_of(store)
-            embedder = SilentEmbedder(model) if is_silent else wiring.embedder_of(model, config, environ, spending)
+            embedder = (
+                SilentEmbedder(model)
+                if is_silent
+                else wiring.embedder_of(model, config, environ, spending, progress.note)
+            )
         else:
             if not dry_run:
                 keep_model(files, store_dir)
@@ -91,7 +95,7 @@ def compress(
             return ReindexReport(str(config.db), name, model_id, model_id, dry_run=dry_run)
         if dry_run and present is not None and isinstance(base, ApiModel):
             raise UsageError(f"{base.name} would have to be called for that", "leave out --dry-run")
-        embedder = wiring.embedder_of(base, config, environ, spending)
+        embedder = wiring.embedder_of(base, config, environ, spending, progress.note)
         target = Target(base.name, provider, spending)
         old = Vectors(store, model_id, min(config.max_memory, _CACHE_BYTES), wiring.coding())
         rss = None if dry_run else _search_rss(config.db, environ, base)

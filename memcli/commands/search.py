@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from memcli import wiring
 from memcli.commands.shares import in_processes, processes_for
@@ -23,6 +24,8 @@ from memcli.text import clean
 
 STDIN = "-"
 
+T = TypeVar("T")
+
 
 def search(
     config: Config,
@@ -37,19 +40,42 @@ def search(
 
     Very many are answered in several processes, which see one state of the database.
     """
+    return _spread(partial(_answers, use_cache=use_cache, mark=mark), config, request, environ, queries)
+
+
+def search_json(
+    config: Config, queries: Sequence[str], request: Request, environ: Mapping[str, str], *, use_cache: bool = True
+) -> list[str]:
+    """As `search`; each answer as an indented JSON document, which is made in the process that has found it."""
+    return _spread(partial(_documents, use_cache=use_cache), config, request, environ, queries)
+
+
+def _spread(
+    answer: Callable[[Config, Request, Mapping[str, str], Sequence[str]], list[T]],
+    config: Config,
+    request: Request,
+    environ: Mapping[str, str],
+    queries: Sequence[str],
+) -> list[T]:
     request = replace(request, filters=_storable(request.filters), environment=tuple(map(clean, request.environment)))
     processes = processes_for(queries)
     if processes == 1:
-        return _answers(config, request, environ, queries, use_cache=use_cache, mark=mark)
+        return answer(config, request, environ, queries)
     with Store.open(config.db) as store:
         before = store.generation()
         # Of no use here, and a read-only mapping cannot be sent.
         told = replace(config, profiles={}, tiers={})
-        share = partial(_answers, told, request, dict(environ), use_cache=use_cache, mark=mark)
-        found = in_processes(share, queries, processes)
+        found = in_processes(partial(answer, told, request, dict(environ)), queries, processes)
         if store.generation() == before:
             return found
-    return _answers(config, request, environ, queries, use_cache=use_cache, mark=mark)
+    return answer(config, request, environ, queries)
+
+
+def _documents(
+    config: Config, request: Request, environ: Mapping[str, str], queries: Sequence[str], *, use_cache: bool
+) -> list[str]:
+    answers = _answers(config, request, environ, queries, use_cache=use_cache, mark=False)
+    return [json.dumps(answer.to_json(), ensure_ascii=False, indent=2) for answer, _ in answers]
 
 
 def _answers(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from memcli.config import Config
 from memcli.errors import UsageError
+from memcli.files import whole_file
 from memcli.stats import BatchStats, Stats, collect, collect_batches
 from memcli.store.db import Store
 
@@ -33,26 +32,9 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         UsageError: the file cannot be written, or is no regular file.
     """
-    target = path.resolve()
-    if target.exists() and not target.is_file():
-        raise UsageError(f"{path} is not a regular file", "name a file, or - for standard output")
     try:
-        _replace(target, text)
+        with whole_file(path, _MODE) as file:
+            file.write(text.encode())
     except OSError as error:
-        raise UsageError(
-            f"cannot write {path}: {error.strerror}", "name a file in a folder you can write to"
-        ) from error
-
-
-def _replace(target: Path, text: str) -> None:
-    # node_exporter reads every *.prom of the folder: the name of the draft must not end like that.
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    draft = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-            os.fchmod(descriptor, _MODE)
-            out.write(text)
-        draft.replace(target)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+        hint = "name a file in a folder you can write to, or - for standard output"
+        raise UsageError(f"cannot write {path}: {error.strerror}", hint) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -64,13 +64,15 @@ class ApiModel:
 class ApiOptions:
     """How a provider is called: at most `at_once` calls at a time, each retried `retries` times.
 
-    `timeout` is in seconds; `price` in US dollars per million tokens, None where the user gave none.
+    `timeout` is in seconds; `price` in US dollars per million tokens, None where the user gave none; `told` hears of
+    pauses, see Pace.
     """
 
     price: float | None = None
     at_once: int = _AT_ONCE
     retries: int = _RETRIES
     timeout: float = _TIMEOUT
+    told: Callable[[str], None] | None = None
 
 
 def probe(model: str, base_url: str, environ: Mapping[str, str], options: ApiOptions, spending: Spending) -> ApiModel:
@@ -103,7 +105,7 @@ class ApiEmbedder:
         self._model = model
         self._options = options or ApiOptions()
         self._spending = spending or Spending()
-        self._pace = Pace()
+        self._pace = Pace(self._options.told)
         self._endpoint = endpoint(model.base_url, KEY_VARIABLE, environ)
         self._most_items = _MOST_ITEMS
         self._lock = threading.Lock()

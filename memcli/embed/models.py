@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from memcli.errors import DamagedError, UsageError
+from memcli.files import make_private_folder, write_private
 from memcli.text import digest
 
 MODEL_FILE = "model.onnx"
@@ -39,6 +40,7 @@ _OPTIONAL: dict[str, object] = {
     "passage_prompt": "",
 }
 _SHIPPED = "shipped"  # in a calibration: it came with the model
+_SEAL = "hash"
 _DRAFT = ".model-"
 _DRAFT_SECONDS = 24 * 3600
 _PACKAGED = Path(__file__).parent / "default"
@@ -141,7 +143,7 @@ def drafts(store_dir: Path | None) -> Iterator[Path]:
     """
     try:
         if store_dir is not None:
-            store_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(store_dir)
             _sweep(store_dir)
         draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=store_dir))
         try:
@@ -180,6 +182,29 @@ def is_whole(folder: Path) -> bool:
         return folder.name == load_card(folder).model_id == compute_model_id(folder)
     except DamagedError:
         return False
+
+
+def sealed(document: Mapping[str, object]) -> dict[str, object]:
+    """A card or a calibration with the hash of what it says, by which `faults` knows it again."""
+    rest = {key: value for key, value in document.items() if key != _SEAL}
+    return rest | {_SEAL: digest(json.dumps(rest, sort_keys=True)).hex()}
+
+
+def faults(files: ModelFiles) -> list[str]:
+    """What of the files of a model is not as its id and its hashes say; the graph is read to its end."""
+    wrong = []
+    try:
+        if compute_model_id(files.folder) != files.model_id:
+            wrong.append(f"the files are not those of model {files.model_id}")
+        for name in (CARD_FILE, CALIBRATION_FILE):
+            if name == CARD_FILE or (files.folder / name).is_file():
+                document = json.loads(_read(files.folder / name))
+                # What an earlier memcli wrote has no hash.
+                if not isinstance(document, dict) or document.get(_SEAL, "") not in {"", sealed(document)[_SEAL]}:
+                    wrong.append(f"{name} is not what was written")
+    except (DamagedError, ValueError) as error:
+        wrong.append(str(error))
+    return wrong
 
 
 def load_card(folder: Path) -> ModelFiles:
@@ -225,7 +250,7 @@ def write_calibration(folder: Path, document: Mapping[str, object]) -> Path:
     path = folder / CALIBRATION_FILE
     temporary = path.with_suffix(".tmp")
     try:
-        temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        write_private(temporary, json.dumps(sealed(document), indent=2) + "\n")
         temporary.replace(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error}", "make the model's folder writable") from error
@@ -311,7 +336,7 @@ def write_card(draft: Path, card: dict[str, object]) -> None:
 def _write_json(path: Path, document: dict[str, object]) -> None:
     path.unlink(missing_ok=True)
     with _durable(path) as out:
-        out.write((json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
+        out.write((json.dumps(sealed(document), indent=2, ensure_ascii=False) + "\n").encode())
 
 
 @contextmanager

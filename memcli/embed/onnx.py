@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ LONG_BUCKETS = (768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 
 _USUAL_SIZE = 64
 _WORTH_MEASURING = 512
+_TOKENIZED_AHEAD = 2
 # What a run of a transformer works on should stay in the processor's caches: with 4,096 tokens all-MiniLM-L6-v2 takes a
 # fifth longer per text than with 512 to 1,024.
 _TRANSFORMER_TOKENS = 1 << 10
@@ -76,15 +78,8 @@ class OnnxEmbedder:
         self._buckets = np.array([*sizes, files.max_tokens])
         usual = 1 if files.recipe.is_static else workers()
         check_room(BATCH_ROOM + sum(_PARSED * each.stat().st_size for each in files.folder.glob(TOKENIZER_FILE)))
-        # Hashing and loading the graph leave the interpreter to the tokenizer, which takes as long as both.
-        with ThreadPoolExecutor(min(workers(), 2)) as pool:
-            found = pool.submit(compute_model_id, files.folder)
-            session = pool.submit(_load_graph, files, usual if threads is None else threads)
-            try:
-                self.tokenizer = _load_tokenizer(files)
-            finally:
-                _check_id(files, found.result())  # that it is not the model at all explains every other fault
-        self.session = session.result()
+        threads = usual if threads is None else threads
+        self.session, self.tokenizer = _in_turn(files, threads) if workers() == 1 else _at_once(files, threads)
         self._inputs = {node.name: _INTEGERS.get(node.type) for node in self.session.get_inputs()}
         self.output = _check_signature(self.session, files)
 
@@ -125,18 +120,22 @@ class OnnxEmbedder:
             start += len(rows)
 
     def _tokenized(self, texts: Sequence[str], prompt: str) -> Iterator[list[list[int]]]:
-        """Yield the token ids of `at_once` texts after another; the next ones are made while these are used."""
+        """Yield the token ids of `at_once` texts after another; the next ones are made while these are used.
+
+        Two are on their way, since a tokenizer's work ends in Python: the other one's can go on meanwhile.
+        """
+        groups = (texts[start : start + self.at_once] for start in range(0, len(texts), self.at_once))
         if len(texts) <= self.at_once or workers() == 1:
-            for start in range(0, len(texts), self.at_once):
-                yield self.tokenize(texts[start : start + self.at_once], prompt)
+            yield from (self.tokenize(group, prompt) for group in groups)
             return
-        with ThreadPoolExecutor(1) as pool:
-            coming = pool.submit(self.tokenize, texts[: self.at_once], prompt)
-            for start in range(self.at_once, len(texts), self.at_once):
-                rows = coming.result()
-                coming = pool.submit(self.tokenize, texts[start : start + self.at_once], prompt)
-                yield rows
-            yield coming.result()
+        coming: deque[Future[list[list[int]]]] = deque()
+        with ThreadPoolExecutor(_TOKENIZED_AHEAD) as pool:
+            for group in groups:
+                coming.append(pool.submit(self.tokenize, group, prompt))
+                if len(coming) > _TOKENIZED_AHEAD:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
 
     def _embed(self, texts: Sequence[str], prompt: str) -> NDArray[np.float32]:
         result = np.zeros((len(texts), self.dim), dtype=np.float32)
@@ -229,6 +228,23 @@ class OnnxEmbedder:
             if "position_ids" in self._inputs:
                 feeds["position_ids"] = np.tile(np.arange(ids.shape[1]), (len(ids), 1))
         return {name: value.astype(self._inputs[name], copy=False) for name, value in feeds.items()}
+
+
+def _in_turn(files: ModelFiles, threads: int) -> tuple[onnxruntime.InferenceSession, Tokenizer]:
+    _check_id(files, compute_model_id(files.folder))
+    return _load_graph(files, threads), _load_tokenizer(files)
+
+
+def _at_once(files: ModelFiles, threads: int) -> tuple[onnxruntime.InferenceSession, Tokenizer]:
+    # Hashing and loading the graph leave the interpreter to the tokenizer, which takes as long as both.
+    with ThreadPoolExecutor(min(workers(), 2)) as pool:
+        found = pool.submit(compute_model_id, files.folder)
+        session = pool.submit(_load_graph, files, threads)
+        try:
+            tokenizer = _load_tokenizer(files)
+        finally:
+            _check_id(files, found.result())  # that it is not the model at all explains every other fault
+    return session.result(), tokenizer
 
 
 def _check_id(files: ModelFiles, found: str) -> None:

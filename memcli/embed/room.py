@@ -7,7 +7,7 @@ import resource
 import numpy as np
 
 # What tokenising a batch of texts takes, the stacks and the heaps of its threads with it: generously.
-BATCH_ROOM = 96 << 20
+BATCH_ROOM = 64 << 20
 
 
 def check_room(size: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,7 @@ from memcli.model import Known, Link, Ruling, as_cosine
 from memcli.store import memories as memory_rows
 from memcli.store.db import Store
 
+_Scope = tuple[str, str, bool, bytes]
 # Content hashes of two texts, and the cosine that the other database told -> their cosine.
 Cosine = Callable[[bytes, bytes, float], float]
 
@@ -99,17 +101,35 @@ def _plan(store: Store, stars: Sequence[Sequence[Placed]], items: Sequence[Extra
     spoken = {(each.agent, each.content_hash) for each in others if each.method != VERBATIM}
     exact = []
     for star in stars:
+        within: set[_Scope] = set()
+        said: set[tuple[str, bytes]] = set()
         for each in star:
-            if each.known is not None:
-                continue
-            member = each.member
-            is_same = member.merge is not None and each.hash == star[0].hash and not member.embedded and _is_whole(star)
-            scope = exact_scope(member.agent, member.type, member.method, each.hash)
-            is_taken = member.merge is None and (
-                scope in taken or (member.method == VERBATIM and (member.agent, each.hash) in spoken)
-            )
-            exact.append(is_same or is_taken)
+            if each.known is None:
+                is_first = each.member.merge is None
+                is_same = _repeats(each, taken, spoken) if is_first else _is_same(each, star, within, said)
+                exact.append(is_same)
+            within.add(_scope(each))
+            if each.member.method != VERBATIM:
+                said.add((each.member.agent, each.hash))
     return Plan(items, store.next_id("memories"), hashes, exact, known)
+
+
+def _scope(each: Placed) -> _Scope:
+    return exact_scope(each.member.agent, each.member.type, each.member.method, each.hash)
+
+
+def _repeats(each: Placed, taken: AbstractSet[_Scope], spoken: AbstractSet[tuple[str, bytes]]) -> bool:
+    """Whether one of the memories that `taken` and `spoken` are of has its text, so that it is an exact duplicate."""
+    return _scope(each) in taken or (each.member.method == VERBATIM and (each.member.agent, each.hash) in spoken)
+
+
+def _is_same(
+    each: Placed, star: Sequence[Placed], within: AbstractSet[_Scope], said: AbstractSet[tuple[str, bytes]]
+) -> bool:
+    """Whether a duplicate has the text of its star's first memory, or of another duplicate that comes before it."""
+    if each.member.embedded or not _is_whole(star):
+        return False
+    return each.hash == star[0].hash or _repeats(each, within, said)
 
 
 def _is_whole(star: Sequence[Placed]) -> bool:

@@ -5,11 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from memcli.exchange.records import FORMAT, VERSION, Member, Merge, Parted, Source, SourceMessage, Star, memory_type
+from memcli.exchange.records import (
+    FORMAT,
+    VERSION,
+    Member,
+    Merge,
+    Parted,
+    Record,
+    Source,
+    SourceMessage,
+    Star,
+    Undecided,
+    memory_type,
+)
 from memcli.store import exchange as rows
 from memcli.store.db import Store
 from memcli.store.exchange import MemberRow, MessageRow
@@ -76,11 +88,25 @@ def parted(store: Store, agent: str | None) -> Iterator[Parted]:
         yield Parted((one, one_hash), (other, other_hash), cosine, overlap, tuple(json.loads(gates)))
 
 
+def undecided(store: Store, agent: str | None) -> Iterator[Undecided]:
+    """Yield the pairs of active memories that the user is still to decide."""
+    for one, one_hash, other, other_hash, cosine, overlap, gates, differences in rows.undecided(store, agent):
+        texts = (one, one_hash), (other, other_hash)
+        yield Undecided(*texts, cosine, overlap, tuple(json.loads(gates)), json.loads(differences))
+
+
+def records(store: Store, agent: str | None) -> Iterator[Record]:
+    """Yield all of an export but its header.
+
+    Decisions come first, as who imports them must know these before the memories; what is about memories comes last.
+    """
+    return chain(parted(store, agent), messages(store, agent), stars(store, agent), undecided(store, agent))
+
+
 def documents(store: Store, agent: str | None) -> Iterator[dict[str, object]]:
-    """Yield the lines of an export, decisions first: who imports them must know these before the memories."""
+    """Yield the lines of an export."""
     yield header(store, agent).to_json()
-    for records in (parted(store, agent), messages(store, agent), stars(store, agent)):
-        yield from (record.to_json() for record in records)
+    yield from (record.to_json() for record in records(store, agent))
 
 
 def vectors(store: Store, found: Vectors, agent: str | None) -> Iterator[tuple[bytes, NDArray[np.float32]]]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -18,13 +17,17 @@ from memcli.exchange.records import (
     MEMORY,
     MESSAGE,
     PARTED,
+    REVIEW,
     VERSION,
     Parted,
+    Record,
     SourceMessage,
     Star,
+    Undecided,
     parse_message,
     parse_parted,
     parse_star,
+    parse_undecided,
 )
 from memcli.exchange.records import Source as MemberSource
 from memcli.ingest.inputs import STDIN, CursorIndex, Found, proof, storable_path
@@ -56,6 +59,7 @@ class ReadBatch:
     messages: list[SourceMessage] = field(default_factory=list)
     stars: list[Star] = field(default_factory=list)
     parted: list[Parted] = field(default_factory=list)
+    undecided: list[Undecided] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     redacted: Counter[str] = field(default_factory=Counter)
     lines: int = 0
@@ -65,7 +69,7 @@ class ReadBatch:
     def size(self) -> int:
         """What counts towards the batch size."""
         members = sum(len(star.members) for star in self.stars)
-        return len(self.messages) + members + len(self.parted) + len(self.rejected)
+        return len(self.messages) + members + len(self.parted) + len(self.undecided) + len(self.rejected)
 
 
 @dataclass(slots=True)
@@ -131,10 +135,7 @@ class Feed:
             cursor = Cursor(self._file_id(known), storable_path(found.path), IMPORT, inode)
             model_id = other.meta("model_id")
             batch = ReadBatch(cursor, decided=True, model_id=model_id)
-            records: Iterable[SourceMessage | Star | Parted] = chain(
-                export.parted(other, None), export.messages(other, None), export.stars(other, None)
-            )
-            for record in records:
+            for record in export.records(other, None):
                 self._add(batch, record)
                 if batch.size >= self._batch_size:
                     yield batch
@@ -209,12 +210,14 @@ class Feed:
                 self._add(batch, parse_star(record))
             elif record.get("kind") == PARTED:
                 self._add(batch, parse_parted(record))
+            elif record.get("kind") == REVIEW:
+                self._add(batch, parse_undecided(record))
             else:
-                raise ValueError("kind is none of message, memory, parted")
+                raise ValueError("kind is none of message, memory, parted, review")
         except ValueError as error:
             batch.rejected.append(reject(line, str(error)))
 
-    def _add(self, batch: ReadBatch, record: SourceMessage | Star | Parted) -> None:
+    def _add(self, batch: ReadBatch, record: Record) -> None:
         """Put a record of a memcli database into a batch: redacted once more, whoever made the file."""
         if isinstance(record, SourceMessage):
             text, redacted = self._redact(record.text)
@@ -232,7 +235,11 @@ class Feed:
             batch.stars.append(Star(tuple(members)))
         else:
             one, other = ((self._agent or agent, found) for agent, found in (record.one, record.other))
-            batch.parted.append(replace(record, one=one, other=other))
+            if isinstance(record, Parted):
+                batch.parted.append(replace(record, one=one, other=other))
+            else:
+                told = {gate: redact(said)[0] for gate, said in record.differences.items()}
+                batch.undecided.append(replace(record, one=one, other=other, differences=told))
 
     def _moved(self, sources: tuple[MemberSource, ...], content: str) -> tuple[MemberSource, ...]:
         """The sources of a memory; in a message that was changed by redaction, where its text stands now."""

@@ -1,10 +1,11 @@
 """What an export is made of: source messages and stars of memories, and how they are written as JSON objects.
 
 The format, version 1, is JSON Lines. The first line is a header: {"memcli": "export", "version": 1, "model_id": ...,
-"messages": n, "memories": n}. Then come all messages that the memories were taken from ({"kind": "message", ...}), then
-the active memories, each with the duplicates that went into it ({"kind": "memory", ...}), then the pairs that the user
-has parted ({"kind": "parted", ...}). Ids of memories are those of the exporting database and mean something within the
-file only; ids of messages are their identities, the same in every database.
+"messages": n, "memories": n}. Then come the pairs that the user has parted ({"kind": "parted", ...}), all messages that
+the memories were taken from ({"kind": "message", ...}), the active memories, each with the duplicates that went into it
+({"kind": "memory", ...}), and the pairs of them that nobody has decided ({"kind": "review", ...}). Ids of memories are
+those of the exporting database and mean something within the file only; ids of messages are their identities, the same
+in every database.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from memcli.tags import relevance
 from memcli.text import normalise
 
 FORMAT, VERSION = "export", 1
-MESSAGE, MEMORY, PARTED = "message", "memory", "parted"
+MESSAGE, MEMORY, PARTED, REVIEW = "message", "memory", "parted", "review"
 TYPES: tuple[MemoryType, ...] = ("semantic", "episodic", "procedural")
 _HASH_BYTES = 16
 # How far above 1 a cosine of an older database may lie: vectors compressed to int8 are not quite of unit length.
@@ -174,6 +175,26 @@ class Parted:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """Two texts of agents, as in Parted, that the user is still to decide; `differences` are in words, by gate."""
+
+    one: tuple[str, bytes]
+    other: tuple[str, bytes]
+    cosine: float
+    overlap: float
+    gates_failed: tuple[str, ...]
+    differences: Mapping[str, str]
+
+    def to_json(self) -> dict[str, object]:
+        """The pair as a line of an export."""
+        pair = Parted(self.one, self.other, self.cosine, self.overlap, self.gates_failed).to_json()
+        return pair | {"kind": REVIEW, "differences": dict(self.differences)}
+
+
+Record = SourceMessage | Star | Parted | Undecided
+
+
 def _member_json(member: Member, first: Member) -> dict[str, object]:
     own = {name: getattr(member, name) for name in ("agent", "type", "content")}
     document: dict[str, object] = {"id": member.id, "session": member.session}
@@ -258,6 +279,18 @@ def parse_parted(record: Mapping[str, object]) -> Parted:
     one, other = ((agent, _bytes(found, "texts")) for agent, found in texts)
     gates = tuple(str(each) for each in _optional(record, "gates_failed", list, []))
     return Parted(one, other, cosine(record), share(record, "overlap"), gates)
+
+
+def parse_undecided(record: Mapping[str, object]) -> Undecided:
+    """A line of an export as a pair that the user is still to decide.
+
+    Raises:
+        ValueError: it is none.
+    """
+    pair = parse_parted(record)
+    told: Mapping[str, object] = _optional(record, "differences", dict, {})
+    differences = {gate: str(said) for gate, said in told.items()}
+    return Undecided(pair.one, pair.other, pair.cosine, pair.overlap, pair.gates_failed, differences)
 
 
 def _member(document: Mapping[str, object], star: Mapping[str, object], *, is_first: bool) -> Member:

@@ -35,8 +35,9 @@ class ImportReport:
     """Counts of one run.
 
     `memories` are those of the input, duplicates included; `known` of them were here already, from the same place in
-    the same messages; `forgotten` were left out, since the user had them forgotten. `rejections` holds the first few
-    rejected lines as (path, line, reason).
+    the same messages; `review` are new memories that are like others; `forgotten` were left out, since the user had
+    them forgotten. `parted` and `review_pairs` are the pairs that the user of an export has parted, or was still to
+    decide. `rejections` holds the first few rejected lines as (path, line, reason).
     """
 
     db: str
@@ -56,6 +57,7 @@ class ImportReport:
     merged_near: int = 0
     review: int = 0
     parted: int = 0
+    review_pairs: int = 0
     embedded: int = 0
     embed_reused: int = 0
     vectors_taken: int = 0

@@ -17,10 +17,10 @@ from memcli.exchange.decided import Own, resolve
 from memcli.exchange.feed import Feed, ReadBatch
 from memcli.exchange.forgotten import drop_forgotten
 from memcli.exchange.place import Placed, Placer, Places
-from memcli.exchange.records import Parted
+from memcli.exchange.records import Parted, Undecided
 from memcli.exchange.report import SHOWN_REJECTIONS, STAGES, ImportReport
 from memcli.ingest.resolve import Extracted, Resolved, Resolver
-from memcli.model import Candidate
+from memcli.model import Candidate, Judgement, Known, NewReview
 from memcli.protocols import Progress, Spending
 from memcli.redact import redact_bytes_head
 from memcli.store import exchange as rows
@@ -49,16 +49,14 @@ class _Batch:
     places: Places = field(default_factory=Places)
     windows: list[WindowRow] = field(default_factory=list)
     resolved: Resolved = field(default_factory=Resolved)
-    parted: list[tuple[int, int, float, float, str]] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     spent: Spending = field(default_factory=Spending)
 
     @property
     def is_new(self) -> bool:
         """Whether it says anything new."""
-        return bool(
-            self.resolved.memories or self.places.messages or self.places.new_tags or self.read.rejected or self.parted
-        )
+        read, places = self.read, self.places
+        return bool(self.resolved.memories or places.messages or places.new_tags or read.rejected or read.undecided)
 
 
 class Import:
@@ -202,6 +200,7 @@ class Import:
             merged = append_segments(
                 conn, self._embedder.model_id, resolved.blocks, self._vectors.coding, self._vectors.made_keys
             )
+            self._write_undecided(conn, read.undecided)
             if read.done:
                 self._write_parted(conn)
             batch.timings["commit"] = time.perf_counter() - began
@@ -224,6 +223,25 @@ class Import:
                 later, earlier = max(one[0], other[0]), min(one[0], other[0])
                 pairs.append((later, earlier, each.cosine, each.overlap, json.dumps(each.gates_failed)))
         self.report.parted += rows.write_parted(conn, pairs, GATE_VERSION, self._run_id)
+
+    def _write_undecided(self, conn: Connection, pairs: Sequence[Undecided]) -> None:
+        """Keep what the user is to decide, of texts that active memories have here; what was decided here holds."""
+        if not pairs:
+            return
+        active: dict[tuple[str, bytes], list[Known]] = {}
+        for known in memory_rows.by_content(
+            self._store, {text[1] for pair in pairs for text in (pair.one, pair.other)}
+        ):
+            if known.link is None:
+                active.setdefault((known.agent, known.content_hash), []).append(known)
+        reviews = []
+        for pair in pairs:
+            found = [(one, other) for one in active.get(pair.one, ()) for other in active.get(pair.other, ())]
+            alike = [(one.id, other.id) for one, other in found if one.id != other.id and one.type == other.type]
+            if alike:
+                judgement = Judgement((), pair.gates_failed, pair.overlap, dict(pair.differences))
+                reviews.append(NewReview(max(alike[0]), min(alike[0]), pair.cosine, judgement))
+        self.report.review_pairs += memory_rows.add_reviews(conn, reviews, self._resolver.evidence, self._run_id)
 
     def _count(self, batch: _Batch) -> None:
         report, read, places, resolved = self.report, batch.read, batch.places, batch.resolved

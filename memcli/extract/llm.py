@@ -6,7 +6,7 @@ import json
 import re
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from memcli.provider import (
     KEY_VARIABLE,
     NEVER_SENT,
     OPENAI_URL,
+    BusyModelError,
     Pace,
     check_client,
     checked_url,
@@ -46,6 +47,7 @@ _CODE_VERSION = "1"
 _LINKED_TIER = "premium"
 _BYTES_PER_TOKEN = 3  # a low guess, for comparing with the tokens that a provider says are left
 _UNUSABLE = frozenset({401, 403, 404})
+_TOO_MANY, _NO_QUOTA = 429, "insufficient_quota"
 _REFUSED = frozenset({400, 415, 422, 501})
 _LONGEST_REPEATED = 8_000
 _SHORTEST_RESTATEMENT = 20
@@ -64,10 +66,10 @@ _TO_THE_MODEL = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class LlmOptions:
-    """How a model is called: every call is retried `retries` times; `timeout` is in seconds."""
+    """How a model is called: every call is retried `retries` times; `told` hears of pauses, see Pace."""
 
     retries: int = 4
-    timeout: float = 120.0
+    told: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class LlmTier:
         self._version = digest(
             _CODE_VERSION, self.tier, self.model, prompt.version, str(settings.max_tokens), str(settings.temperature)
         ).hex()
-        self._pace = Pace()
+        self._pace = Pace(self._options.told)
         self._dialect = _Dialect()
         self._lock = threading.Lock()
         self._client: openai.OpenAI | None = None
@@ -230,9 +232,9 @@ class LlmTier:
                 said = self._endpoint.said(error)
                 dialect = _simpler(dialect, said) if error.status_code in _REFUSED else None
                 if dialect is None:
-                    raise self._status_error(error.status_code, said) from None
+                    raise self._status_error(error, said) from None
             except openai.APITimeoutError:
-                raise self._failure(f"does not answer within {self._options.timeout:g} s") from None
+                raise self._failure(f"does not answer within {self._settings.timeout:g} s") from None
             except openai.APIError as error:
                 reason = type(error.__cause__ or error).__name__
                 if reason in NEVER_SENT:
@@ -250,8 +252,8 @@ class LlmTier:
     def _opened(self) -> openai.OpenAI:
         with self._lock:
             if self._client is None:
-                options = self._options
-                self._client = open_client(self._endpoint, self._name, options.retries, options.timeout, self._pace)
+                retries, timeout = self._options.retries, self._settings.timeout
+                self._client = open_client(self._endpoint, self._name, retries, timeout, self._pace)
             return self._client
 
     def _request(self, question: list[dict[str, str]], dialect: _Dialect) -> dict[str, Any]:
@@ -266,9 +268,13 @@ class LlmTier:
             request["response_format"] = {"type": "json_object"}
         return request
 
-    def _status_error(self, status: int, said: str) -> ProviderError:
+    def _status_error(self, refusal: openai.APIStatusError, said: str) -> ProviderError:
+        status = refusal.status_code
         error = self._failure(f"answers {status}: {said}", self._endpoint.advice(status, f"tiers.{self.tier}."))
-        return unusable(error) if status in _UNUSABLE else error
+        if status in _UNUSABLE or refusal.code == _NO_QUOTA:
+            return unusable(error)
+        # No window is to blame for how many are asked about.
+        return BusyModelError(error.message, error.hint) if status == _TOO_MANY else error
 
     def _failure(self, what: str, hint: str = GO_ON) -> ProviderError:
         return ProviderError(f"the {self.tier} model {self.model} at {self._endpoint.base_url} {what}", hint)

@@ -13,7 +13,7 @@ from memcli.errors import ProviderError
 from memcli.ingest.budget import Budget, BudgetReachedError
 from memcli.model import PlannedCall, Reading, Window
 from memcli.protocols import ModelTier
-from memcli.provider import UnusableModelError, in_order
+from memcli.provider import BusyModelError, UnusableModelError, in_order
 from memcli.store import calls as call_rows
 from memcli.store.calls import Ledger, NewCall, Spent
 from memcli.store.db import Store
@@ -37,7 +37,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a question: `done` with a reading, `failed`, or `waiting`: it was not asked. With the reason.
+    """What became of a question: `done` with a reading, `failed`, or `waiting`: no model took it. With the reason.
 
     `spent` is what the question has cost and no window is down for yet, now or in a run that was killed.
     """
@@ -96,7 +96,7 @@ class TierTally:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What one question got: a text, or why there is none; `asked` says that the model was."""
+    """What one question got: a text, or why there is none; `asked` says that the model was, and took it."""
 
     text: str | None
     error: str = ""
@@ -207,7 +207,7 @@ class Asking:
             return _Answer(None, error.message, asked=False, seconds=seconds)
         if in_a_row >= _GIVE_UP_AFTER:
             self._halt(tier, f"{in_a_row} windows in a row failed, the last since {error.message}")
-        return _Answer(None, error.message, seconds=seconds)
+        return _Answer(None, error.message, asked=not isinstance(error, BusyModelError), seconds=seconds)
 
     def _halt(self, tier: str, reason: str, detail: str = "") -> None:
         with self._lock:

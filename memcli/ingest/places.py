@@ -34,7 +34,7 @@ class Place:
 
 def home_of(environ: Mapping[str, str]) -> Path:
     """The user's home: HOME, else what the system's list of users says."""
-    return Path(environ["HOME"]) if environ.get("HOME") else Path(os.path.expanduser("~"))  # noqa: PTH111 - never fails
+    return Path(environ.get("HOME") or _path("~"))
 
 
 def known_places(environ: Mapping[str, str]) -> list[Place]:
@@ -48,7 +48,7 @@ def known_places(environ: Mapping[str, str]) -> list[Place]:
     for path, format_name in _candidates(environ, home_of(environ)):
         try:
             status = path.stat()
-        except OSError:
+        except (OSError, ValueError):
             continue
         if (status.st_dev, status.st_ino) in seen:  # one of them may be a link to another
             continue
@@ -69,31 +69,36 @@ def _candidates(environ: Mapping[str, str], home: Path) -> Iterator[tuple[Path, 
     config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     # Claude Code has had its folder in both; a variable that is set leaves no doubt.
     claude = environ.get("CLAUDE_CONFIG_DIR")
-    for folder in [Path(claude).expanduser()] if claude else [home / ".claude", config / "claude"]:
+    for folder in [_path(claude)] if claude else [home / ".claude", config / "claude"]:
         yield folder / "projects", "claude-code"
-    codex = Path(environ.get("CODEX_HOME") or home / ".codex").expanduser()
+    codex = _path(environ.get("CODEX_HOME") or home / ".codex")
     yield codex / "sessions", "codex"
     yield codex / "archived_sessions", "codex"
-    yield Path(environ.get("PI_CODING_AGENT_DIR") or home / ".pi" / "agent").expanduser() / "sessions", "pi"
+    yield _path(environ.get("PI_CODING_AGENT_DIR") or home / ".pi" / "agent") / "sessions", "pi"
     yield from ((path, "chatgpt") for path in _exports(_downloads(environ, config, home)))
+
+
+def _path(named: str | Path) -> Path:
+    """A path with `~` put in; a user that there is not stays as it is written."""
+    return Path(os.path.expanduser(named))  # noqa: PTH111 - Path.expanduser fails there
 
 
 def _exports(folder: Path) -> Iterator[Path]:
     """The exports of ChatGPT in a folder of downloads: zips that hold conversations, and what was unpacked there."""
     try:
         entries = sorted(folder.iterdir())
-    except OSError:
+    except (OSError, ValueError):  # no such folder, or a name that cannot be one
         return
     for entry in entries:
         if entry.name == _CONVERSATIONS or (entry.suffix.lower() == ZIP and _is_export(entry)):
             yield entry
-        elif entry.is_dir() and (entry / _CONVERSATIONS).is_file():
+        elif os.path.isfile(entry / _CONVERSATIONS):  # noqa: PTH113 - is_file fails in a folder that may not be entered
             yield entry / _CONVERSATIONS
 
 
 def _is_export(path: Path) -> bool:
     try:
-        return path.is_file() and is_chatgpt_export(str(path))
+        return os.path.isfile(path) and is_chatgpt_export(str(path))  # noqa: PTH113 - as below
     except (OSError, InputRejectedError):
         return False
 
@@ -101,7 +106,7 @@ def _is_export(path: Path) -> bool:
 def _downloads(environ: Mapping[str, str], config: Path, home: Path) -> Path:
     """The folder of downloads, which desktops let their users name (xdg-user-dirs)."""
     named = environ.get("XDG_DOWNLOAD_DIR") or _named_downloads(config / _USER_FOLDERS)
-    return Path(named.replace("$HOME", str(home), 1)).expanduser() if named else home / "Downloads"
+    return _path(named.replace("$HOME", str(home), 1)) if named else home / "Downloads"
 
 
 def _named_downloads(file: Path) -> str | None:

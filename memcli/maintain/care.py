@@ -18,6 +18,7 @@ from memcli.protocols import Embedder, Progress
 from memcli.store import reindex as rows
 from memcli.store import runs as run_rows
 from memcli.store import segments as segment_rows
+from memcli.store.check_words import is_whole
 from memcli.store.db import Store, now
 from memcli.store.undo import write_words
 from memcli.store.vectors import Vectors
@@ -188,7 +189,7 @@ def check(
     report.words = len(present)
     _tell(report.problems, len(np.setdiff1d(wanted, present)), "memories are not in the keyword index")
     _tell(report.problems, len(np.setdiff1d(present, wanted)), "entries of the keyword index are of no memory")
-    if not segment_rows.is_sound(store):
+    if not is_whole(store.conn):
         report.problems.append("the keyword index is damaged")
     if (found := drift()) is not None:
         report.kept, report.kept_when_fitted = found

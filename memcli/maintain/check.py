@@ -14,6 +14,7 @@ from memcli.store import check as rows
 from memcli.store import segments as segment_rows
 from memcli.store.check import REPAIR, Finding, derived
 from memcli.store.check_log import log
+from memcli.store.check_schema import schema
 from memcli.store.check_words import words
 from memcli.store.db import Store
 from memcli.store.vectors import Vectors
@@ -21,7 +22,8 @@ from memcli.store.vectors import Vectors
 # Of more findings in one table the rest is counted only: what is told must fit on a screen and into memory.
 TOLD_PER_TABLE = 20
 _TOLD_AT_ONCE = 1000  # rows between two signs of progress
-PAGES, MESSAGES, MEMORIES = "checking pages", "checking messages", "checking memories"
+PAGES, SCHEMA = "checking pages", "checking definitions"
+MESSAGES, MEMORIES = "checking messages", "checking memories"
 _LOST = {MESSAGES, MEMORIES}
 _TABLES = ("messages", "memories", "provenance", "segments")
 
@@ -99,7 +101,7 @@ def check(
             progress.phase(name, report.rows.get(table, 0))
             for finding in _counted(rows.guarded(table, source), progress):
                 report.add(finding)
-                report.has_broken_pages |= name == PAGES
+                report.has_broken_pages |= name in {PAGES, SCHEMA}
                 report.has_lost_rows |= name in _LOST and not finding.derived
     for finding in model():
         report.add(finding)
@@ -112,10 +114,12 @@ def _checks(
 ) -> Iterator[tuple[str, str, Iterator[Finding | None]]]:
     """Yield what is to be looked at: name, table, findings with None for each row that was looked at."""
     yield PAGES, "", rows.structure(store)
+    yield SCHEMA, "", schema(store)
     yield "checking references", "", rows.references(store)
     yield "checking columns", "", rows.columns(store)
     yield MESSAGES, "messages", rows.messages(store)
     yield MEMORIES, "memories", rows.memories(store)
+    yield "checking sessions and rules", "", rows.hashed(store)
     yield "checking provenance", "provenance", rows.provenance(store)
     yield "checking tags", "memory_tags", rows.tags(store)
     yield "checking merges", "merges", rows.links(store)

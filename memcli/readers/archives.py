@@ -31,6 +31,8 @@ BOMB_BYTES = 100 << 20
 _WANTED = re.compile(r"(?:conversations(?:-\d+)?\.json|(?!\._).*\.jsonl)", re.DOTALL)
 _DRIVE = re.compile(r"[A-Za-z]:")
 _ENCRYPTED = 0x1
+# The list of a zip's members is read at once, and takes ten times its size: this much names 80,000 files or more.
+_LARGEST_DIRECTORY = 8 << 20
 _SKIPPED_BYTES = 1 << 20
 # Three bytes of zstd can stand for 128 KB: this much becomes 11 MB at most.
 _ZSTD_CHUNK_BYTES = 256
@@ -92,11 +94,13 @@ def zip_members(path: str) -> Iterator[tuple[str, BinaryIO]]:
         OSError: the file cannot be opened.
         DamagedArchiveError: it is no zip; by a stream's `read`: a member is damaged or of another size than declared.
         RefusedArchiveError: a member is encrypted, is a link, has a path that leads out of the archive, or is a bomb.
-            All members are checked before the first one is yielded.
+            The list of members may be one, too. All members are checked before the first one is yielded.
     """
-    with Path(path).open("rb") as raw:
+    with _Zip(io.FileIO(path)) as raw:
         try:
             archive = zipfile.ZipFile(raw)
+        except _TooLargeError as error:
+            raise _refused(path, f"the list of its members is larger than {_LARGEST_DIRECTORY >> 20} MiB") from error
         except _DAMAGE as error:
             raise _damaged(path, error) from error
         with archive:
@@ -155,6 +159,23 @@ def _is_wanted(member: zipfile.ZipInfo) -> bool:
 
 def _is_bomb(size: int, packed: int) -> bool:
     return size > BOMB_BYTES and size > MAX_RATIO * packed
+
+
+class _TooLargeError(Exception):
+    """More was to be read at once than is sensible."""
+
+
+class _Zip(io.BufferedReader):
+    """A zip file of which only so much can be read at once."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        wanted = _LARGEST_DIRECTORY + 1 if size is None or size < 0 else size
+        if size is not None and size > _LARGEST_DIRECTORY:
+            raise _TooLargeError
+        found = super().read(wanted)
+        if len(found) > _LARGEST_DIRECTORY:
+            raise _TooLargeError
+        return found
 
 
 class _Counted(io.FileIO):

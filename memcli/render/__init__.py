@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from memcli.render.search import show_answers
     from memcli.render.secrets import show_secrets
     from memcli.render.stats import show_stats
-    from memcli.render.terminal import print_error, print_json, safe, write
+    from memcli.render.terminal import print_documents, print_error, print_json, safe, write
 
 __all__ = [
     "ConsoleProgress",
@@ -56,6 +56,7 @@ __all__ = [
     "explain_rejected_lines",
     "export_writer",
     "metrics_text",
+    "print_documents",
     "print_error",
     "print_json",
     "report_markdown",
@@ -159,7 +160,7 @@ _MODULES = {
     "search": ("show_answers",),
     "secrets": ("show_secrets",),
     "stats": ("show_stats",),
-    "terminal": ("print_error", "print_json", "safe", "write"),
+    "terminal": ("print_documents", "print_error", "print_json", "safe", "write"),
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
 from memcli.render.bench import machine_lines
-from memcli.render.layout import WIDTH, bar, cut, duration, fitted
+from memcli.render.layout import WIDTH, bar, cut, duration, fitted, wrapped
 from memcli.render.terminal import safe, show
 
 if TYPE_CHECKING:
@@ -23,12 +22,12 @@ _LEGEND = "x: how many times as good memcli is; ±: half the spread over the rou
 
 def show_report(document: Mapping[str, Any], comparison: Comparison | None) -> None:
     """Print the parts with bars, the targets, and what became worse than in an earlier report."""
-    lines = [line for each in (*machine_lines(document), _when(document), _LEGEND) for line in _dim(each)]
+    lines = [line for each in (*machine_lines(document), _when(document), _LEGEND) for line in wrapped(each)]
     for part in document["parts"]:
         lines += [Text(""), *_part(part)]
     lines += [Text(""), *_targets(document["targets"])]
     notes = list(dict.fromkeys(note for part in document["parts"] for note in part["notes"]))
-    lines += [Text("") for _ in notes[:1]] + [line for note in notes for line in _dim(f"- {note}")]
+    lines += [Text("") for _ in notes[:1]] + [line for note in notes for line in wrapped(f"- {note}")]
     if comparison is not None:
         lines += [Text(""), *_comparison(comparison)]
     show(cut(line, WIDTH) for line in lines)
@@ -61,7 +60,7 @@ def _part(part: Mapping[str, Any]) -> list[Text]:
     which = "less" if part["less_is_better"] else "more"
     head = Text.assemble((part["title"], "bold"), f": {part['unit']}, {which} is better")
     top = max(way["value"] for way in part["ways"])
-    return [head, *_dim(part["about"], 1), *(_way(way, top) for way in part["ways"])]
+    return [head, *wrapped(part["about"], 1), *(_way(way, top) for way in part["ways"])]
 
 
 def _way(way: Mapping[str, Any], top: float) -> Text:
@@ -104,17 +103,8 @@ def _targets(targets: Sequence[Mapping[str, Any]]) -> list[Text]:
                 (target["measured"], "bold"),
             )
         )
-        lines += _dim(target["how"], 8)
+        lines += wrapped(target["how"], 8)
     return lines
-
-
-def _dim(text: str, indent: int = 0) -> list[Text]:
-    """A paragraph in as many lines as it takes."""
-    room = " " * indent
-    return [
-        Text(line, style="dim")
-        for line in textwrap.wrap(safe(text), WIDTH, initial_indent=room, subsequent_indent=room or "  ")
-    ]
 
 
 def _comparison(comparison: Comparison) -> list[Text]:

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from memcli.render.bench import figures_table, machine_lines
-from memcli.render.layout import duration
-from memcli.render.terminal import safe, show
+from memcli.render.layout import duration, wrapped
+from memcli.render.terminal import show
 
 _WHOLE = {
     "seconds": ("the whole process", "s"),
@@ -28,11 +28,13 @@ def show_scale_benchmark(document: Mapping[str, Any]) -> None:
         f"generated messages, seed {document['seed']}: {document['messages']}",
         f"timed: {document['timed']}",
     ]
-    blocks: list[object] = [*(Text(safe(line), style="dim") for line in lines), Text(""), _table(document), Text("")]
+    head = [text for line in lines for text in wrapped(line)]
+    blocks: list[object] = [*head, Text(""), _table(document), Text("")]
     blocks.append(Text("exponents: 1 is linear, 2 quadratic; over all sizes, and of the last step alone"))
     above = [name for name, found in document["exponents"].items() if max(_known(found)) > document["linear"]]
-    blocks.append(Text(f"! above {document['linear']:g}: {', '.join(above)}" if above else "nothing above linear"))
-    blocks += [Text(line) for line in _product(document)]
+    said = f"! above {document['linear']:g}: {', '.join(above)}" if above else "nothing grows faster than linearly"
+    blocks += wrapped(said, style="")
+    blocks += [text for line in _product(document) for text in wrapped(line, style="")]
     show(blocks)
 
 
@@ -79,7 +81,7 @@ def _product(document: Mapping[str, Any]) -> list[str]:
     whole = f"{found['dedup_seconds_per_tera']:.2f} s per 10^12 multiply-adds"
     lines = [f"dedup at the largest size, all that it does: {whole} of the exact product"]
     if found["seconds_per_tera"] is not None:
-        fitted = f"{found['seconds_per_tera']:.2f} s per 10^12 multiply-adds, which are quadratic,"
+        constant = f"{found['seconds_per_tera']:.2f} s per 10^12 multiply-adds of the product, which is quadratic"
         rest = f"{found['seconds_per_million_vectors']:.0f} s per million vectors"
-        lines += [f"fitted to all sizes: {fitted}", f"and {rest}; off by at most {found['misfit']:.0%}"]
+        lines.append(f"fitted to all sizes: {constant}, and {rest}; off by at most {found['misfit']:.0%}")
     return lines

@@ -13,7 +13,7 @@ from memcli.render.terminal import one_line, safe, show
 
 def show_search_benchmark(document: Mapping[str, Any]) -> None:
     """Print latencies from the shell and warm, for each number of memories."""
-    table = figures_table("memories", "mode", "from the shell", "cached", "warm", "p95", "queries/s", "peak RSS")
+    table = figures_table("memories", "mode", "from the shell", "cached", "first", "warm", "p95", "queries/s", "RSS")
     for size in document["sizes"]:
         for mode, figures in size["modes"].items():
             first = mode == next(iter(size["modes"]))
@@ -22,6 +22,7 @@ def show_search_benchmark(document: Mapping[str, Any]) -> None:
                 mode,
                 _ms(size["cold_ms"]) if first else "",
                 _ms(size["cold_cached_ms"]) if first else "",
+                f"{figures['first_ms']:,.0f} ms",
                 _ms(figures["warm_ms"]),
                 _ms(figures["warm_ms"], "p95"),
                 f"{figures['queries_per_second']:,.0f}",

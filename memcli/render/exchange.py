@@ -132,6 +132,8 @@ def show_import(report: ImportReport) -> None:
             f"{report.merged_exact:,} exact and {report.merged_near:,} near duplicates merged,"
             f" {report.review:,} to review",
         )
+        if report.review_pairs:
+            table.add_row("to review", f"{report.review_pairs:,}", "pairs that came along")
         table.add_row("messages", f"{report.messages:,}", f"{report.messages_new:,} new")
         if report.forgotten:
             table.add_row("forgotten", f"{report.forgotten:,}", "left out; see memcli forget")

@@ -106,7 +106,7 @@ def _closing(report: IngestReport) -> str:
     if report.dry_run:
         return f"Dry run: {safe(report.db)} was not touched."
     if report.run_id is None and not report.files.seen:
-        return "No transcript found."
+        return "No transcript found. What is looked for, and where: memcli formats"
     if report.run_id is None and report.files.failed:
         return f"Nothing was taken into {safe(report.db)}."
     if report.run_id is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
@@ -50,6 +51,13 @@ def cut(text: Text, width: int) -> Text:
     """The text itself, what is too much replaced by an ellipsis."""
     text.truncate(width, overflow="ellipsis")
     return text
+
+
+def wrapped(text: str, indent: int = 0, style: str = "dim") -> list[Text]:
+    """A paragraph in as many lines as it takes, for a terminal and for a pipe alike."""
+    room = " " * indent
+    lines = textwrap.wrap(safe(text), WIDTH, initial_indent=room, subsequent_indent=room or "  ")
+    return [Text(line, style=style) for line in lines]
 
 
 def fitted(text: str, width: int, *, keep_end: bool = False) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -60,7 +60,16 @@ def _escaped_json(text: str) -> str:
 
 def print_json(document: object) -> None:
     """Write one JSON document to stdout; characters a terminal could act on are escaped in it."""
-    text = json.dumps(document, ensure_ascii=False, indent=2)
+    _write_json(json.dumps(document, ensure_ascii=False, indent=2))
+
+
+def print_documents(documents: Sequence[str]) -> None:
+    """As `print_json` would write an array of what each of these JSON documents says, indented as it indents."""
+    items = ",\n  ".join(each.replace("\n", "\n  ") for each in documents)
+    _write_json(f"[\n  {items}\n]" if documents else "[]")
+
+
+def _write_json(text: str) -> None:
     write(_escaped_json(text) + "\n")
 
 

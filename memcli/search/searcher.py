@@ -60,8 +60,12 @@ class Searcher:
         with self.store.snapshot():
             if self.store.meta("model_id") not in {None, self._embedder.model_id}:
                 self._embedder = self._open_embedder()
-                self.__dict__.pop("_engine", None)
+                self.forget()
             yield
+
+    def forget(self) -> None:
+        """Drop what was read of vectors and words, as a new process would begin."""
+        self.__dict__.pop("_engine", None)
 
     def answer(self, queries: Sequence[str], request: Request) -> list[Answer]:
         """Find the `request.k` best memories for each query, in one state of the database."""

@@ -8,6 +8,7 @@ The file may be read-only, or locked by a run: then nothing is remembered, and n
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Literal
 from memcli.store.db import Store
 
 Kind = Literal["answer", "embedding"]
+_HASH_BYTES = 16  # before each value
 KINDS: tuple[Kind, ...] = ("answer", "embedding")
 
 
@@ -53,10 +55,23 @@ def look_up(store: Store, kind: Kind, keys: Sequence[bytes], limits: Limits) -> 
     oldest = time.time() - limits.ttl if kind == "answer" else 0.0
     found = store.by_hashes(
         "SELECT c.key, c.value, c.created_at FROM hashes AS h CROSS JOIN search_cache AS c"
-        f" ON c.kind = '{kind}' AND c.key = h.hash",
+        " ON c.kind = :kind AND c.key = h.hash",
         keys,
+        kind=kind,
     )
-    return {key: value for key, value, created in found if created > oldest}
+    whole = {key: payload(key, value) for key, value, created in found if created > oldest}
+    return {key: value for key, value in whole.items() if value is not None}
+
+
+def payload(key: bytes, stored: object) -> bytes | None:
+    """What was remembered under a key, None where that is not what is stored there: then it counts as forgotten."""
+    if not isinstance(stored, bytes) or _hash(key, stored[_HASH_BYTES:]) != stored[:_HASH_BYTES]:
+        return None
+    return stored[_HASH_BYTES:]
+
+
+def _hash(key: bytes, value: bytes) -> bytes:
+    return hashlib.blake2b(key + value, digest_size=_HASH_BYTES).digest()
 
 
 def remember(store: Store, uses: Mapping[Kind, Uses], limits: Limits) -> bool:
@@ -81,7 +96,8 @@ def _remember(conn: sqlite3.Connection, kind: Kind, use: Uses, limits: Limits) -
         clock += 1
         conn.execute("DELETE FROM search_cache WHERE kind = ? AND key = ?", (kind, key))
         entries -= conn.execute("SELECT changes()").fetchone()[0]
-        conn.execute("INSERT INTO search_cache VALUES (?, ?, ?, ?, ?)", (kind, key, value, time.time(), clock))
+        stored = _hash(key, value) + value
+        conn.execute("INSERT INTO search_cache VALUES (?, ?, ?, ?, ?)", (kind, key, stored, time.time(), clock))
         entries += 1
     while entries > limits.size:
         conn.execute(

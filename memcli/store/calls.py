@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from memcli.store.db import Store, now
+from memcli.store.hashes import row_hash
 
 # Rows that cost something, or may have.
 _SPENT = "status IN ('done', 'lost', 'reserved')"
@@ -111,9 +112,10 @@ class Ledger:
                     (*tokens, cost_usd, seconds, call_id),
                 )
                 if answer is not None:
+                    (key,) = self._conn.execute("SELECT key FROM model_calls WHERE id = ?", (call_id,)).fetchone()
                     self._conn.execute(
-                        "INSERT OR REPLACE INTO model_answers SELECT key, id, ? FROM model_calls WHERE id = ?",
-                        (answer, call_id),
+                        "INSERT OR REPLACE INTO model_answers VALUES (?, ?, ?, ?)",
+                        (key, call_id, answer, row_hash(key, call_id, answer)),
                     )
                 self._conn.execute("COMMIT")
             except BaseException:

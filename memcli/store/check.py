@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-from memcli.store.db import Store
-from memcli.store.hashes import MEMORY_COLUMNS, MESSAGE_COLUMNS, row_hash
+from memcli.store.cache import payload
+from memcli.store.db import Store, is_interruption
+from memcli.store.hashes import HASHED, MEMORY_COLUMNS, MESSAGE_COLUMNS, row_hash
 from memcli.text import content_hash, digest
 
 # What can be made again of the rest; all other tables hold what nobody can make again.
@@ -20,6 +21,7 @@ DERIVED = {"segments", "search_cache", "search_cache_use", "memory_tags", "memor
 REPAIR = "memcli check --repair makes it anew"
 RESTORE = "restore a backup, or ingest the transcripts into a new database"
 _MESSAGES = 100  # of SQLite, about one table
+_STEPS = 1_000_000  # of SQLite's machine between two looks for an interruption
 _ERRORS = 20  # of the whole file, before the tables are looked at one by one
 
 
@@ -49,12 +51,18 @@ def derived(table: str, row: int | str | None, wrong: str) -> Finding:
 
 @contextmanager
 def lenient(store: Store) -> Iterator[None]:
-    """Texts with bytes that are no UTF-8 can be read meanwhile; they are not what was written, which a hash tells."""
+    """Texts with bytes that are no UTF-8 can be read meanwhile; they are not what was written, which a hash tells.
+
+    Long statements can be interrupted.
+    """
     before = store.conn.text_factory
     store.conn.text_factory = _text
+    # Python hears of an interruption between two of its own instructions only: without this not while SQLite checks.
+    store.conn.set_progress_handler(int, _STEPS)
     try:
         yield
     finally:
+        store.conn.set_progress_handler(None, 0)
         store.conn.text_factory = before
 
 
@@ -67,6 +75,8 @@ def guarded(table: str, found: Iterator[Finding | None]) -> Iterator[Finding | N
     try:
         yield from found
     except sqlite3.DatabaseError as error:
+        if is_interruption(error):
+            raise
         wrong = f"it cannot be read to its end: {error}"
         yield derived(table, None, wrong) if table in DERIVED else Finding(table, None, wrong)
 
@@ -123,6 +133,8 @@ def _integrity(store: Store, table: str, limit: int) -> list[str]:
     try:
         rows = store.conn.execute(f"PRAGMA integrity_check({table.rstrip(', ') or limit})").fetchmany(limit)
     except sqlite3.DatabaseError as error:
+        if is_interruption(error):
+            raise
         return [str(error)]
     lines = [line for (text,) in rows for line in str(text).splitlines() if not line.startswith("***")]
     return [line for line in lines if line != "ok"][:limit]
@@ -188,9 +200,13 @@ def _columns_of(store: Store, table: str) -> Iterator[Finding]:
     for name, *values in store.conn.execute(
         f"SELECT CASE {case} END, {', '.join(keys)} FROM {table} NOT INDEXED WHERE {tests}"
     ):
-        row = values[0] if len(values) == 1 and isinstance(values[0], int) else ", ".join(map(_shown, values))
+        row = _id(values[0]) if len(values) == 1 else ", ".join(map(_shown, values))
         wrong = f"its {name} is not what can stand there"
         yield derived(table, row, wrong) if table in DERIVED else Finding(table, row, wrong, _LOST)
+
+
+def _id(value: object) -> int | str:
+    return value if isinstance(value, int) else _shown(value)
 
 
 def _shown(value: object) -> str:
@@ -226,6 +242,17 @@ def memories(store: Store) -> Iterator[Finding | None]:
             yield Finding("memories", values[0], "the row is not what was stored", _LOST)
         elif not isinstance(text, str) or content_hash(text) != values[hash_place]:
             yield Finding("memories", values[0], "its hash is not that of its text", _LOST)
+
+
+def hashed(store: Store) -> Iterator[Finding]:
+    """Sessions, rules and answers of models that are not what was stored."""
+    for table in ("sessions", "rules", "model_answers"):
+        for found, *values in store.conn.execute(
+            f"SELECT row_hash, {', '.join(HASHED[table])} FROM {table} NOT INDEXED"
+        ):
+            # Whoever writes a rule with another program leaves its hash out.
+            if row_hash(*values) != found and not (found is None and table == "rules"):
+                yield Finding(table, _id(values[0]), "the row is not what was stored", _LOST)
 
 
 def provenance(store: Store) -> Iterator[Finding | None]:
@@ -285,7 +312,10 @@ def links(store: Store) -> Iterator[Finding]:
 
 
 def cached(store: Store) -> Iterator[Finding]:
-    """The counts of the query cache."""
+    """Entries of the query cache that are not what was put there, and its counts."""
+    for kind, key, value in store.conn.execute("SELECT kind, key, value FROM search_cache NOT INDEXED"):
+        if payload(key, value) is None:
+            yield derived("search_cache", f"{kind} {_shown(key)}", "it is not what was remembered")
     for kind, told, there in store.conn.execute(
         "SELECT u.kind, u.entries, count(c.key) FROM search_cache_use AS u LEFT JOIN search_cache AS c"
         " ON c.kind = u.kind GROUP BY u.kind"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from memcli.store import check as rows
 from memcli.store.check import Finding
+from memcli.store.check_schema import schema
 from memcli.store.db import Store
 from memcli.store.segments import damaged
 
@@ -20,16 +21,19 @@ def first_fault(path: Path) -> str | None:
     """
     checks: tuple[Callable[[Store], Iterator[Finding | None]], ...] = (
         rows.structure,
+        schema,
         rows.references,
         rows.messages,
         rows.memories,
+        rows.hashed,
         rows.provenance,
         rows.columns,
         _segments,
     )
     try:
         with closing(Store.unchecked(path)) as store, rows.lenient(store):
-            for each in checks:
+            # The rows of an older schema lack what they are checked by.
+            for each in checks if store.is_current() else checks[:1]:
                 for finding in rows.guarded("", each(store)):
                     if finding is not None and not finding.warning:
                         place = " ".join(str(part) for part in (finding.table, finding.row) if part not in {"", None})

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from memcli.store.check import Finding, derived
-from memcli.store.db import Store
+from memcli.store.db import Store, is_interruption
 
 _SHADOWS = ("data", "idx", "docsize", "config")
 _TOKENIZER = "tokenize = 'porter unicode61 remove_diacritics 2'"
@@ -28,9 +28,11 @@ def words(store: Store) -> Iterator[Finding]:
         conn.execute("CREATE VIRTUAL TABLE temp.fresh_words USING fts5vocab ('temp', 'fresh', 'instance')")
         yield from _different(conn)
         yield from _sizes(conn)
-        if not _is_whole(conn):
+        if not is_whole(conn):
             yield derived(_TABLE, None, "the keyword index is damaged")
     except sqlite3.DatabaseError as error:
+        if is_interruption(error):
+            raise
         yield derived(_TABLE, None, f"the keyword index is damaged: {error}")
     finally:
         for name in ("stored_words", "fresh_words", "fresh", "shadow"):
@@ -80,7 +82,7 @@ def _sizes(conn: sqlite3.Connection) -> Iterator[Finding]:
         yield derived(_TABLE, None, "its totals are not those of the memories")
 
 
-def _is_whole(conn: sqlite3.Connection) -> bool:
+def is_whole(conn: sqlite3.Connection) -> bool:
     """Whether the index is in itself as it should be, found out on a copy: the check wants to write."""
     conn.execute(f"CREATE VIRTUAL TABLE temp.shadow USING fts5 (content, content = '', {_TOKENIZER})")
     for part in _SHADOWS:

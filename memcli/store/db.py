@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from memcli.errors import DamagedError, LockedError, MemcliError, MismatchError, NoDatabaseError, UsageError
+from memcli.files import make_private_file, make_private_folder
 from memcli.store.foreign import RESTORE, check_application, check_regular, check_schema
 from memcli.store.schema import APPLICATION_ID, applied, migrate, released
 
@@ -63,9 +64,9 @@ class Store:
         """
         check_regular(path)
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(path.parent)
             # Made here so that the file never exists with a wider mode: transcripts hold private things.
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            make_private_file(path)
         except OSError as error:
             raise UsageError(f"cannot write the database {path}: {error.strerror}", "name another with --db") from error
         return cls._opened(path, _WRITE, cls._make_ready)
@@ -124,7 +125,7 @@ class Store:
             self.conn.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
             self.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self.conn.execute("PRAGMA journal_mode = WAL")
-        if self._lacks_migrations():
+        if not self.is_current():
             migrate(self.conn)
 
     def _check_any_age(self) -> None:
@@ -134,7 +135,7 @@ class Store:
 
     def _check_current(self) -> None:
         self._check_any_age()
-        if self._lacks_migrations():
+        if not self.is_current():
             # One that holds nothing yet is being made at this moment.
             if not self.conn.execute("SELECT EXISTS (SELECT 1 FROM runs)").fetchone()[0]:
                 raise _no_database(self.path)
@@ -146,8 +147,9 @@ class Store:
         check_application(self.path, self.conn)
         check_schema(self.path, self.conn)
 
-    def _lacks_migrations(self) -> bool:
-        return not set(released()) <= set(applied(self.conn))
+    def is_current(self) -> bool:
+        """Whether the database has all migrations."""
+        return set(released()) <= set(applied(self.conn))
 
     def __enter__(self) -> Self:
         return self
@@ -158,7 +160,7 @@ class Store:
                 self.check_file()
         finally:
             self.close()
-        if not isinstance(error, Exception) or isinstance(error, MemcliError):
+        if not isinstance(error, Exception) or isinstance(error, MemcliError) or is_interruption(error):
             return
         found = _named(self.path, error) if isinstance(error, sqlite3.Error) else error
         # What a damaged row makes of a program can be anything: the file is looked at before it is called a bug.
@@ -286,14 +288,14 @@ class Store:
             self.conn.execute("INSERT OR REPLACE INTO meta VALUES ('provider', ?)", (provider,))
         self.conn.execute("INSERT INTO meta VALUES ('model_id', ?)", (model_id,))
 
-    def by_hashes(self, select: str, hashes: Iterable[bytes]) -> list[tuple[Any, ...]]:
+    def by_hashes(self, select: str, hashes: Iterable[bytes], **values: object) -> list[tuple[Any, ...]]:
         """Run `select`, which reads from the table `hashes (hash)`, for any number of 16-byte hashes at once."""
         blob = b"".join(hashes)
-        return self.conn.execute(_HASHES + select, {"hashes": blob}).fetchall() if blob else []
+        return self.conn.execute(_HASHES + select, {"hashes": blob, **values}).fetchall() if blob else []
 
-    def by_ids(self, select: str, ids: Sequence[int]) -> list[tuple[Any, ...]]:
+    def by_ids(self, select: str, ids: Sequence[int], **values: object) -> list[tuple[Any, ...]]:
         """Run `select`, which holds `IN (SELECT value FROM json_each(:ids))`, for any number of ids at once."""
-        return self.conn.execute(select, {"ids": json.dumps(ids)}).fetchall() if ids else []
+        return self.conn.execute(select, {"ids": json.dumps(ids), **values}).fetchall() if ids else []
 
     def next_id(self, table: str) -> int:
         """The first free id of `table`. Stable while the run lock is held: there is one writer."""
@@ -314,6 +316,11 @@ def _named(path: Path, error: sqlite3.Error) -> BaseException:
     return DamagedError(f"{path} is damaged: {error}", RESTORE) if damaged else error
 
 
+def is_interruption(error: BaseException) -> bool:
+    """Whether SQLite gave up a statement because it was asked to."""
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
+
+
 def _first_fault(path: Path) -> str | None:
     from memcli.store.check_fault import first_fault  # noqa: PLC0415 - it needs this module
 
@@ -323,9 +330,10 @@ def _first_fault(path: Path) -> str | None:
 def _needs_no_log(path: Path, error: BaseException) -> bool:
     """Whether a file cannot be read only because its folder does not let SQLite put the index of the log there.
 
-    Where there is no log, nobody is writing, and the file can be read as one that does not change.
+    Where there is no log, nobody is writing, and the file can be read as one that does not change. In a folder that can
+    be written somebody may be about to: there a passing error must not lead to that.
     """
-    if not isinstance(error, sqlite3.OperationalError):
+    if not isinstance(error, sqlite3.OperationalError) or os.access(path.parent, os.W_OK):
         return False
     log = _log_of(path)
     refused = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
@@ -390,7 +398,7 @@ def run_lock(path: Path, wait: float, command: str) -> Iterator[None]:
         os.write(descriptor, f"{_holder(command)}\n".encode())
 
     try:
-        real.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(real.parent)
         # A lock that is a mere file would outlive its holder.
         lock = FileLock(lock_path, timeout=wait, mode=0o600, fallback_to_soft=False, on_acquired=sign)
         lock.acquire()
@@ -406,7 +414,7 @@ def run_lock(path: Path, wait: float, command: str) -> Iterator[None]:
         # Nobody holds it from here on, so nobody shall be named.
         with suppress(OSError):
             os.ftruncate(taken[0], 0)
-            if not real.exists():
+            if not real.is_file():
                 lock_path.unlink()
         lock.release()
 
@@ -451,5 +459,6 @@ def copy_database(path: Path, target: Path) -> None:
     """Copy the database at `path`, if there is one, to `target` as of its last commit (SQLite's online backup)."""
     if not path.is_file():
         return
+    make_private_file(target)
     with Store.open(path) as source, closing(sqlite3.connect(target)) as copy:
         source.conn.backup(copy)

@@ -131,8 +131,9 @@ def centres(store: Store, memory_ids: Sequence[int], accepted: str) -> set[int]:
         row[0]
         for row in store.by_ids(
             "SELECT winner_id FROM merges WHERE ended_at IS NULL AND winner_id IN (SELECT value FROM json_each(:ids))"
-            f" AND gates_passed = '{json.dumps([accepted])}'",
+            " AND gates_passed = :accepted",
             memory_ids,
+            accepted=json.dumps([accepted]),
         )
     }
 

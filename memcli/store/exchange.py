@@ -164,6 +164,24 @@ def parted(store: Store, agent: str | None) -> Iterator[tuple[str, bytes, str, b
     )
 
 
+def undecided(store: Store, agent: str | None) -> Iterator[tuple[str, bytes, str, bytes, float, float, str, str]]:
+    """Yield the pairs of active memories that the user is still to decide.
+
+    As (agent, content hash, agent, content hash, cosine, overlap, gates failed as JSON, differences as JSON).
+    """
+    return iter(
+        store.conn.execute(
+            "SELECT m.agent_id, m.content_hash, o.agent_id, o.content_hash, r.cosine, r.overlap, r.gates_failed,"
+            " r.differences FROM review_pairs AS r"
+            " JOIN memories AS m ON m.id = r.memory_id JOIN memories AS o ON o.id = r.other_id"
+            " WHERE r.status = 'open' AND (:agent IS NULL OR (m.agent_id = :agent AND o.agent_id = :agent))"
+            " AND NOT EXISTS (SELECT 1 FROM merges AS g WHERE g.ended_at IS NULL"
+            " AND g.loser_id IN (r.memory_id, r.other_id)) ORDER BY r.id",
+            {"agent": agent},
+        )
+    )
+
+
 def embedded_texts(store: Store, agent: str | None, after: int, limit: int) -> list[tuple[int, bytes]]:
     """The next memories (id, content hash) with a vector of their own behind an id, ascending."""
     return store.conn.execute(

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 _Object = tuple[str, str, str, str]  # type, name, table, SQL
 
 # The newest schema: saves 11 ms of building it anew to compare with. A test says what it must be.
-FINGERPRINT = "17430bb89afbed6bc0e390ad99d5f1b2"
+FINGERPRINT = "3e723df9d1d8a9282fc3b48a0e9a236f"
 
 RESTORE = "memcli check tells what is wrong; restore a backup"
+# The first databases were made without it.
+_LATER_CHECK = ", CHECK (loser_id <> winner_id)"
 _CHANGED = "is not as memcli made it"
 _QUOTES = re.compile(r"[\"'`\[\]]")
 _SPACE = re.compile(r"\s+")
@@ -153,6 +155,8 @@ def _ours() -> _Ours:
         for step in steps():
             step(cast("Database", _Bare(conn)))
             objects.update((kind, name, table, _plain(sql)) for kind, name, table, sql in _objects(conn))
+    former = {(*rest, sql.replace(_LATER_CHECK, "")) for *rest, sql in objects}
+    objects |= cast("set[_Object]", former)
     return _Ours(frozenset(objects), frozenset(name.lower() for _, name, _, _ in objects))
 
 

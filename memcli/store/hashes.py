@@ -40,6 +40,28 @@ MEMORY_COLUMNS = (
     "run_id",
     "created_at",
 )
+SESSION_COLUMNS = ("id", "agent_id", "key")
+RULE_COLUMNS = (
+    "id",
+    "agent_id",
+    "name",
+    "pattern",
+    "kind",
+    "keep",
+    "type",
+    "importance",
+    "keywords",
+    "roles",
+    "case_sensitive",
+)
+ANSWER_COLUMNS = ("key", "call_id", "answer")
+HASHED = {
+    "messages": MESSAGE_COLUMNS,
+    "memories": MEMORY_COLUMNS,
+    "sessions": SESSION_COLUMNS,
+    "rules": RULE_COLUMNS,
+    "model_answers": ANSWER_COLUMNS,
+}
 
 
 def row_hash(*values: str | float | bytes | None) -> bytes:
@@ -49,8 +71,10 @@ def row_hash(*values: str | float | bytes | None) -> bytes:
 
 
 def add_row_hashes(conn: sqlite3.Connection) -> None:
-    """Give messages and memories the column `row_hash` and fill it; part of a migration."""
+    """Give tables the column `row_hash` and fill it, and forget what the query cache has without one; a migration."""
+    conn.execute("DELETE FROM search_cache")
+    conn.execute("UPDATE search_cache_use SET entries = 0")
     conn.create_function("memcli_row_hash", -1, row_hash, deterministic=True)
-    for table, columns in (("messages", MESSAGE_COLUMNS), ("memories", MEMORY_COLUMNS)):
+    for table, columns in HASHED.items():
         conn.execute(f"ALTER TABLE {table} ADD COLUMN row_hash BLOB")
         conn.execute(f"UPDATE {table} SET row_hash = memcli_row_hash({', '.join(columns)})")

@@ -134,7 +134,9 @@ def write_sessions(
     tags: Collection[tuple[int, str]],
 ) -> None:
     """Add sessions (id, agent, key) and session tags; memories of sessions whose tags grew get the new ones."""
-    conn.executemany("INSERT INTO sessions VALUES (?, ?, ?)", sessions)
+    conn.executemany(
+        "INSERT INTO sessions VALUES (?, ?, ?, ?)", [(*session, row_hash(*session)) for session in sessions]
+    )
     conn.executemany("INSERT OR IGNORE INTO session_tags VALUES (?, ?)", tags)
     if tags:
         conn.execute(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from memcli.store.db import Store, now
+from memcli.store.hashes import RULE_COLUMNS, row_hash
 
 _COLUMNS = "id, agent_id AS agent, name, pattern, kind, keep, type, importance, keywords, roles, case_sensitive, active"
 
@@ -34,25 +35,30 @@ def disabled_starters(store: Store) -> set[str]:
     return {row[0] for row in store.conn.execute("SELECT id FROM disabled_starter_rules")}
 
 
-def write(conn: sqlite3.Connection, rules: Iterable[Mapping[str, object]], run_id: int) -> None:
+def write(conn: sqlite3.Connection, rules: Iterable[Mapping[str, Any]], run_id: int) -> None:
     """Insert rules, or replace those with the same id."""
     rules = list(rules)
     # Two rules may exchange their names.
     conn.executemany("UPDATE rules SET name = 'to be replaced: ' || id WHERE id = ?", [(rule["id"],) for rule in rules])
     conn.executemany(
         "INSERT INTO rules (id, agent_id, name, pattern, kind, keep, type, importance, keywords, roles,"
-        " case_sensitive, active, run_id, changed_at) VALUES (:id, :agent, :name, :pattern, :kind, :keep, :type,"
-        " :importance, :keywords, :roles, :case_sensitive, :active, :run, :at)"
+        " case_sensitive, active, run_id, changed_at, row_hash) VALUES (:id, :agent, :name, :pattern, :kind, :keep,"
+        " :type, :importance, :keywords, :roles, :case_sensitive, :active, :run, :at, :hash)"
         " ON CONFLICT (id) DO UPDATE SET agent_id = excluded.agent_id, name = excluded.name,"
         " pattern = excluded.pattern, kind = excluded.kind, keep = excluded.keep, type = excluded.type,"
         " importance = excluded.importance, keywords = excluded.keywords, roles = excluded.roles,"
         " case_sensitive = excluded.case_sensitive, active = excluded.active, run_id = excluded.run_id,"
-        " changed_at = excluded.changed_at",
-        [
-            {**rule, "keywords": json.dumps(rule["keywords"], ensure_ascii=False), "run": run_id, "at": now()}
-            for rule in rules
-        ],
+        " changed_at = excluded.changed_at, row_hash = excluded.row_hash",
+        [_values(rule) | {"run": run_id, "at": now()} for rule in rules],
     )
+
+
+def _values(rule: Mapping[str, Any]) -> dict[str, Any]:
+    keywords = json.dumps(rule["keywords"], ensure_ascii=False)
+    values = {**rule, "keywords": keywords, "importance": float(rule["importance"])}
+    values["case_sensitive"] = int(rule["case_sensitive"])
+    names = ("agent" if each == "agent_id" else each for each in RULE_COLUMNS)
+    return values | {"hash": row_hash(*(values[name] for name in names))}
 
 
 def remove(conn: sqlite3.Connection, ids: Iterable[str]) -> None:

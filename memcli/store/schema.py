@@ -213,7 +213,7 @@ def m009_forgotten(db: Database) -> None:
 
 @migrations()
 def m010_row_hashes(db: Database) -> None:
-    """A hash over what never changes of messages and memories, so that `check` finds what a disk has changed."""
+    """A hash over what never changes of a row that holds texts, so that `check` finds what a disk has changed."""
     add_row_hashes(db.conn)
 
 

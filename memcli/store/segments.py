@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memcli.errors import DamagedError
 from memcli.store.db import Store, now
-from memcli.store.search import TOKENIZER
 from memcli.store.vectors import INSERT, MAX_MERGED_ROWS, Coding, Segment, hash_of, row_of, segment_of
 
 _Ids = NDArray[np.int64]
 _COLUMNS = "id, count, dim, memory_ids, vectors, codes, scales, keys"
 _HASH_BYTES = 16
 KEPT_GENERATION = "reindexed_generation"
-_WORD_PARTS = ("data", "idx", "docsize")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,41 +152,13 @@ def words_of(store: Store) -> _Ids:
 
 def words_are_whole(store: Store) -> bool:
     """Whether the keyword index is in itself as it should be."""
-    return _is_whole(store.conn, "memories_fts")
-
-
-def _is_whole(conn: sqlite3.Connection, index: str) -> bool:
     try:
-        conn.execute(f"INSERT INTO {index} ({index}) VALUES ('integrity-check')")
+        store.conn.execute("INSERT INTO memories_fts (memories_fts) VALUES ('integrity-check')")
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY:
             raise
         return False
     return True
-
-
-def is_sound(store: Store) -> bool:
-    """As `words_are_whole`, for a file that is only read.
-
-    SQLite's check is a statement that writes, so it is put to a copy of the index in a temporary folder.
-    """
-    with tempfile.TemporaryDirectory(prefix="memcli-check-") as folder:
-        copy = Path(folder) / "words.db"
-        with closing(sqlite3.connect(copy)) as conn:
-            conn.execute("PRAGMA synchronous = OFF")
-            conn.execute(f"CREATE VIRTUAL TABLE words USING fts5 (content, content='', tokenize='{TOKENIZER}')")
-            for part in _WORD_PARTS:
-                conn.execute(f"DELETE FROM words_{part}")
-                try:
-                    rows = store.conn.execute(f"SELECT * FROM memories_fts_{part}")
-                    places = ", ".join("?" for _ in rows.description)
-                    conn.executemany(f"INSERT INTO words_{part} VALUES ({places})", rows)
-                except sqlite3.DatabaseError:
-                    return False
-            conn.commit()
-        # Opened anew: FTS5 has the empty index in mind.
-        with closing(sqlite3.connect(copy)) as conn:
-            return _is_whole(conn, "words")
 
 
 def write_words_anew(conn: sqlite3.Connection) -> None:

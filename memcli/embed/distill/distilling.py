@@ -17,7 +17,7 @@ from memcli.embed.distill.scores import Judged, score_judged, score_teacher
 from memcli.embed.distill.teacher import Teacher
 from memcli.embed.distill.training import Lesson, first_table, principal_axes, smooth, train
 from memcli.embed.distill.vocabulary import as_text, build_tokenizer, byte_scale, serialise
-from memcli.embed.models import CARD_FILE, MODEL_FILE, TOKENIZER_FILE, compute_model_id, load_card
+from memcli.embed.models import CARD_FILE, MODEL_FILE, TOKENIZER_FILE, compute_model_id, load_card, sealed
 from memcli.embed.onnx import OnnxEmbedder
 from memcli.errors import UsageError
 
@@ -196,4 +196,4 @@ def _write(out: Path, graph: bytes, tokenizer: str, card: dict[str, object]) -> 
 
 
 def _write_card(out: Path, card: dict[str, object]) -> None:
-    (out / CARD_FILE).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (out / CARD_FILE).write_text(json.dumps(sealed(card), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
