@@ -227,7 +227,7 @@ def test_a_bad_row_is_named_by_file_and_line(home_of_module, tmp_path, flag, con
 
 
 @pytest.fixture
-def home_of_module(capsys, monkeypatch):
+def home_of_module(capfd, monkeypatch):
     """The command in this process: two dozen interpreters would take ten seconds."""
     from memcli.cli import main
 
@@ -235,7 +235,7 @@ def home_of_module(capsys, monkeypatch):
         monkeypatch.setattr("sys.argv", ["memcli", *args])
         with pytest.raises(SystemExit) as caught:
             main()
-        return caught.value.code, capsys.readouterr().err.replace("\n", "")
+        return caught.value.code, capfd.readouterr().err.replace("\n", "")
 
     return run
 

@@ -138,6 +138,11 @@ def test_quality_is_that_of_pairs_in_the_package(document):
     assert "237 labelled pairs" in part(document, "quality")["about"]
 
 
+def test_bench_dedup_takes_the_pairs_of_the_package_where_none_are_named(home, document):
+    found = home.run("bench", "dedup", "--json").json
+    assert (found["pairs"], found["precision"]) == (237, ways(document, "quality")["memcli"]["value"])
+
+
 # --- what is counted -------------------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from memcli.bench import embed as embedding
 from memcli.bench import parallel, scan
 from memcli.bench.child import Measured, run_python
 from memcli.bench.corpus import generate
-from memcli.bench.dedup import DUPLICATE, LabelledPair, Scores, evaluate, read_pairs
+from memcli.bench.dedup import DUPLICATE, PAIRS, LabelledPair, Scores, evaluate, read_pairs
 from memcli.bench.search_memories import Open, bench_zipf
 from memcli.bench.search_vectors import bench_vectors
 from memcli.embed.models import ModelFiles
@@ -27,8 +27,6 @@ from memcli.search import Searcher
 
 Kind = Literal["own", "naive", "peer"]
 OWN = "memcli"
-# Pairs that memcli's threshold was not chosen on; in the package, so that an installed one can be measured.
-PAIRS = Path(__file__).with_name("dedup_pairs.jsonl")
 
 _MESSAGES, _TEXTS, _VECTORS, _LOOKED_UP, _ASKED = 4000, 4000, 30_000, 20_000, 50
 _LOGGED_MESSAGES, _LOGGED = 4000, 2000

@@ -13,8 +13,9 @@ from memcli.cli.options import JsonOption, ModelOption, QuietOption, VerboseOpti
 
 def bench_dedup(
     pairs: Annotated[
-        Path, typer.Option("--pairs", metavar="FILE", help="JSON Lines of {id, a, b, label, kind}.", show_default=False)
-    ],
+        Path | None,
+        typer.Option("--pairs", metavar="FILE", help="JSON Lines of {id, a, b, label, kind} [237 of the package]."),
+    ] = None,
     model: ModelOption = None,
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Another near threshold than the model's.")
