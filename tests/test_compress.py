@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from support_cli import Home, Nursery, some_chat, write_jsonl
@@ -50,6 +50,7 @@ rows = arrays.arrays(
 )
 
 
+@settings(deadline=None)
 @given(rows)
 def test_int8_vectors_are_what_their_codes_say_bit_by_bit(vectors):
     compressed = Compression("base", "int8").compress(vectors)
@@ -58,6 +59,7 @@ def test_int8_vectors_are_what_their_codes_say_bit_by_bit(vectors):
     assert np.all(np.abs(compressed - vectors) <= 0.6 * steps[:, None] + 127 * 2.0**-11 * steps[:, None])
 
 
+@settings(deadline=None)
 @given(rows)
 def test_int7_vectors_are_what_their_codes_say_and_these_are_odd(vectors):
     compressed = Compression("base", "int7").compress(vectors)
@@ -72,6 +74,7 @@ def test_int7_vectors_are_what_their_codes_say_and_these_are_odd(vectors):
     )
 
 
+@settings(deadline=None)
 @given(
     arrays.arrays(np.uint8, st.tuples(st.integers(0, 9), st.sampled_from([8, 24, 256])), elements=st.integers(0, 127))
 )
@@ -82,6 +85,7 @@ def test_odd_codes_take_seven_eighths_of_the_bytes_and_come_back(halves):
     assert np.array_equal(unpack(packed), values)
 
 
+@settings(deadline=None)
 @given(rows, st.integers(0, 7))
 def test_a_vector_does_not_depend_on_those_it_is_compressed_with(vectors, place):
     basis, _ = fitted(vectors.T.astype(np.float64) @ vectors, max(1, vectors.shape[1] // 2))
