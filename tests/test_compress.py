@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from support_cli import Home, Nursery, some_chat, write_jsonl
@@ -13,11 +13,14 @@ from memcli.commands.search import open_searcher
 from memcli.config import Config
 from memcli.dedup.codes import encode
 from memcli.embed.compressed import Compression, fitted
+from memcli.embed.packed import pack, unpack
 from memcli.search import Request
+from memcli.search.matrix import Matrix
 from memcli.store.db import Store
+from memcli.store.vectors import Vectors
 
-SPECS = ("int8", "float16", "pca:64")
-BYTES = {"int8": 0, "float16": 2 * 256, "pca:64": 2 * 64}
+SPECS = ("int8", "int7", "float16", "pca:64")
+BYTES = {"int8": 0, "int7": 0, "float16": 2 * 256, "pca:64": 2 * 64}
 LATER = {"id": "x", "session_id": "z", "role": "user", "content": "Tea is at four o'clock, as ever."}
 
 
@@ -47,6 +50,7 @@ rows = arrays.arrays(
 )
 
 
+@settings(deadline=None)
 @given(rows)
 def test_int8_vectors_are_what_their_codes_say_bit_by_bit(vectors):
     compressed = Compression("base", "int8").compress(vectors)
@@ -55,11 +59,43 @@ def test_int8_vectors_are_what_their_codes_say_bit_by_bit(vectors):
     assert np.all(np.abs(compressed - vectors) <= 0.6 * steps[:, None] + 127 * 2.0**-11 * steps[:, None])
 
 
+@settings(deadline=None)
+@given(rows)
+def test_int7_vectors_are_what_their_codes_say_and_these_are_odd(vectors):
+    compressed = Compression("base", "int7").compress(vectors)
+    codes = encode(compressed)
+    assert np.array_equal(codes.decoded(), compressed)
+    largest = np.abs(vectors).max(axis=1)
+    there = largest > 1e-20
+    assert np.all(codes.values[there] % 2 == 1)
+    assert np.all(compressed[largest == 0] == 0)
+    assert np.all(
+        np.abs(compressed - vectors)[there] <= 1.1 * largest[there, None] / 127 + 2.0**-11 * largest[there, None]
+    )
+
+
+@settings(deadline=None)
+@given(
+    arrays.arrays(np.uint8, st.tuples(st.integers(0, 9), st.sampled_from([8, 24, 256])), elements=st.integers(0, 127))
+)
+def test_odd_codes_take_seven_eighths_of_the_bytes_and_come_back(halves):
+    values = 2 * halves + 1
+    packed = pack(values)
+    assert packed.shape == (len(values), values.shape[1] * 7 // 8)
+    assert np.array_equal(unpack(packed), values)
+
+
+@settings(deadline=None)
 @given(rows, st.integers(0, 7))
 def test_a_vector_does_not_depend_on_those_it_is_compressed_with(vectors, place):
     basis, _ = fitted(vectors.T.astype(np.float64) @ vectors, max(1, vectors.shape[1] // 2))
     one = place % len(vectors)
-    for found in (Compression("base", "int8"), Compression("base", "float16"), Compression("base", "pca:1", basis)):
+    for found in (
+        Compression("base", "int8"),
+        Compression("base", "int7"),
+        Compression("base", "float16"),
+        Compression("base", "pca:1", basis),
+    ):
         assert np.array_equal(found.compress(vectors)[one], found.compress(vectors[one : one + 1])[0])
 
 
@@ -85,7 +121,7 @@ def test_the_report_says_what_was_saved_and_what_it_costs(home, spec):
     assert home.rows("SELECT DISTINCT length(vectors) / count FROM segments") == [(BYTES[spec],)]
     assert found["index_after"] < 0.65 * found["index_before"]
     assert found["file_after"] == home.db.stat().st_size < before
-    assert found["recall_at_10"] > {"int8": 0.97, "float16": 0.99, "pca:64": 0.6}[spec]
+    assert found["recall_at_10"] > {"int8": 0.97, "int7": 0.95, "float16": 0.99, "pca:64": 0.6}[spec]
     assert found["rss_before"] > 0 < found["rss_after"]
     assert home.rows("SELECT count(*) FROM search_cache") == [(0,)], "an answer of the cache takes less memory"
     assert home.rows("SELECT * FROM active_memories") == stars
@@ -117,7 +153,7 @@ def test_the_recall_is_that_of_comparing_everything_with_everything(home):
     assert report["recall_at_10"] == pytest.approx(np.mean(shares), abs=0.05)
 
 
-@pytest.mark.parametrize("spec", ["int8", "pca:64"])
+@pytest.mark.parametrize("spec", ["int8", "int7", "pca:64"])
 def test_everything_goes_on_with_compressed_vectors_and_they_can_be_had_whole_again(home, spec):
     whole = sorted(home.rows("SELECT memory_ids, vectors FROM segments"))
     assert home.run("reindex").code == 0
@@ -230,3 +266,25 @@ def test_a_switch_after_a_search_has_chosen_its_model_is_seen(home):
             assert after == found(open_searcher(fresh, Config(db=home.db), environ, use_cache=False))
     assert len(after) == len(before) == 10
     assert after != before
+
+
+def test_a_search_holds_int7_codes_in_seven_eighths_and_finds_what_comparing_all_finds(home):
+    """Three quarters less than float32, ids and scales included; a text without a token has a zero row."""
+    nothing = {**LATER, "id": "nothing", "content": "\U0001f9ff\U0001f9ff\U0001f9ff."}
+    assert home.run("ingest", write_jsonl(home.folder / "more.jsonl", [nothing]), "--flush").code == 0
+    report = home.run("reindex", "--compress", "int7", "--json").json["compression"]
+    assert report["scanned_after"] == report["vectors"] * (224 + 12 + 8) < 0.25 * report["vectors"] * 4 * 256
+    with Store.open(home.db) as store:
+        matrix = Matrix(store, store.meta("model_id"), 1 << 30)
+        stored = [segment for _, segment in Vectors(store, store.meta("model_id"), 0).segments()]
+        ids = np.concatenate([segment.memory_ids for segment in stored])
+        whole = np.concatenate([segment.whole() for segment in stored])
+        asked = np.random.default_rng(3).normal(size=(5, 256)).astype(np.float32)
+        scan = matrix.scan(asked, None)
+        held = matrix._held
+        assert held.codes.values.shape == (len(ids), 224)
+        for number, query in enumerate(asked):
+            exact = whole.astype(np.float64) @ query
+            order = np.lexsort((ids, -exact))[:10]
+            assert [each for each, _ in scan.nearest(number, 10, None)] == ids[order].tolist()
+            assert np.allclose(scan.cosines(number, ids), exact, atol=0.002 * np.linalg.norm(query))

@@ -12,7 +12,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support_cli import Home, finish, some_chat, wait_for, write_jsonl
 from support_ingest import FIXTURES, assert_sound, environ, logical, query, quick_model, run
@@ -279,6 +279,7 @@ def test_an_interruption_ends_all_processes_with_one_message(home, asked):
     assert not done.out
 
 
+@settings(deadline=None)
 @given(st.lists(st.dictionaries(st.text(), st.text() | st.lists(st.text()) | st.none()), max_size=3))
 def test_documents_that_are_ready_are_printed_as_one(documents):
     """Answers come as text from the processes that found them: what is printed is what print_json prints of them."""

@@ -175,6 +175,7 @@ def test_an_empty_database_has_no_words(tmp_path):
         assert postings.known(["quince"]) == {}
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**56 - 1), max_size=50))
 def test_varints(values):
     raw = bytearray()

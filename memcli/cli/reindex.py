@@ -34,7 +34,9 @@ def reindex(
     ] = None,
     compress: Annotated[
         str | None,
-        typer.Option(metavar="HOW", help="Compress the vectors: int8, float16 or pca:DIMS; none has them whole again."),
+        typer.Option(
+            metavar="HOW", help="Compress the vectors: int8, int7, float16, pca:DIMS; none has them whole again."
+        ),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Only verify the index.")] = False,
     batch_size: Annotated[int | None, typer.Option(help="Memories per transaction [1024].")] = None,

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from memcli.embed.api import ApiModel
     from memcli.embed.models import ModelFiles
 
-INT8, FLOAT16, PCA, NONE = "int8", "float16", "pca", "none"
-_SPEC = re.compile(r"int8|float16|none|pca:([1-9][0-9]{0,4})")
+INT8, INT7, FLOAT16, PCA, NONE = "int8", "int7", "float16", "pca", "none"
+_SPEC = re.compile(r"int8|int7|float16|none|pca:([1-9][0-9]{0,4})")
 _CODE_RANGE = 127
 # Of the 23 bits of a float32's fraction: what is left of a step times a code of 7 bits is exact.
 _STEP_MASK = np.int32(~((1 << 12) - 1))
@@ -31,7 +31,7 @@ _STEP_MASK = np.int32(~((1 << 12) - 1))
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """What is done to vectors: `spec` is int8, float16 or pca:DIMS.
+    """What is done to vectors: `spec` is int8, int7, float16 or pca:DIMS.
 
     Of a PCA `basis` is float32 (dims, base dim), its rows of unit length; `energy` is the share of the squared length
     of the vectors that it kept where it was fitted, on `rows` vectors up to the memory `last_memory_id`.
@@ -66,8 +66,8 @@ class Compression:
 
     def compress(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Vectors float32 (n, base dim) as they are stored: as float32 (n, dim) that need fewer bits."""
-        if self.spec == INT8:
-            return _rounded(vectors)
+        if self.spec in {INT8, INT7}:
+            return _rounded(vectors, only_odd=self.spec == INT7)
         return self.project(vectors).astype(np.float16).astype(np.float32)
 
     def kept(self, vectors: NDArray[np.float32]) -> float:
@@ -132,7 +132,7 @@ def checked_spec(spec: str, dim: int) -> str:
     """
     match = _SPEC.fullmatch(spec)
     if match is None:
-        raise UsageError(f"no such compression: {spec}", "one of int8, float16, pca:DIMS (as pca:64), none")
+        raise UsageError(f"no such compression: {spec}", "one of int8, int7, float16, pca:DIMS (as pca:64), none")
     if match[1] and int(match[1]) >= dim:
         raise UsageError(f"{spec} is no compression of vectors of {dim} dimensions", "name fewer, as pca:64")
     return spec
@@ -153,10 +153,15 @@ def fitted(moment: NDArray[np.float64], dims: int) -> tuple[NDArray[np.float32],
     return np.ascontiguousarray(basis, dtype=np.float32), float(values[order].sum()) / total if total > 0 else 1.0
 
 
-def _rounded(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows as whole multiples of a step of their own, up to 127 of them, so that int8 codes give them back exactly."""
+def _rounded(vectors: NDArray[np.float32], *, only_odd: bool) -> NDArray[np.float32]:
+    """Rows as whole multiples of a step of their own, up to 127 of them, so that int8 codes give them back exactly.
+
+    With `only_odd` they are odd multiples, of which there are 128: seven bits. Zero rows stay zero.
+    """
     largest = np.abs(vectors).max(axis=1, initial=0.0).astype(np.float32) / np.float32(_CODE_RANGE)
     steps = (largest.view(np.int32) & _STEP_MASK).view(np.float32)
+    is_zero = ~(steps > 0)[:, None]
     steps = np.where(steps > 0, steps, np.float32(1))[:, None]
-    found: NDArray[np.float32] = np.clip(np.rint(vectors / steps), -_CODE_RANGE, _CODE_RANGE) * steps
-    return found
+    codes = 2 * np.floor(vectors / (2 * steps)) + 1 if only_odd else np.rint(vectors / steps)
+    found: NDArray[np.float32] = np.where(is_zero, 0, np.clip(codes, -_CODE_RANGE, _CODE_RANGE) * steps)
+    return found.astype(np.float32)

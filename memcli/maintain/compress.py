@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memcli.embed.carried import Find
-from memcli.embed.compressed import PCA, Compression, fitted
+from memcli.embed.compressed import INT7, PCA, Compression, fitted
+from memcli.embed.packed import can_pack, packed_bytes
 from memcli.store.db import Store
 from memcli.store.reindex import CompressionRow, file_bytes, first_with_text, index_size
 from memcli.store.vectors import Vectors
@@ -111,6 +112,9 @@ def compare(
         file_bytes(store),
         energy=None if found.basis is None else found.energy,
     )
+    if found.spec == INT7 and can_pack(found.dim(dim)):
+        # Codes are stored a byte each, and packed when a search reads them.
+        report.scanned_after -= after.vectors * (found.dim(dim) - packed_bytes(found.dim(dim)))
     if is_whole and before.vectors > DEPTH:
         ids, queries = _sample(old, before.vectors)
         exact = _nearest(old, ids, queries)

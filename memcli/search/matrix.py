@@ -12,9 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memcli.codes import Codes
-from memcli.dedup.codes import encode
+from memcli.dedup.codes import STEP, encode
 from memcli.dedup.nearest import Approximate, approximate, coded, exact, floor_of_best
+from memcli.embed.compressed import INT7
+from memcli.embed.packed import can_pack, pack, packed_bytes, unpack
 from memcli.store.db import Store
+from memcli.store.reindex import compression
 from memcli.store.search import matrix_shape
 from memcli.store.vectors import Coding, StoredRows, Vectors
 from memcli.workers import workers
@@ -59,17 +62,22 @@ class _Rest:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A matrix in memory; `key` is the corpus generation and the agent (None: all) that it is of."""
+    """A matrix in memory; `key` is the corpus generation and the agent (None: all) that it is of.
+
+    Where it `is_packed`, the values of the codes are as memcli.embed.packed has them.
+    """
 
     key: tuple[int, str | None]
     codes: Codes
     rest: _Rest
+    is_packed: bool
 
     def parts(self) -> Iterator[Codes]:
         """The codes, a tile at a time."""
         values, scales = self.codes.values, self.codes.scales
         for at in range(0, len(values), _ROWS_AT_ONCE):
-            yield Codes(values[at : at + _ROWS_AT_ONCE], scales[at : at + _ROWS_AT_ONCE])
+            tile = values[at : at + _ROWS_AT_ONCE]
+            yield Codes(unpack(tile) if self.is_packed else tile, scales[at : at + _ROWS_AT_ONCE])
 
 
 class Matrix:
@@ -85,6 +93,8 @@ class Matrix:
         self._max_memory = max_memory
         # It caches nothing: codes are held here as one matrix, or not at all. Nobody asks for merge keys.
         self._vectors = Vectors(store, model_id, 0, Coding(encode, len, ""))
+        made = compression(store, model_id)
+        self._is_seven_bits = made is not None and made.spec == INT7
         self._held: _Held | None = None
         self._kept: OrderedDict[int, _Rows] = OrderedDict()
         self._kept_bytes = 0
@@ -95,9 +105,11 @@ class Matrix:
         if self._held is None or self._held.key != key:
             self._forget()
             count, dim = matrix_shape(self._store, self._model_id, agent)
-            if count * (dim + _ROW_BYTES) > self._max_memory:
+            is_packed = self._is_seven_bits and can_pack(dim)
+            width = packed_bytes(dim) if is_packed else dim
+            if count * (width + _ROW_BYTES) > self._max_memory:
                 return self._streamed(queries, agent, count)
-            self._held = self._read(key, count, dim)
+            self._held = self._read(key, count, width, is_packed=is_packed)
         held = self._held
         return Scan(self, held.rest, len(queries), _ahead(lambda: approximate(held.parts(), coded(queries))))
 
@@ -121,13 +133,17 @@ class Matrix:
         self._kept.move_to_end(floats.segment_id)
         return whole[rows]
 
-    def _read(self, key: tuple[int, str | None], count: int, dim: int) -> _Held:
-        codes = Codes(np.empty((count, dim), dtype=np.uint8), np.empty((count, _SCALES), dtype=np.float32))
+    def _read(self, key: tuple[int, str | None], count: int, width: int, *, is_packed: bool) -> _Held:
+        codes = Codes(np.empty((count, width), dtype=np.uint8), np.empty((count, _SCALES), dtype=np.float32))
         ids = np.empty(count, dtype=np.int64)
         floats: list[_Floats] = []
         for place, own_ids, part in self._parts(key[1], floats):
-            ids[place], codes.values[place], codes.scales[place] = own_ids, part.values, part.scales
-        return _Held(key, codes, _Rest.of(ids, floats))
+            ids[place], codes.scales[place] = own_ids, part.scales
+            codes.values[place] = pack(part.values) if is_packed else part.values
+            if is_packed:
+                # The codes of a zero row are no odd ones: its step says that it is zero.
+                codes.scales[place, STEP] *= part.values[:, 0] & 1
+        return _Held(key, codes, _Rest.of(ids, floats), is_packed)
 
     def _streamed(self, queries: _Rows, agent: str | None, count: int) -> Scan:
         ids = np.empty(count, dtype=np.int64)
