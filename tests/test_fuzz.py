@@ -62,7 +62,7 @@ def _mutated(data, seeds):
 
 
 @pytest.mark.parametrize("name", TARGETS)
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(data=st.data())
 def test_nothing_but_what_is_promised_is_raised(name, data):
     TARGETS[name](data.draw(_INPUT))
@@ -191,7 +191,7 @@ FILES = {
     "an open string": lambda size: b'{"a":"' + b"\\" * size,
     "quotes": lambda size: b'"' * size,
     "NULs": lambda size: b"\0" * size,
-    "broken lines": lambda size: b"{\n" * (size // 4),
+    "broken lines": lambda size: b"{\n" * (size // 32),
     "keys": lambda size: json.dumps(
         {"role": "user", "content": "x", **{f"k{n}": n for n in range(size // 8)}}
     ).encode(),
@@ -237,7 +237,7 @@ def test_a_hostile_file_takes_linear_time(shape):
 def test_a_line_of_ten_megabytes_is_one_message():
     raw = json.dumps({"role": "user", "content": "word " * 2_000_000}).encode() + b"\n"
     (message,) = make_reader("flat").read(Source(BytesIO(raw), final=True))
-    assert len(message.text) == 10_000_000 - len("word ") * 0
+    assert len(message.text) == 10_000_000
     assert sum(end - start for start, end in pieces(message.text)) > 9_000_000
 
 
@@ -268,14 +268,15 @@ def test_ten_thousand_rules_are_read_and_applied_to_one_message():
     assert [rule.name for rule in extractor.hits("a", "user", "word7 word9999")] == ["rule 7", "rule 9999"]
 
 
-def test_a_query_of_ten_megabytes_is_answered(home, tmp_path):
+@pytest.mark.parametrize("words", [100_000, pytest.param(2_500_000, marks=pytest.mark.torture)])
+def test_a_query_of_megabytes_is_answered(home, tmp_path, words):
     (tmp_path / "tea.jsonl").write_text('{"role": "user", "content": "I prefer green tea over coffee."}\n')
     assert home.run("ingest", tmp_path / "tea.jsonl").code == 0
     queries = tmp_path / "queries"
-    queries.write_text("tea " * 2_500_000 + '" OR NEAR( * ^')
+    queries.write_text("tea " * words + '" OR NEAR( * ^')
     done = home.run("search", "--queries", queries, "--json")
-    assert done.code in {0, 2}, done.err
-    assert "Traceback" not in done.err
+    assert done.code == 0, done.err
+    assert done.json[0]["hits"][0]["content"] == "I prefer green tea over coffee."
 
 
 def test_the_corpora_of_the_fuzzers_are_the_fixtures():

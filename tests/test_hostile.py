@@ -49,7 +49,10 @@ def victim(tmp_path_factory, data, nursery):
 
 
 def _ids(home):
-    return [str(memory) for (memory,) in home.rows("SELECT id FROM memories ORDER BY id")]
+    """Memories that have all of an attack in them."""
+    return [
+        str(memory) for (memory,) in home.rows("SELECT id FROM memories WHERE instr(content, char(27)) ORDER BY id")
+    ]
 
 
 def _commands(home):
@@ -146,8 +149,14 @@ def _texts_in(document):
 def test_json_escapes_it_all_and_gives_back_what_was_said(victim):
     whole = 0
     for command in _commands(victim):
-        if command[:2] == ("stats", "--prometheus"):
-            continue
+        if command[:2] == ("stats", "--prometheus") or command[0] in {
+            "import",
+            "reindex",
+            "formats",
+            "model",
+            "config",
+        }:
+            continue  # no JSON, or nothing of a transcript in it
         done = victim.run(*command, "--json")
         assert_harmless(done.out + done.err)
         if done.code in {0, 3} and done.out:

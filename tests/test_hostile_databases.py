@@ -104,7 +104,22 @@ ADDED = {
 def test_a_database_of_memcli_with_something_added_is_refused_untouched(filled, tea, statements):
     _change(filled.db, *statements)
     before = _digest(filled.db)
-    for command in [("ingest", tea), ("search", "tea"), ("stats",), ("dedup", "--dry-run")]:
+    for command in [("ingest", tea), ("search", "tea")]:
+        _refused(filled.run(*command), 6, str(filled.db), "is refused", "do not trust")
+    assert _digest(filled.db) == before
+
+
+def test_no_command_takes_a_database_with_something_added(filled):
+    _change(filled.db, *ADDED["a trigger"])
+    before = _digest(filled.db)
+    for command in [
+        ("stats",),
+        ("dedup", "--dry-run"),
+        ("reindex",),
+        ("export",),
+        ("rules", "list"),
+        ("cost", "report"),
+    ]:
         _refused(filled.run(*command), 6, str(filled.db), "is refused", "do not trust")
     other = filled.folder / "other.db"
     _refused(filled.run("import", filled.db, "--db", other), 6, str(filled.db), "is refused")
