@@ -112,8 +112,9 @@ def bench_parallel(
         folder = Path(name)
         messages = list(generate(plan.size(10_000), plan.seed))
         _write_corpus(folder / "transcripts", messages)
-        asked = (str(messages[number % len(messages)]["content"]) for number in range(plan.size(4000)))
-        (folder / _ASKED).write_text("".join(f"{text[:_ASKED_CHARS]}\n" for text in asked), encoding="utf-8")
+        # Each once: who finds the same question again in the same share of them does not search for it twice.
+        asked = list(dict.fromkeys(str(message["content"])[:_ASKED_CHARS] for message in messages))
+        (folder / _ASKED).write_text("".join(f"{text}\n" for text in asked[: plan.size(4000)]), encoding="utf-8")
         run_python(["-m", "memcli", "ingest", str(folder / "transcripts"), "--json", "--db", _SEARCHED], folder)
         for number in range(plan.repeat):
             for part in result.parts:

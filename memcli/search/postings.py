@@ -28,7 +28,6 @@ _LEAST_IDF = 1e-6
 # An occurrence is up to 20 digits in the string, then an id, while it is read.
 _BYTES_PER_TIME = 40
 _BYTES_PER_SCORE = 16
-_BYTES_PER_LENGTH = 4
 # Where more than one memory in so many must be looked up, the lengths of all are read: that costs no more.
 _ALL_FROM = 8
 _CONTINUED = 0x80
