@@ -8,32 +8,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from memcli.config import Config
 from memcli.errors import DamagedError, UsageError
+from memcli.maintain.backup import BackupReport
 from memcli.protocols import Progress
 from memcli.store.backup import CannotCopyError, copy_to
 from memcli.store.db import Store
 
 _DRAFT_SECONDS = 24 * 3600
-
-
-@dataclass(frozen=True, slots=True)
-class BackupReport:
-    """What was copied where. `generation` is the number of the last transaction on the corpus that is in it."""
-
-    db: str
-    file: str
-    size: int
-    generation: int
-    faults: tuple[str, ...]
-    seconds: float
-
-    def to_json(self) -> dict[str, object]:
-        """The report as one JSON document."""
-        return asdict(self) | {"seconds": round(self.seconds, 4)}
 
 
 def backup(config: Config, target: Path, progress: Progress, *, force: bool, even_damaged: bool) -> BackupReport:

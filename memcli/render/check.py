@@ -12,7 +12,7 @@ from memcli.render.layout import bytes_of, number_of, width_of_output
 from memcli.render.terminal import one_line, safe, show
 
 if TYPE_CHECKING:
-    from memcli.commands.backup import BackupReport
+    from memcli.maintain.backup import BackupReport
     from memcli.maintain.check import CheckReport
     from memcli.maintain.check_repair import RepairReport
     from memcli.store.check import Finding
