@@ -22,7 +22,8 @@ _INDENT = " " * 9
 
 def show_checked(report: CheckReport) -> None:
     """Print what is wrong with a database, worst first, and what to do."""
-    lines = [Text(f"{', '.join(number_of(n, name.rstrip('s'), name) for name, n in report.rows.items())} checked.")]
+    looked_at = ", ".join(number_of(n, name.rstrip("s"), name) for name, n in report.rows.items())
+    lines = [Text(f"{looked_at or 'Nothing could be'} checked.")]
     worst_first = sorted(report.findings, key=lambda each: (each.warning, each.derived))
     for todo, alike in groupby(worst_first, key=lambda each: each.todo):
         lines += [Text(line) for finding in alike for line in _lines(finding)]
