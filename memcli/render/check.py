@@ -56,7 +56,15 @@ def _lines(finding: Finding) -> list[str]:
 
 
 def _wrapped(text: str, head: str) -> list[str]:
-    return textwrap.wrap(text, width_of_output(), initial_indent=head, subsequent_indent=_INDENT)
+    # A path stays in one piece, to be copied.
+    return textwrap.wrap(
+        text,
+        width_of_output(),
+        initial_indent=head,
+        subsequent_indent=_INDENT,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
 
 
 def show_backup(report: BackupReport) -> None:
