@@ -62,7 +62,7 @@ def measure(database, count, seed):
             found = is_found(path)
             try:
                 changed = list(changed_columns(before, content(path)))
-            except sqlite3.DatabaseError:
+            except (sqlite3.DatabaseError, UnicodeDecodeError):
                 changed = ["unreadable"]
             seen["changed" if changed else "same", "found" if found else "not found"] += 1
             if changed and not found:

@@ -119,6 +119,15 @@ def test_faults_and_what_to_do_fit_into_80_columns(home):
         assert told in done.out
 
 
+def test_a_definition_that_is_no_text_any_more_ends_each_command(home):
+    raw = bytearray(home.db.read_bytes())
+    raw[raw.find(b"CREATE INDEX messages_session") + 20] = 0xB0
+    home.db.write_bytes(raw)
+    for command in ("check", "dedup", "stats"):
+        done = home.run(command)
+        assert (done.code, "is damaged" in " ".join((done.out + done.err).split())) == (8, True), done
+
+
 def test_a_hundred_faults_are_counted_and_twenty_told(home):
     change(home, "UPDATE messages SET text = text || '!'")
     document = home.run("check", "--json").json

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from memcli.config import Config
 from memcli.errors import DamagedError, UsageError
-from memcli.maintain.report import BackupReport
+from memcli.maintain.backup import BackupReport
 from memcli.protocols import Progress
 from memcli.store.backup import CannotCopyError, copy_to
 from memcli.store.db import Store

@@ -1,8 +1,8 @@
-"""What `dedup --json` and `backup --json` print."""
+"""The report of a dedup run: what `dedup --json` prints."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 STAGES = ("scan", "judge", "commit")
 
@@ -73,19 +73,3 @@ class DedupReport:
             "seconds": round(self.seconds, 3),
             "timings": {stage: round(seconds, 4) for stage, seconds in self.timings.items()},
         }
-
-
-@dataclass(frozen=True, slots=True)
-class BackupReport:
-    """What was copied where. `generation` is the number of the last transaction on the corpus that is in it."""
-
-    db: str
-    file: str
-    size: int
-    generation: int
-    faults: tuple[str, ...]
-    seconds: float
-
-    def to_json(self) -> dict[str, object]:
-        """The report as one JSON document."""
-        return asdict(self) | {"seconds": round(self.seconds, 4)}

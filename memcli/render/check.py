@@ -12,9 +12,9 @@ from memcli.render.layout import bytes_of, number_of, width_of_output
 from memcli.render.terminal import one_line, safe, show
 
 if TYPE_CHECKING:
+    from memcli.maintain.backup import BackupReport
     from memcli.maintain.check import CheckReport
     from memcli.maintain.check_repair import RepairReport
-    from memcli.maintain.report import BackupReport
     from memcli.store.check import Finding
 
 _INDENT = " " * 9
@@ -22,7 +22,8 @@ _INDENT = " " * 9
 
 def show_checked(report: CheckReport) -> None:
     """Print what is wrong with a database, worst first, and what to do."""
-    lines = [Text(f"{', '.join(number_of(n, name.rstrip('s'), name) for name, n in report.rows.items())} checked.")]
+    looked_at = ", ".join(number_of(n, name.rstrip("s"), name) for name, n in report.rows.items())
+    lines = [Text(f"{looked_at or 'Nothing could be'} checked.")]
     worst_first = sorted(report.findings, key=lambda each: (each.warning, each.derived))
     for todo, alike in groupby(worst_first, key=lambda each: each.todo):
         lines += [Text(line) for finding in alike for line in _lines(finding)]
@@ -55,7 +56,15 @@ def _lines(finding: Finding) -> list[str]:
 
 
 def _wrapped(text: str, head: str) -> list[str]:
-    return textwrap.wrap(text, width_of_output(), initial_indent=head, subsequent_indent=_INDENT)
+    # A path stays in one piece, to be copied.
+    return textwrap.wrap(
+        text,
+        width_of_output(),
+        initial_indent=head,
+        subsequent_indent=_INDENT,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
 
 
 def show_backup(report: BackupReport) -> None:

@@ -101,7 +101,7 @@ class Store:
         identity = _identity(path)
         try:
             conn = _connect(path, mode)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise _named(path, error) from error
         store = cls(path, conn, identity, writes=mode == _WRITE)
         try:
@@ -302,8 +302,10 @@ class Store:
         return int(self.conn.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchone()[0])
 
 
-def _named(path: Path, error: sqlite3.Error) -> BaseException:
+def _named(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> BaseException:
     """What an error of SQLite's means to the user; `error` itself where it can only be a bug."""
+    if isinstance(error, UnicodeDecodeError):  # how Python tells of a definition with bytes that are no UTF-8
+        return DamagedError(f"{path} is damaged: {error}", _RESTORE)
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
         return LockedError(f"{path} is locked by another program", "close it, or try again later")
