@@ -27,6 +27,12 @@ BIDI = [
     for code in range(0x110000)
     if unicodedata.bidirectional(chr(code)) in {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 ]
+# What is not shown at all: of category Cf or Mn, letters that are blank, and places kept for more of them.
+UNSEEN = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180e\u180f\u3164\uffa0"
+    + "".join(map(chr, [*range(0xFE00, 0xFE0E), *range(0xFFF0, 0xFFF9), *range(0xE0000, 0xE1000)]))
+    + "".join(chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) == "Cf")
+)
 MARKS = ["\u200e", "\u200f", "\u061c"]
 UNSAFE = frozenset(CONTROLS + BIDI + MARKS)
 # The alphabet of trouble, so that short examples hold much of it.
@@ -105,9 +111,16 @@ def test_no_single_character_survives_that_a_terminal_could_act_on():
     assert [ascii(character) for character in sorted(UNSAFE) if character in render.safe(f"a{character}b")] == []
 
 
-@given(text.filter(lambda value: not UNSAFE & set(value)))
+def test_no_single_character_survives_that_hides():
+    # Signs of Arabic, Syriac and Kaithi numbers, and the layout of hieroglyphs: they are seen.
+    seen = {*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD, *range(0x13430, 0x13440)}
+    survived = {ord(character) for character in UNSEEN if character in render.safe(f"a{character}b")}
+    assert survived <= seen
+
+
+@given(text.filter(lambda value: not (UNSAFE | UNSEEN | {"\u2065"}) & set(value)))
 def test_harmless_words_are_shown_as_they_are(value):
-    assert render.safe(value).split() == value.replace("\ufeff", "\\ufeff").split()
+    assert render.safe(value).split() == value.split()
 
 
 @given(nasty_text)
