@@ -41,6 +41,7 @@ def test_each_size_is_ingested_whole_and_a_run_with_nothing_new_follows(done):
         assert size["peak_rss_mb"] > 20
         assert size["multiply_adds"] == size["vectors"] * (size["vectors"] - 1) // 2 * 256
     assert many["file_mb"] > few["file_mb"]
+    assert done.json["product"]["seconds_per_tera"] > 0
 
 
 def test_the_exponents_are_those_of_the_figures_it_prints(done):
@@ -71,17 +72,15 @@ def made_up(linear, quadratic):
     ]  # fmt: skip
 
 
-def test_the_constant_of_the_product_is_told_from_what_grows_linearly():
-    found = product(made_up(50e-6, 4e-12))
-    assert found["seconds_per_tera"] == pytest.approx(4.0, rel=0.01)
-    assert found["seconds_per_million_vectors"] == pytest.approx(50, rel=0.01)
-    assert found["misfit"] == pytest.approx(0, abs=0.01)
-    assert product(made_up(50e-6, 0.0))["seconds_per_tera"] == pytest.approx(0, abs=0.01)
-    # Something that grows faster than both does not fit.
-    sizes = made_up(50e-6, 0.0)
-    for size in sizes:
-        size["stages"]["dedup"] += (size["messages"] * 1e-5) ** 3
-    assert product(sizes)["misfit"] > 0.1
+def test_what_is_not_the_product_is_told_from_it_and_has_an_exponent_of_its_own():
+    found = product(made_up(50e-6, 4e-12), 4.0)
+    assert found["seconds"] == pytest.approx(4.0 * 128)
+    assert found["share"] == pytest.approx(512 / 562, abs=0.01)
+    assert found["rest_exponent"] == pytest.approx(1, abs=0.01)
+    # Twice the constant of the product: what else is quadratic shows.
+    assert product(made_up(20e-6, 8e-12), 4.0)["rest_exponent"] > 1.4
+    # The product alone would have taken longer than all of dedup.
+    assert product(made_up(0.0, 4e-12), 8.0)["rest_exponent"] is None
 
 
 def test_what_only_begins_to_grow_faster_shows_in_the_last_step():

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from memcli.bench import scan
 from memcli.bench.child import Measured, run_python
 from memcli.bench.corpus import EXACT_SHARE, NOISE_SHARE, REFORMATTED_SHARE, TRAP_SHARE, generate
 from memcli.bench.ingest import OUTSIDE
@@ -34,6 +35,7 @@ ADDED = 100
 _FILE_MESSAGES = 500
 # Of the generated file, the database and its write-ahead log together.
 _DISK_BYTES = 6000
+_VECTORS, _ROUNDS = 20_000, 3
 _MEGA, _TERA = 1e6, 1e12
 
 
@@ -57,6 +59,8 @@ def bench_scale(plan: Plan, announce: Callable[[str], None]) -> dict[str, Any]:
     """
     sizes = sorted(set(plan.sizes))
     _check_room(sizes[-1])
+    announce("the exact product of dedup alone")
+    constant = _constant(plan.seed)
     found = [_size(count, plan, announce) for count in sizes]
     return {
         "benchmark": "scale",
@@ -68,7 +72,7 @@ def bench_scale(plan: Plan, announce: Callable[[str], None]) -> dict[str, Any]:
         "sizes": found,
         "exponents": exponents(found),
         "linear": LINEAR,
-        "product": product(found),
+        "product": product(found, constant),
     }
 
 
@@ -97,41 +101,28 @@ def slope(sizes: Sequence[float], values: Sequence[float]) -> float | None:
     return round(sum((x - x_mean) * (y - y_mean) for x, y in zip(xs, ys, strict=True)) / spread, 2)
 
 
-def product(sizes: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Dedup's seconds as a part per vector and a part per multiply-add of the exact product, where sizes tell them.
+def product(sizes: Sequence[Mapping[str, Any]], constant: float) -> dict[str, float | None]:
+    """What the exact product is of dedup, at `constant` seconds per 10^12 multiply-adds, and how the rest grows.
 
-    Least squares of the relative differences over `linear * vectors + quadratic * multiply_adds`, neither below zero.
-    `misfit` is the largest relative difference: small where nothing else grows.
+    `share` is that of the largest size; where the product alone should have taken longer than dedup did, the rest is
+    nothing and has no exponent.
     """
-    rows = [
-        (size["vectors"] / size["stages"][DEDUP], size["multiply_adds"] / size["stages"][DEDUP])
-        for size in sizes
-        if size["stages"][DEDUP] > 0
-    ]
-    largest = sizes[-1]
-    whole = largest["stages"][DEDUP] / largest["multiply_adds"] * _TERA if largest["multiply_adds"] else None
-    found: dict[str, float | None] = {"dedup_seconds_per_tera": None if whole is None else round(whole, 3)}
-    linear, quadratic = _fit(rows) if len(rows) > 1 else (None, None)
-    if linear is None or quadratic is None:
-        return found | {"seconds_per_tera": None, "seconds_per_million_vectors": None, "misfit": None}
-    return found | {
-        "seconds_per_tera": round(quadratic * _TERA, 3),
-        "seconds_per_million_vectors": round(linear * _MEGA, 2),
-        "misfit": round(max(abs(linear * x + quadratic * y - 1) for x, y in rows), 3),
+    alone = [constant * size["multiply_adds"] / _TERA for size in sizes]
+    rest = [size["stages"][DEDUP] - seconds for size, seconds in zip(sizes, alone, strict=True)]
+    largest = sizes[-1]["stages"][DEDUP]
+    return {
+        "seconds_per_tera": round(constant, 3),
+        "tera_multiply_adds": round(sizes[-1]["multiply_adds"] / _TERA, 4),
+        "seconds": round(alone[-1], 3),
+        "share": round(min(alone[-1] / largest, 1.0), 3) if largest else None,
+        "rest_exponent": slope([float(size["messages"]) for size in sizes], rest),
     }
 
 
-def _fit(rows: Sequence[tuple[float, float]]) -> tuple[float, float] | tuple[None, None]:
-    """The a, b >= 0 for which a * x + b * y is nearest to 1."""
-    xx, yy, xy = (sum(row[i] * row[j] for row in rows) for i, j in ((0, 0), (1, 1), (0, 1)))
-    x, y = (sum(row[i] for row in rows) for i in (0, 1))
-    determinant = xx * yy - xy * xy
-    if determinant <= 0:
-        return None, None
-    linear, quadratic = (x * yy - y * xy) / determinant, (y * xx - x * xy) / determinant
-    if linear < 0:
-        return 0.0, y / yy
-    return (x / xx, 0.0) if quadratic < 0 else (linear, quadratic)
+def _constant(seed: int) -> float:
+    """Seconds per 10^12 multiply-adds of the exact product alone, on vectors in memory; the least of some rounds."""
+    found = scan.bench_scan(scan.Plan(_VECTORS, seed=seed, repeat=_ROUNDS, alone=True), lambda _: None)
+    return float(found.seconds(scan.MEMCLI) or 0.0) / (_VECTORS * (_VECTORS - 1) // 2 * found.dim) * _TERA
 
 
 def _check_room(messages: int) -> None:

@@ -74,14 +74,11 @@ def _exponent(value: float | None) -> str:
 
 
 def _product(document: Mapping[str, Any]) -> list[str]:
-    """The exact product: its constant, and what else dedup takes."""
+    """The exact product: its constant, its share of dedup, and how the rest of dedup grows."""
     found = document["product"]
-    if found["dedup_seconds_per_tera"] is None:
-        return []
-    whole = f"{found['dedup_seconds_per_tera']:.2f} s per 10^12 multiply-adds"
-    lines = [f"dedup at the largest size, all that it does: {whole} of the exact product"]
-    if found["seconds_per_tera"] is not None:
-        constant = f"{found['seconds_per_tera']:.2f} s per 10^12 multiply-adds of the product, which is quadratic"
-        rest = f"{found['seconds_per_million_vectors']:.0f} s per million vectors"
-        lines.append(f"fitted to all sizes: {constant}, and {rest}; off by at most {found['misfit']:.0%}")
+    constant = f"{found['seconds_per_tera']:.2f} s per 10^12 multiply-adds, measured alone"
+    lines = [f"the exact product of dedup is quadratic: {constant}"]
+    if found["share"] is not None:
+        needs = f"the largest size needs {found['tera_multiply_adds']:,.4g} x 10^12, {duration(found['seconds'])}"
+        lines.append(f"{needs}: {found['share']:.0%} of dedup; the rest grows with {_exponent(found['rest_exponent'])}")
     return lines
