@@ -305,7 +305,7 @@ class Store:
 def _named(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> BaseException:
     """What an error of SQLite's means to the user; `error` itself where it can only be a bug."""
     if isinstance(error, UnicodeDecodeError):  # how Python tells of a definition with bytes that are no UTF-8
-        return DamagedError(f"{path} is damaged: {error}", _RESTORE)
+        return DamagedError(f"{path} is damaged: {error}", RESTORE)
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
         return LockedError(f"{path} is locked by another program", "close it, or try again later")
