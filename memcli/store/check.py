@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 from memcli.store.cache import KINDS, payload
-from memcli.store.db import Store, is_interruption
+from memcli.store.db import Store, is_interruption, literal, quoted
 from memcli.store.hashes import HASHED, MEMORY_COLUMNS, MESSAGE_COLUMNS, row_hash
 from memcli.text import content_hash, digest
 
@@ -182,13 +182,13 @@ def columns(store: Store) -> Iterator[Finding]:
 
 
 def _columns_of(store: Store, table: str) -> Iterator[Finding]:
-    described = store.conn.execute(f"PRAGMA table_info({table})").fetchall()
-    keys = [f'"{name}"' for _, name, _, _, _, place in described if place]
+    described = store.conn.execute(f"PRAGMA table_info({quoted(table)})").fetchall()
+    keys = [quoted(name) for _, name, _, _, _, place in described if place]
     wanted = []
     for _, name, kind, *_ in described:
-        column = f'"{name}"'
+        column = quoted(name)
         if kind:
-            wanted.append((name, f"typeof({column}) NOT IN ('{kind.lower()}', 'null')"))
+            wanted.append((name, f"typeof({column}) NOT IN ({literal(kind.lower())}, 'null')"))
         if name in _JSON.get(table, ()):
             wanted.append((name, f"{column} IS NOT NULL AND NOT json_valid({column})"))
         elif kind == "TEXT" and name.endswith("_at"):
@@ -196,9 +196,9 @@ def _columns_of(store: Store, table: str) -> Iterator[Finding]:
         elif name in _SHARES:
             wanted.append((name, f"{column} NOT BETWEEN 0 AND 1"))
     tests = " OR ".join(test for _, test in wanted)
-    case = " ".join(f"WHEN {test} THEN '{name}'" for name, test in wanted)
+    case = " ".join(f"WHEN {test} THEN {literal(name)}" for name, test in wanted)
     for name, *values in store.conn.execute(
-        f"SELECT CASE {case} END, {', '.join(keys)} FROM {table} NOT INDEXED WHERE {tests}"
+        f"SELECT CASE {case} END, {', '.join(keys)} FROM {quoted(table)} NOT INDEXED WHERE {tests}"
     ):
         row = _id(values[0]) if len(values) == 1 else ", ".join(map(_shown, values))
         wrong = f"its {name} is not what can stand there"

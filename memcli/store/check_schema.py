@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from memcli.store.check import DERIVED, Finding, derived
-from memcli.store.db import Store
+from memcli.store.db import Store, quoted
 from memcli.store.schema import migrate
 
 _Parts = tuple[tuple[object, ...], ...]
@@ -40,7 +40,7 @@ def _described(conn: sqlite3.Connection) -> dict[tuple[str, str], tuple[str, _Pa
             found[kind, name] = table, ((" ".join(str(sql).split()),),)
             continue
         try:
-            parts = tuple(row for each in pragmas for row in conn.execute(f'PRAGMA {each}("{name}")'))
+            parts = tuple(row for each in pragmas for row in conn.execute(f"PRAGMA {each}({quoted(name)})"))
         except sqlite3.DatabaseError:
             parts = ()
         found[kind, name] = table, parts

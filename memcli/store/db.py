@@ -37,6 +37,16 @@ hashes (hash) AS (SELECT substr(:hashes, i * 16 + 1, 16) FROM positions)
 """
 
 
+def quoted(name: str) -> str:
+    """The name of a table or a column, whatever it is called, as SQL has names."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text as SQL has it, where there can be no parameter."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def now() -> str:
     """The current time as the store writes it: UTC, ISO 8601 with milliseconds and Z."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

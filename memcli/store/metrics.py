@@ -6,7 +6,7 @@ import json
 import sqlite3
 from dataclasses import dataclass
 
-from memcli.store.db import Store
+from memcli.store.db import Store, quoted
 
 _LIVE_LINK = "LEFT JOIN merges AS g ON g.loser_id = m.id AND g.ended_at IS NULL"
 
@@ -300,14 +300,9 @@ def _values_by_table(conn: sqlite3.Connection) -> dict[str, int]:
     names = conn.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0").fetchall()
     for (name,) in names:
         columns = [row[0] for row in conn.execute("SELECT name FROM pragma_table_info(?)", (name,))]
-        lengths = " + ".join(f"coalesce(length(CAST({_quoted(column)} AS BLOB)), 0)" for column in columns)
-        found[name] = int(conn.execute(f"SELECT coalesce(sum({lengths}), 0) FROM {_quoted(name)}").fetchone()[0])
+        lengths = " + ".join(f"coalesce(length(CAST({quoted(column)} AS BLOB)), 0)" for column in columns)
+        found[name] = int(conn.execute(f"SELECT coalesce(sum({lengths}), 0) FROM {quoted(name)}").fetchone()[0])
     return found
-
-
-def _quoted(name: str) -> str:
-    """The name of a table or a column, whatever it is called, as SQL has names."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def sqlite_version() -> str:

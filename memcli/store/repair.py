@@ -15,7 +15,7 @@ import numpy as np
 
 from memcli.store.cache import KINDS
 from memcli.store.check import DERIVED
-from memcli.store.db import Store
+from memcli.store.db import Store, quoted
 from memcli.store.segments import write_words_anew
 from memcli.store.vectors import Coding, hash_of, segment_of
 
@@ -167,7 +167,7 @@ def _tables(conn: sqlite3.Connection) -> Iterator[str]:
 
 
 def _copy(conn: sqlite3.Connection, table: str) -> None:
-    columns = ", ".join(f'"{row[1]}"' for row in conn.execute(f"PRAGMA main.table_info({table})"))
+    columns = ", ".join(quoted(row[1]) for row in conn.execute(f"PRAGMA main.table_info({table})"))
     try:
         conn.execute(f"DELETE FROM main.{table}")
         # A text that is no UTF-8 any more goes from page to page as it is.

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from memcli.store.db import Store
+from memcli.store.db import Store, quoted
 
 # What the keyword index keeps is made of the memories.
 _DERIVED = ("memories_fts", "sqlite_", "_sqlite_")
@@ -35,20 +35,16 @@ def _of_table(store: Store, table: str) -> Iterator[Place]:
     texts = [name for name, kind, _ in info if kind in {"TEXT", ""} or (table, name) == ("search_cache", "value")]
     if not texts:
         return
-    keys = [_quoted(name) for name, kind, place in info if place and kind == "INTEGER"] or [
-        f"hex({_quoted(name)})" for name, kind, place in info if place and kind == "BLOB"
+    keys = [quoted(name) for name, kind, place in info if place and kind == "INTEGER"] or [
+        f"hex({quoted(name)})" for name, kind, place in info if place and kind == "BLOB"
     ]
-    columns = ", ".join(map(_quoted, texts))
+    columns = ", ".join(map(quoted, texts))
     row = " || ' ' || ".join(keys) or "''"
-    for found, *values in store.conn.execute(f"SELECT {row}, {columns} FROM {_quoted(table)}"):
+    for found, *values in store.conn.execute(f"SELECT {row}, {columns} FROM {quoted(table)}"):
         for column, value in zip(texts, values, strict=True):
             text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
             if text and isinstance(text, str):
                 yield Place(table, column, str(found), text)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def texts_with(store: Store, text: str) -> list[tuple[str, str, int]]:
