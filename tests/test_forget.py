@@ -233,7 +233,10 @@ def test_answers_of_models_and_the_query_cache_go(db):
                 (number + 1, own, bytes([number]) * 16),
             )
             answer = "something else" if own == window + 1 else f"about {MARK}"
-            conn.execute("INSERT INTO model_answers VALUES (?, ?, ?)", (bytes([number]) * 16, number + 1, answer))
+            conn.execute(
+                "INSERT INTO model_answers (key, call_id, answer) VALUES (?, ?, ?)",
+                (bytes([number]) * 16, number + 1, answer),
+            )
         conn.execute("INSERT INTO search_cache VALUES ('answer', x'00', ?, 0, 1)", (MARK.encode(),))
         conn.execute("UPDATE search_cache_use SET entries = 1")
     gone(db, session="s1")

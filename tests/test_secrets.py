@@ -59,7 +59,7 @@ def test_what_was_stored_as_it_was_is_found_by_place_and_kind(stored):
         ),
         (
             "model_answers",
-            "INSERT INTO model_answers SELECT x'00', 1, ? FROM (SELECT 1)",
+            "INSERT INTO model_answers (key, call_id, answer) VALUES (x'00', 1, ?)",
         ),
         (
             "review_pairs",
