@@ -28,8 +28,7 @@ def bench_report(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Write it as Markdown, between the marks <!-- begin benchmark --> and <!-- end benchmark --> of a file"
-            " that there is; - for stdout.",
+            help="Write it as Markdown into the marked section of a file; - for stdout.",
         ),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="At most so many rounds; they show what is noise.")] = 3,
@@ -38,11 +37,11 @@ def bench_report(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
 ) -> None:
-    """Measure memcli on this machine: without a command, everything, in at most five minutes.
+    """Measure memcli on this machine, in at most five minutes.
 
-    Ingest, embedding, dedup, search, query cache and workers, each beside the naive way of doing the same and beside
-    other programs where they are installed (pip install 'memcli[bench]'); and the targets of the design, met or missed.
-    The parts take turns, in several rounds.
+    Without a command everything is measured: ingest, embedding, dedup, search, query cache and workers, each beside the
+    naive way of doing the same and beside other programs where they are installed (pip install 'memcli[bench]'); and
+    the targets of the design, met or missed. The parts take turns, in several rounds.
 
     Example: memcli bench --json after.json --compare before.json
     """

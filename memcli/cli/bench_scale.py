@@ -21,7 +21,7 @@ def bench_scale(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
 ) -> None:
-    """Measure how ingest grows: time of each stage, memory and file size for tenfold numbers of messages.
+    """Measure how time, memory and file size of ingest grow.
 
     Each number of generated messages, a fifth of them duplicates of some kind, goes into a new database; a run with
     nothing new and one with 100 messages more follow. Shown is the exponent of each growth: 1 is linear, and only

@@ -29,7 +29,7 @@ _ENDS_IDS = 1 << 63
 
 def forget(
     memory: Annotated[
-        int | None, typer.Argument(metavar="[MEMORY_ID]", help="A memory, its duplicates and the messages they are of.")
+        int | None, typer.Argument(metavar="MEMORY_ID", help="A memory, its duplicates and the messages they are of.")
     ] = None,
     session: Annotated[str | None, typer.Option(metavar="KEY", help="A session.")] = None,
     agent: Annotated[
@@ -52,7 +52,7 @@ def forget(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Remove a session, an agent, a file or a text for good, wherever it is stored.
+    """Remove a session, an agent, a file or a text for good.
 
     The database file is written anew, and a later ingest or import does not bring it back. It cannot be undone. A
     message goes as a whole, with all that was taken from it.
