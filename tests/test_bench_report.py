@@ -78,7 +78,7 @@ def test_every_part_has_memcli_beside_the_naive_way(document):
         kinds = [way["kind"] for way in part(document, name)["ways"]]
         assert kinds[0] == "own"
         assert "naive" in kinds
-    assert [way["kind"] for way in part(document, "parallel")["ways"]] == ["own"] * 4
+    assert [way["kind"] for way in part(document, "parallel")["ways"]] == ["own"] * 3
 
 
 def test_each_figure_has_a_sample_of_every_round_and_their_spread(document):

@@ -68,7 +68,7 @@ def read_report(path: Path, plan: Plan) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        raise UsageError(f"cannot read {path}: {error.strerror}", _HINT) from error
     except ValueError as error:
         raise UsageError(f"{path} is not JSON", _HINT) from error
     if not isinstance(document, dict) or document.get("benchmark") != "report" or "parts" not in document:
