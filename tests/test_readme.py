@@ -66,6 +66,7 @@ NOT_RUN = {
     "export OPENAI_API_KEY": "needs an account: tests/test_api_cli.py has a server of its own",
     "memcli ingest ~/.claude/projects --model openai:": "as above",
     "datasette": "a server: tests/test_datasette.py",
+    "memcli forget 4711": "needs a memory of that number: tests/test_forget.py",
 }
 # Blocks that other tests run.
 CRON = re.compile(r"^[\d*/,-]+ ")  # tests/test_cron.py
@@ -85,7 +86,13 @@ def user(tmp_path_factory, data):
     shutil.copytree(FIXTURES / "claude-code", home.folder / ".claude" / "projects")
     (home.folder / "questions.txt").write_text("what did we decide about retries\nwho approved the budget\n")
     (home.folder / "notes.jsonl").write_text('{"content": "The train to Graz leaves at nine."}\n')
-    assert home.run("ingest", FIXTURES / "agents", "--quiet").code == 0
+    (home.folder / "backups").mkdir()
+    old = home.folder / "exports" / "old.json"
+    old.parent.mkdir()
+    old.write_text('{"messages": [{"role": "user", "content": "The red folder belongs to the archive."}]}')
+    mail = home.folder / "exports" / "mail.jsonl"
+    mail.write_text('{"role": "user", "content": "Write to Jane Roe about the lease.", "id": "1"}\n')
+    assert home.run("ingest", FIXTURES / "agents", old, mail, "--quiet").code == 0
     assert home.run("ingest", FIXTURES / "codex", "--quiet", "--db", home.folder / "laptop.db").code == 0
     home.env["PATH"] = f"{Path(sys.executable).parent}:{home.env['PATH']}"
     return home
