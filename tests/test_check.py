@@ -92,12 +92,7 @@ DAMAGE = {
     ),
     "setting": ("meta", "generation", "UPDATE meta SET key = 'generatiom' WHERE key = 'generation'"),
     "key of a session": ("sessions", 1, "UPDATE sessions SET key = key || 'x' WHERE id = 1"),
-    "index of a table": (
-        "messages",
-        None,
-        "PRAGMA writable_schema = ON",
-        "UPDATE sqlite_master SET sql = replace(sql, 'IS NULL', 'IS NOT NULL') WHERE name = 'messages_kept'",
-    ),
+    "index of a table": ("messages", None, "DROP INDEX messages_kept"),
 }
 
 
@@ -119,6 +114,17 @@ def test_faults_and_what_to_do_fit_into_80_columns(home):
         assert told in done.out
 
 
+def test_a_definition_that_says_something_else_is_refused_by_name(home):
+    change(
+        home,
+        "PRAGMA writable_schema = ON",
+        "UPDATE sqlite_master SET sql = replace(sql, 'IS NULL', 'IS NOT NULL') WHERE name = 'messages_kept'",
+    )
+    done = home.run("check")
+    assert done.code == 6, done
+    assert "index messages_kept" in " ".join(done.err.split())
+
+
 def test_a_definition_that_is_no_text_any_more_ends_each_command(home):
     raw = bytearray(home.db.read_bytes())
     raw[raw.find(b"CREATE INDEX messages_session") + 20] = 0xB0
@@ -126,6 +132,22 @@ def test_a_definition_that_is_no_text_any_more_ends_each_command(home):
     for command in ("check", "dedup", "stats"):
         done = home.run(command)
         assert (done.code, "is damaged" in " ".join((done.out + done.err).split())) == (8, True), done
+
+
+THE_USERS = (
+    "CREATE TABLE notes (id INTEGER PRIMARY KEY, memory INTEGER REFERENCES memories (id), at TEXT, tag VARCHAR(9))",
+    "INSERT INTO notes VALUES (7, 4711, 'yesterday', 'x')",
+    'CREATE TABLE "what\'s ""else" (a, b)',
+    'INSERT INTO "what\'s ""else" VALUES (x\'ff\', 1)',
+    "CREATE INDEX notes_tag ON notes (tag)",
+)
+
+
+def test_what_stands_in_tables_of_the_users_own_is_no_fault(home):
+    change(home, *THE_USERS)
+    done = home.run("check", "--json")
+    assert (done.code, done.json["findings"]) == (0, [])
+    assert home.run("forget", 1, "--yes").code == 0
 
 
 def test_a_hundred_faults_are_counted_and_twenty_told(home):
