@@ -202,6 +202,15 @@ def test_a_flipped_bit_of_the_log_is_found(home):
     assert (done.code, done.json["warnings"]) == (0, 1), done.out
 
 
+def test_the_log_is_that_of_the_file_that_a_link_points_to(home):
+    link = home.folder / "elsewhere" / "other.db"
+    link.parent.mkdir()
+    link.symlink_to(home.db)
+    home.db.with_name("memory.db-wal").write_bytes(bytes(range(200)) * 100)
+    done = home.run("check", "--json", "--db", link)
+    assert (done.code, done.json["findings"][0]["row"]) == (8, "memory.db-wal")
+
+
 def test_it_works_where_nothing_can_be_written(home):
     home.db.chmod(0o400)
     home.folder.chmod(0o500)

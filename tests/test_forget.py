@@ -11,6 +11,7 @@ import pytest
 from support_cli import Home
 from support_ingest import Quiet, append, environ, flat, memories, query, quick_model, run, texts, write
 from support_ingest import assert_sound as is_sound
+from support_rules import add_rule
 
 from memcli.commands.check import check
 from memcli.commands.exchange import ExportRequest, export, import_files
@@ -291,6 +292,16 @@ def test_where_a_text_still_stands_is_said(tmp_path):
     db = tmp_path / "m.db"
     run(db, write(tmp_path / f"{MARK}.jsonl", said(OTHER, 1), said(SECRET, 2)))
     assert gone(db, text=MARK).left == [("files", "path", 1)]
+
+
+def test_a_text_is_found_where_it_stands_as_json(tmp_path):
+    db = tmp_path / "m.db"
+    add_rule(db, "tram to", keywords=["Zoë", 'the "boss"'])
+    run(db, write(tmp_path / "a.jsonl", said(OTHER, 1), said("I always take the tram to work.", 2)))
+    done = gone(db, text="Zoë")
+    assert len(done.memories) == 1
+    assert done.left == [("rules", "keywords", 1)]
+    assert_sound(db)
 
 
 @pytest.mark.parametrize(
