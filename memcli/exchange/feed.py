@@ -224,14 +224,22 @@ class Feed:
             batch.redacted.update(redacted)
             if redacted:
                 self._changed[record.identity] = text
-            batch.messages.append(replace(record, text=text, agent=self._agent or record.agent))
+            speaker, model = (each and self._redact(each)[0] for each in (record.speaker, record.model))
+            agent = self._agent or record.agent
+            batch.messages.append(replace(record, text=text, agent=agent, speaker=speaker, model=model))
         elif isinstance(record, Star):
             members = []
             for member in record.members:
                 content, redacted = self._redact(member.content)
                 batch.redacted.update(redacted)
                 sources = self._moved(member.sources, content)
-                members.append(replace(member, content=content, sources=sources, agent=self._agent or member.agent))
+                agent = self._agent or member.agent
+                tags, keywords = (
+                    tuple(self._redact(each)[0] for each in told) for told in (member.tags, member.keywords)
+                )
+                members.append(
+                    replace(member, content=content, sources=sources, agent=agent, tags=tags, keywords=keywords)
+                )
             batch.stars.append(Star(tuple(members)))
         else:
             one, other = ((self._agent or agent, found) for agent, found in (record.one, record.other))
