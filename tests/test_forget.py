@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import tempfile
 from contextlib import closing
 
 import pytest
@@ -210,6 +211,20 @@ def test_a_session_that_is_read_again_and_has_nothing_new_leaves_no_trace(db, tm
     gone(db, session="s1")
     run(db, tmp_path / "a.jsonl")
     assert query(db, "SELECT count(*) FROM sessions WHERE key = 's1'") == [(0,)]
+
+
+def test_copies_that_killed_runs_have_left_go_too(db, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    repairing, trying = tmp_path / f".{db.name}.memcli-abc", tmp_path / "memcli-dry-run-abc"
+    at_work, anothers = tmp_path / "memcli-dry-run-def", tmp_path / ".other.db.memcli-abc"
+    for folder in (repairing, trying, at_work, anothers):
+        folder.mkdir()
+        shutil.copy(db, folder / "copy.db")
+    os.utime(trying, (0, 0))
+    gone(db, dry_run=True, text=MARK)
+    assert [each.exists() for each in (repairing, trying, at_work, anothers)] == [True, False, True, True]
+    gone(db, text=MARK)
+    assert [each.exists() for each in (repairing, at_work, anothers)] == [False, True, True]
 
 
 def test_tombstones_tell_nothing(db):
