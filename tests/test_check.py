@@ -104,6 +104,19 @@ def test_damage_is_told_by_table_and_row_with_what_to_do(home, name):
     assert any(place[0] == table and row in {None, place[1]} for place in places), places
 
 
+def test_a_definition_that_says_something_else_is_refused_as_foreign(home):
+    change(
+        home,
+        "PRAGMA writable_schema = ON",
+        "UPDATE sqlite_master SET sql = replace(sql, 'IS NULL', 'IS NOT NULL') WHERE name = 'messages_kept'",
+    )
+    for command in (["check"], ["check", "--repair"], ["stats"]):
+        done = home.run(*command)
+        assert (done.code, done.out) == (6, ""), done
+        assert "its index messages_kept is not as memcli made it" in done.err
+        assert "restore a backup" in done.err
+
+
 def test_faults_and_what_to_do_fit_into_80_columns(home):
     for name in ("text of a message", "words of other text", "memory without a vector"):
         change(home, *DAMAGE[name][2:])

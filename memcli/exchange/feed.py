@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -42,6 +43,7 @@ from memcli.store.files import IMPORT
 _NAME_ONE = "name an export, or a database of memcli"
 _SQLITE = b"SQLite format 3\0"
 _AGENT, _GENERATION = "agent", "generation"
+_WORDS = 1 << 12
 
 
 @dataclass(slots=True)
@@ -101,6 +103,8 @@ class Feed:
         self._next_file_id = next_file_id
         self._agent = agent
         self._redact = redactor
+        # The same few stand at very many memories.
+        self._redact_word = lru_cache(_WORDS)(lambda word: redactor(word)[0])
         self._changed: dict[bytes, str] = {}
 
     def total_bytes(self) -> int | None:
@@ -233,12 +237,15 @@ class Feed:
                 content, redacted = self._redact(member.content)
                 batch.redacted.update(redacted)
                 sources = self._moved(member.sources, content)
-                agent = self._agent or member.agent
-                tags, keywords = (
-                    tuple(self._redact(each)[0] for each in told) for told in (member.tags, member.keywords)
-                )
                 members.append(
-                    replace(member, content=content, sources=sources, agent=agent, tags=tags, keywords=keywords)
+                    replace(
+                        member,
+                        content=content,
+                        sources=sources,
+                        agent=self._agent or member.agent,
+                        keywords=tuple(map(self._redact_word, member.keywords)),
+                        tags=tuple(sorted(set(map(self._redact_word, member.tags)))),
+                    )
                 )
             batch.stars.append(Star(tuple(members)))
         else:
@@ -246,7 +253,7 @@ class Feed:
             if isinstance(record, Parted):
                 batch.parted.append(replace(record, one=one, other=other))
             else:
-                told = {gate: redact(said)[0] for gate, said in record.differences.items()}
+                told = {gate: self._redact(said)[0] for gate, said in record.differences.items()}
                 batch.undecided.append(replace(record, one=one, other=other, differences=told))
 
     def _moved(self, sources: tuple[MemberSource, ...], content: str) -> tuple[MemberSource, ...]:
