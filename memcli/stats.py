@@ -11,7 +11,7 @@ from memcli import __version__
 from memcli.errors import UsageError
 from memcli.store import metrics, monitor
 from memcli.store.cache import CacheUse, cache_use
-from memcli.store.db import Store
+from memcli.store.db import Store, log_of
 from memcli.store.metrics import AgentRow, BatchTimes, Counts, RunRow, Sizes
 from memcli.store.monitor import Asked, Failure, WindowTimes
 
@@ -173,7 +173,7 @@ def collect(store: Store, agent: str | None = None) -> Stats:
     with store.snapshot():
         if agent is not None:
             check_agent(agent, metrics.agent_names(store))
-        wal = store.path.with_name(store.path.name + "-wal")
+        wal = log_of(store.path)
         return Stats(
             db=str(store.path),
             agent=agent,

@@ -127,6 +127,17 @@ def test_faults_and_what_to_do_fit_into_80_columns(home):
         assert told in done.out
 
 
+def test_a_definition_that_says_something_else_is_refused_by_name(home):
+    change(
+        home,
+        "PRAGMA writable_schema = ON",
+        "UPDATE sqlite_master SET sql = replace(sql, 'IS NULL', 'IS NOT NULL') WHERE name = 'messages_kept'",
+    )
+    done = home.run("check")
+    assert done.code == 6, done
+    assert "index messages_kept" in " ".join(done.err.split())
+
+
 def test_a_definition_that_is_no_text_any_more_ends_each_command(home):
     raw = bytearray(home.db.read_bytes())
     raw[raw.find(b"CREATE INDEX messages_session") + 20] = 0xB0
@@ -134,6 +145,22 @@ def test_a_definition_that_is_no_text_any_more_ends_each_command(home):
     for command in ("check", "dedup", "stats"):
         done = home.run(command)
         assert (done.code, "is damaged" in " ".join((done.out + done.err).split())) == (8, True), done
+
+
+THE_USERS = (
+    "CREATE TABLE notes (id INTEGER PRIMARY KEY, memory INTEGER REFERENCES memories (id), at TEXT, tag VARCHAR(9))",
+    "INSERT INTO notes VALUES (7, 4711, 'yesterday', 'x')",
+    'CREATE TABLE "what\'s ""else" (a, b)',
+    'INSERT INTO "what\'s ""else" VALUES (x\'ff\', 1)',
+    "CREATE INDEX notes_tag ON notes (tag)",
+)
+
+
+def test_what_stands_in_tables_of_the_users_own_is_no_fault(home):
+    change(home, *THE_USERS)
+    done = home.run("check", "--json")
+    assert (done.code, done.json["findings"]) == (0, [])
+    assert home.run("forget", 1, "--yes").code == 0
 
 
 def test_a_hundred_faults_are_counted_and_twenty_told(home):
@@ -186,6 +213,15 @@ def test_a_flipped_bit_of_the_log_is_found(home):
     log.write_bytes(raw[:-100])
     done = home.run("check", "--json")
     assert (done.code, done.json["warnings"]) == (0, 1), done.out
+
+
+def test_the_log_is_that_of_the_file_that_a_link_points_to(home):
+    link = home.folder / "elsewhere" / "other.db"
+    link.parent.mkdir()
+    link.symlink_to(home.db)
+    home.db.with_name("memory.db-wal").write_bytes(bytes(range(200)) * 100)
+    done = home.run("check", "--json", "--db", link)
+    assert (done.code, done.json["findings"][0]["row"]) == (8, "memory.db-wal")
 
 
 def test_it_works_where_nothing_can_be_written(home):

@@ -7,7 +7,9 @@ from contextlib import closing
 import pytest
 from support_cli import Home, Nursery, some_chat, write_jsonl
 from support_ingest import assert_sound, logical
-from test_check import UNWORDED, change
+from test_check import THE_USERS, UNWORDED, change
+
+from memcli.store.db import quoted
 
 PAGE = 8192
 
@@ -59,7 +61,7 @@ def tables(home):
     derived = {"segments", "search_cache", "search_cache_use", "memory_tags", "runs", "meta"}
     names = home.rows("SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0")
     return {
-        name: sorted(home.rows(f"SELECT * FROM {name} NOT INDEXED"), key=repr)
+        name: sorted(home.rows(f"SELECT * FROM {quoted(name)} NOT INDEXED"), key=repr)
         for (name,) in names
         if name not in derived and not name.startswith(("memories_fts", "sqlite_", "_sqlite"))
     }
@@ -110,6 +112,18 @@ def test_what_is_derived_is_made_again_and_the_rest_is_as_it_was(home, name):
     assert (done.json["embedded"] > 0) == embeds, done.json["done"]
     assert home.run("search", "nightly build").code == 0
     assert home.run("check").code == 0
+
+
+def test_tables_of_the_users_own_survive_new_pages(home):
+    change(home, *THE_USERS)
+    theirs = "SELECT name FROM sqlite_master WHERE name GLOB 'notes*' OR name GLOB 'what*' ORDER BY name"
+    before = tables(home), home.rows(theirs)
+    assert len(before[1]) == 3
+    wreck(home, "messages_kept")
+    done = home.run("check", "--repair")
+    assert done.code == 0, done
+    assert "written anew" in done.out
+    assert (tables(home), home.rows(theirs)) == before
 
 
 def test_what_cannot_be_made_again_is_left_alone_and_told(home):

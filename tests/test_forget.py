@@ -5,12 +5,14 @@ import os
 import shutil
 import signal
 import sqlite3
+import tempfile
 from contextlib import closing
 
 import pytest
 from support_cli import Home
 from support_ingest import Quiet, append, environ, flat, memories, query, quick_model, run, texts, user, write
 from support_ingest import assert_sound as is_sound
+from support_rules import add_rule
 
 from memcli.commands.check import check
 from memcli.commands.exchange import ExportRequest, export, import_files
@@ -228,6 +230,20 @@ def test_a_session_that_is_read_again_and_has_nothing_new_leaves_no_trace(db, tm
     assert query(db, "SELECT count(*) FROM sessions WHERE key = 's1'") == [(0,)]
 
 
+def test_copies_that_killed_runs_have_left_go_too(db, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    repairing, trying = tmp_path / f".{db.name}.memcli-abc", tmp_path / "memcli-dry-run-abc"
+    at_work, anothers = tmp_path / "memcli-dry-run-def", tmp_path / ".other.db.memcli-abc"
+    for folder in (repairing, trying, at_work, anothers):
+        folder.mkdir()
+        shutil.copy(db, folder / "copy.db")
+    os.utime(trying, (0, 0))
+    gone(db, dry_run=True, text=MARK)
+    assert [each.exists() for each in (repairing, trying, at_work, anothers)] == [True, False, True, True]
+    gone(db, text=MARK)
+    assert [each.exists() for each in (repairing, at_work, anothers)] == [False, True, True]
+
+
 def test_tombstones_tell_nothing(db):
     gone(db, text=MARK)
     marks = {row[0] for row in query(db, "SELECT digest FROM forgotten")}
@@ -308,6 +324,16 @@ def test_where_a_text_still_stands_is_said(tmp_path):
     db = tmp_path / "m.db"
     run(db, write(tmp_path / f"{MARK}.jsonl", said(OTHER, 1), said(SECRET, 2)))
     assert gone(db, text=MARK).left == [("files", "path", 1)]
+
+
+def test_a_text_is_found_where_it_stands_as_json(tmp_path):
+    db = tmp_path / "m.db"
+    add_rule(db, "tram to", keywords=["Zoë", 'the "boss"'])
+    run(db, write(tmp_path / "a.jsonl", said(OTHER, 1), said("I always take the tram to work.", 2)))
+    done = gone(db, text="Zoë")
+    assert len(done.memories) == 1
+    assert done.left == [("rules", "keywords", 1)]
+    assert_sound(db)
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,20 @@ def test_by_default_nothing_is_there_to_be_found(home, tmp_path):
     assert "No credentials found" in home.run("check", "--secrets").out
 
 
+def test_who_speaks_is_redacted_too(home, tmp_path, data, nursery):
+    record = flat("I prefer tea to coffee in the morning.", id="1", role=f"Ada {KEY}", model=f"bot {KEY}")
+    path = write(tmp_path / "a.jsonl", record)
+    assert home.run("ingest", path, "--no-redact").code == 0
+    named = "SELECT speaker, model FROM messages"
+    assert home.rows(named) == [(f"Ada {KEY}", f"bot {KEY}")]
+    assert home.run("export", "--out", tmp_path / "export.jsonl").code == 0
+    for command, source in (("ingest", path), ("import", tmp_path / "export.jsonl")):
+        other = Home(tmp_path / command, data, nursery)
+        assert other.run(command, source).code == 0
+        assert other.rows(named) == [("Ada [redacted:anthropic-key]", "bot [redacted:anthropic-key]")]
+        assert KEY.encode() not in other.db.read_bytes()
+
+
 @pytest.mark.parametrize("how", ["flag", "environment", "file"])
 def test_redaction_can_be_switched_off(home, tmp_path, how):
     if how == "file":

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from memcli import wiring
-from memcli.commands.database import writable_database
+from memcli.commands.database import draft_prefix, writable_database
 from memcli.config import Config
 from memcli.embed.models import ModelFiles, faults
 from memcli.errors import DamagedError, MemcliError
@@ -86,7 +86,7 @@ def _rebuild(path: Path, report: RepairReport) -> None:
     if report.before.has_lost_rows:
         report.done.append("pages and indexes were left as they are: rows are damaged that cannot be made again")
         return
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.memcli-", dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=draft_prefix(path), dir=path.parent) as folder:
         try:
             _, lost = rebuild(path, Path(folder) / "rebuilt.db")
         except UnreadableError as error:

@@ -228,7 +228,9 @@ class Feed:
             batch.redacted.update(redacted)
             if redacted:
                 self._changed[record.identity] = text
-            batch.messages.append(replace(record, text=text, agent=self._agent or record.agent))
+            speaker, model = (each and self._redact(each)[0] for each in (record.speaker, record.model))
+            agent = self._agent or record.agent
+            batch.messages.append(replace(record, text=text, agent=agent, speaker=speaker, model=model))
         elif isinstance(record, Star):
             members = []
             for member in record.members:

@@ -6,7 +6,7 @@ Identity is computed from the text as read, before redaction; everything later s
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from memcli.config import FilterLevel
 from memcli.filters import (
@@ -263,7 +263,23 @@ def _row(incoming: Incoming, message_id: int, session_id: int, identity: bytes) 
     )
 
 
+def _redact_names(each: _Fresh, result: Identified) -> None:
+    """Redact who speaks: a transcript may hold anything there, and both are stored, and shown to models."""
+    message = each.incoming.message
+    (speaker, one), (model, other) = (redact(name or "") for name in (message.speaker, message.model))
+    if not one and not other:
+        return
+    for kinds in (one, other):
+        result.redacted.update(kinds)
+    message = replace(message, speaker=speaker or None, model=model or None)
+    each.incoming = replace(each.incoming, message=message)
+    if each.row is not None:
+        each.row.speaker, each.row.model = clean(speaker) or None, clean(model) or None
+
+
 def _screen(each: _Fresh, intake: Intake, rules: FilterRules, result: Identified) -> None:
+    if intake.redact:
+        _redact_names(each, result)
     message = each.incoming.message
     # Who asks for the role `tool` wants tool results.
     wanted_tool = message.role == "tool" and "tool" in intake.roles

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 
 from memcli.store.cache import KINDS, payload
 from memcli.store.db import Store, is_interruption, literal, quoted
+from memcli.store.foreign import own_tables
 from memcli.store.hashes import HASHED, MEMORY_COLUMNS, MESSAGE_COLUMNS, row_hash
 from memcli.text import content_hash, digest
 
@@ -113,7 +114,7 @@ def structure(store: Store) -> Iterator[Finding]:
 
 
 def _of_table(store: Store, table: str) -> Iterator[Finding]:
-    errors = _integrity(store, f"'{table}', ", _MESSAGES)
+    errors = _integrity(store, f"{literal(table)}, ", _MESSAGES)
     whole = not errors or table in DERIVED or is_readable(store, table)
     for error in errors:
         index = _OF_INDEX.search(error)
@@ -143,7 +144,7 @@ def _integrity(store: Store, table: str, limit: int) -> list[str]:
 def is_readable(store: Store, table: str) -> bool:
     """Whether all rows of a table can be read without any index."""
     try:
-        cursor = store.conn.execute(f"SELECT * FROM {table} NOT INDEXED")
+        cursor = store.conn.execute(f"SELECT * FROM {quoted(table)} NOT INDEXED")
         while cursor.fetchmany(1000):
             pass
     except sqlite3.DatabaseError:
@@ -152,8 +153,11 @@ def is_readable(store: Store, table: str) -> bool:
 
 
 def references(store: Store) -> Iterator[Finding]:
-    """Rows that point to nothing."""
+    """Rows that point to nothing. What a table that a user has added points to is the user's."""
+    ours = own_tables()
     for table, row, parent, _ in store.conn.execute("PRAGMA foreign_key_check"):
+        if table not in ours:
+            continue
         wrong = f"it points to a row of {parent} that is not there"
         yield derived(table, row, wrong) if table in DERIVED else Finding(table, row, wrong)
 
@@ -173,11 +177,14 @@ _SHARES = {"importance", "overlap", "relevance"}
 
 
 def columns(store: Store) -> Iterator[Finding]:
-    """Values that are not of the kind of their column: a number, a text, JSON, a time, a share."""
-    for (table,) in store.conn.execute(
-        "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0"
-        " AND name NOT GLOB '_sqlite*' AND name NOT GLOB 'sqlite*' AND name NOT GLOB 'memories_fts*' ORDER BY name"
-    ).fetchall():
+    """Values that are not of the kind of their column: a number, a text, JSON, a time, a share.
+
+    What stands in a table that a user has added is the user's.
+    """
+    there = {row[0] for row in store.conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    for table in sorted(own_tables() & there):
+        if table.startswith(("_sqlite", "sqlite", "memories_fts")):
+            continue
         yield from (each for each in guarded(table, _columns_of(store, table)) if each is not None)
 
 

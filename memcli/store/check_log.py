@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memcli.store.check import Finding
+from memcli.store.db import log_of
 
 _HEADER, _FRAME = 32, 24
 _MAGIC = {0x377F0682: "<u4", 0x377F0683: ">u4"}  # and how the checksum reads words
@@ -34,7 +35,7 @@ def log(path: Path) -> Iterator[Finding]:
 
     A run that was killed may leave a last transaction without its end, or a part of a frame: that is a warning only.
     """
-    place = path.with_name(path.name + "-wal")
+    place = log_of(path)
     seen: list[tuple[str, bool] | None] = []
     for look in range(_LOOKS):
         # What changes from one look to the next is being written.

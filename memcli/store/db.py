@@ -116,7 +116,7 @@ class Store:
         store = cls(path, conn, identity, writes=mode == _WRITE)
         try:
             prepare(store)
-            store._log = _identity(_log_of(path))
+            store._log = _identity(log_of(path))
         except BaseException as error:
             if mode == _READ and _needs_no_log(path, error):
                 conn.close()
@@ -191,12 +191,12 @@ class Store:
         """
         found = _identity(self.path)
         if found == self._identity:
-            log = _identity(_log_of(self.path))
+            log = _identity(log_of(self.path))
             self._log = self._log or log
             if log == self._log:
                 return
             raise MismatchError(
-                f"{_log_of(self.path)} was deleted or replaced while memcli was writing to it",
+                f"{log_of(self.path)} was deleted or replaced while memcli was writing to it",
                 "what was committed before is kept: run the command again to go on, and let that file be",
             )
         if found is None:
@@ -347,7 +347,7 @@ def _needs_no_log(path: Path, error: BaseException) -> bool:
     """
     if not isinstance(error, sqlite3.OperationalError) or os.access(path.parent, os.W_OK):
         return False
-    log = _log_of(path)
+    log = log_of(path)
     refused = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
     return error.sqlite_errorcode & 0xFF in refused and not (log.exists() and log.stat().st_size)
 
@@ -361,8 +361,10 @@ def _identity(path: Path) -> _Identity | None:
     return found.st_dev, found.st_ino
 
 
-def _log_of(path: Path) -> Path:
-    return path.with_name(path.name + "-wal")
+def log_of(path: Path) -> Path:
+    """The log of a database: SQLite has it beside the file itself, by whatever link that is named."""
+    real = Path(os.path.realpath(path))
+    return real.with_name(real.name + "-wal")
 
 
 def _no_database(path: Path) -> NoDatabaseError:

@@ -126,6 +126,11 @@ def newest() -> list[_Object]:
         return list(_objects(conn))
 
 
+def own_tables() -> set[str]:
+    """The names of memcli's tables, as against those that a user has added."""
+    return {name for kind, name, _, _ in newest() if kind == "table"}
+
+
 @dataclass(frozen=True, slots=True)
 class _Bare:
     """What migrations need of sqlite-utils, which takes 50 ms to import."""

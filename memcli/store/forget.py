@@ -15,6 +15,8 @@ from typing import Any
 
 from memcli.errors import DamagedError
 from memcli.store.db import Store
+from memcli.store.foreign import own_tables
+from memcli.store.secrets import forms_of
 from memcli.store.tombstones import Tombstones
 
 UNFINISHED = "forget_unfinished"
@@ -73,6 +75,9 @@ def choose(conn: sqlite3.Connection, selection: Selection) -> None:
     A memory goes when one of the messages that it was taken from goes.
     """
     values = selection.values
+    forms = forms_of(selection.text) if selection.text is not None else set()
+    # Of what may stand as JSON; texts are plain, and there are many.
+    conn.create_function("said", 1, lambda told: any(form in told for form in forms) if isinstance(told, str) else None)
     for name in ("messages", "memories", "sessions", "files"):
         conn.execute(f"CREATE TEMP TABLE gone_{name} (id INTEGER PRIMARY KEY)")
     conn.execute("CREATE TEMP TABLE touched_windows (id INTEGER PRIMARY KEY)")
@@ -117,7 +122,7 @@ def _choose_others(conn: sqlite3.Connection, selection: Selection) -> None:
     if selection.source is None:
         conn.execute(
             "INSERT INTO temp.gone_memories SELECT m.id FROM memories AS m JOIN sessions AS s ON s.id = m.session_id"
-            f" WHERE {_OF_SESSION} AND (:text IS NULL OR instr(m.content, :text) OR instr(m.keywords, :text))",
+            f" WHERE {_OF_SESSION} AND (:text IS NULL OR instr(m.content, :text) OR said(m.keywords))",
             selection.values,
         )
 
@@ -155,9 +160,9 @@ def is_empty(conn: sqlite3.Connection, selection: Selection) -> bool:
     return (
         selection.text is None
         or not conn.execute(
-            "SELECT EXISTS (SELECT 1 FROM rejected_lines WHERE instr(head || reason, :text))"
+            "SELECT EXISTS (SELECT 1 FROM rejected_lines WHERE said(head || reason))"
             " OR EXISTS (SELECT 1 FROM session_tags WHERE instr(tag, :text))"
-            " OR EXISTS (SELECT 1 FROM model_answers WHERE instr(answer, :text))",
+            " OR EXISTS (SELECT 1 FROM model_answers WHERE said(answer))",
             selection.values,
         ).fetchone()[0]
     )
@@ -204,7 +209,7 @@ def bury(conn: sqlite3.Connection, tombstones: Tombstones, selection: Selection,
     return written + tombstones.write("tag", [tombstones.tag(tag) for (tag,) in tags], run_id)
 
 
-_LINES = f"file_id {_FILES} OR instr(head, :text) OR instr(reason, :text)"
+_LINES = f"file_id {_FILES} OR said(head) OR said(reason)"
 
 
 # --- stars that lose their winner ------------------------------------------------------------------------------------
@@ -276,7 +281,7 @@ def remove(conn: sqlite3.Connection, selection: Selection) -> dict[str, int]:
         ("provenance", f"memory_id {_MEMORIES} OR message_id {_MESSAGES}"),
         ("memory_tags", f"memory_id {_MEMORIES} OR instr(tag, :text)"),
         ("memory_links", f"memory_id {_MEMORIES} OR related_id {_MEMORIES}"),
-        ("review_pairs", f"memory_id {_MEMORIES} OR other_id {_MEMORIES} OR instr(differences, :text)"),
+        ("review_pairs", f"memory_id {_MEMORIES} OR other_id {_MEMORIES} OR said(differences)"),
         ("merges", f"loser_id {_MEMORIES} OR winner_id {_MEMORIES}"),
         ("memories", f"id {_MEMORIES}"),
         ("pending_messages", f"message_id {_MESSAGES} OR session_id {_SESSIONS}"),
@@ -316,13 +321,11 @@ def _remove_model_traces(conn: sqlite3.Connection, selection: Selection) -> dict
     )
     answers = conn.execute(
         f"DELETE FROM model_answers WHERE key IN (SELECT key FROM model_calls WHERE {concerned})"
-        " OR call_id IN (SELECT id FROM model_calls WHERE {concerned}) OR instr(answer, :text)".format(
-            concerned=concerned
-        ),
+        " OR call_id IN (SELECT id FROM model_calls WHERE {concerned}) OR said(answer)".format(concerned=concerned),
         selection.values,
     ).rowcount
     calls = conn.execute(f"UPDATE model_calls SET key = randomblob(16), error = NULL WHERE {concerned}").rowcount
-    conn.execute("UPDATE model_calls SET error = NULL WHERE instr(error, :text)", selection.values)
+    conn.execute("UPDATE model_calls SET error = NULL WHERE said(error)", selection.values)
     conn.execute(f"UPDATE window_tiers SET error = NULL WHERE window_id {_WINDOWS}")
     return {"model_answers": answers, "model_calls": calls}
 
@@ -406,7 +409,8 @@ def one_transaction(store: Store) -> Iterator[sqlite3.Connection]:
     try:
         with store.transaction(store.generation()):
             yield conn
-            lost = conn.execute("PRAGMA foreign_key_check").fetchone()
+            ours = own_tables()  # what a table that a user has added points to is the user's
+            lost = next((row for row in conn.execute("PRAGMA foreign_key_check") if row[0] in ours), None)
             if lost is not None:
                 raise DamagedError(f"{store.path}: a row of {lost[0]} points to nothing in {lost[2]}", "memcli check")
     finally:

@@ -141,6 +141,7 @@ def rebuild(path: Path, scratch: Path) -> tuple[int, int]:
         conn.execute("PRAGMA foreign_keys = OFF")
         conn.execute("ATTACH ? AS old", (source,))
         conn.execute("BEGIN IMMEDIATE")
+        _add_the_users(conn)
         for table in _tables(conn):
             _copy(conn, table)
         mend_tags(conn)
@@ -159,6 +160,17 @@ def rebuild(path: Path, scratch: Path) -> tuple[int, int]:
     return kept, lost
 
 
+def _add_the_users(conn: sqlite3.Connection) -> None:
+    """Make the tables and indexes that a user has added: opening the file has seen that they only hold data."""
+    for (sql,) in conn.execute(
+        "SELECT sql FROM old.sqlite_master WHERE sql IS NOT NULL AND type IN ('table', 'index')"
+        " AND name NOT LIKE 'sqlite!_%' ESCAPE '!' AND name NOT LIKE '!_sqlite!_%' ESCAPE '!'"
+        " AND name NOT GLOB 'memories_fts*' AND lower(tbl_name) NOT IN"
+        " (SELECT lower(name) FROM main.sqlite_master WHERE type = 'table') ORDER BY type DESC, rootpage"
+    ).fetchall():
+        conn.execute(sql)
+
+
 def _tables(conn: sqlite3.Connection) -> Iterator[str]:
     rows = conn.execute("SELECT name FROM main.sqlite_master WHERE type = 'table' ORDER BY rootpage").fetchall()
     for (table,) in rows:
@@ -167,11 +179,13 @@ def _tables(conn: sqlite3.Connection) -> Iterator[str]:
 
 
 def _copy(conn: sqlite3.Connection, table: str) -> None:
-    columns = ", ".join(quoted(row[1]) for row in conn.execute(f"PRAGMA main.table_info({table})"))
+    columns = ", ".join(quoted(row[1]) for row in conn.execute(f"PRAGMA main.table_info({quoted(table)})"))
     try:
-        conn.execute(f"DELETE FROM main.{table}")
+        conn.execute(f"DELETE FROM main.{quoted(table)}")
         # A text that is no UTF-8 any more goes from page to page as it is.
-        conn.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM old.{table} NOT INDEXED")
+        conn.execute(
+            f"INSERT INTO main.{quoted(table)} ({columns}) SELECT {columns} FROM old.{quoted(table)} NOT INDEXED"
+        )
     except sqlite3.DatabaseError as error:
         raise UnreadableError(table) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,9 +48,15 @@ def _of_table(store: Store, table: str) -> Iterator[Place]:
                 yield Place(table, column, str(found), text)
 
 
+def forms_of(text: str) -> set[str]:
+    """A text as it is, and as JSON writes it: keywords, answers of models and rejected lines stand as JSON."""
+    return {text, *(json.dumps(text, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))}
+
+
 def texts_with(store: Store, text: str) -> list[tuple[str, str, int]]:
     """Where a text still stands: (table, column, number of rows)."""
     found: Counter[tuple[str, str]] = Counter()
+    forms = forms_of(text)
     for place in every_text(store):
-        found[place.table, place.column] += text in place.text
+        found[place.table, place.column] += any(form in place.text for form in forms)
     return [(*where, count) for where, count in sorted(found.items()) if count]
