@@ -1,5 +1,6 @@
 """README.md says what the program does: its tables, help texts and tour are compared with the real thing."""
 
+import json
 import re
 import shlex
 import shutil
@@ -85,6 +86,13 @@ def user(tmp_path_factory, data):
     shutil.copytree(FIXTURES / "claude-code", home.folder / ".claude" / "projects")
     (home.folder / "questions.txt").write_text("what did we decide about retries\nwho approved the budget\n")
     (home.folder / "notes.jsonl").write_text('{"content": "The train to Graz leaves at nine."}\n')
+    (home.folder / "backups").mkdir()
+    old = home.folder / "exports" / "old.json"
+    said = ("My telephone number is on the door of the old workshop.", "Jane Roe waters the plants while I am away.")
+    for name, text in zip((old, home.folder / "plants.json"), said, strict=True):
+        name.parent.mkdir(exist_ok=True)
+        name.write_text(json.dumps({"messages": [{"role": "user", "content": text}]}))
+        assert home.run("ingest", name, "--quiet").code == 0
     assert home.run("ingest", FIXTURES / "agents", "--quiet").code == 0
     assert home.run("ingest", FIXTURES / "codex", "--quiet", "--db", home.folder / "laptop.db").code == 0
     home.env["PATH"] = f"{Path(sys.executable).parent}:{home.env['PATH']}"

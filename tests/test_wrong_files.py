@@ -37,6 +37,13 @@ def test_bad_lines_before_the_first_object_are_rejected_one_by_one(home, tmp_pat
     assert home.rows("SELECT content FROM active_memories") == [("Mira drinks tea.",)]
 
 
+def test_a_transcript_is_sent_to_ingest(home, tmp_path):
+    path = write_jsonl(tmp_path / "chat.jsonl", [{"type": "user", "message": {"role": "user", "content": "Hello."}}])
+    done = home.run("import", path)
+    assert done.code == 3
+    assert "memcli ingest" in done.err
+
+
 def test_a_count_of_one_is_told_as_one(home, tmp_path):
     path = write_jsonl(tmp_path / "one.jsonl", [{"content": "Mira drinks tea."}])
     assert home.run("import", path).code == 0
@@ -81,3 +88,8 @@ def test_a_setting_is_a_finite_number(home, tmp_path, name, number):
     done = home.run("config", "show", env={f"MEMCLI_{name.upper()}": number})
     assert done.code == 2
     assert f"MEMCLI_{name.upper()}" in done.err
+
+
+def test_settings_are_shown_as_the_file_takes_them(home):
+    shown = {line.split()[0]: line.split()[1] for line in home.run("config", "show").out.splitlines()[1:]}
+    assert (shown["redact"], shown["max_usd"], shown["batch_size"]) == ("true", "-", "1024")
