@@ -7,7 +7,7 @@ import pytest
 from support_cli import Done, Home
 
 from memcli.bench.contests import PARTS, Part, Round, Sample
-from memcli.bench.report import Plan, shown
+from memcli.bench.report import Plan, shown, worst
 from memcli.bench.report_compare import compare, read_report
 from memcli.commands.bench_report import Section
 from memcli.errors import UsageError
@@ -78,7 +78,7 @@ def test_every_part_has_memcli_beside_the_naive_way(document):
         kinds = [way["kind"] for way in part(document, name)["ways"]]
         assert kinds[0] == "own"
         assert "naive" in kinds
-    assert [way["kind"] for way in part(document, "parallel")["ways"]] == ["own"] * 4
+    assert [way["kind"] for way in part(document, "parallel")["ways"]] == ["own"] * 3
 
 
 def test_each_figure_has_a_sample_of_every_round_and_their_spread(document):
@@ -226,6 +226,37 @@ def test_a_file_without_marks_is_refused_before_anything_is_measured(tmp_path):
     assert (tmp_path / "new.md").read_text() == "<!-- begin benchmark -->\nother table\n<!-- end benchmark -->\n"
 
 
+def test_the_rest_of_the_file_keeps_its_line_ends_and_its_mode(tmp_path):
+    path = tmp_path / "text.md"
+    path.write_bytes(b"one\r\n<!-- begin benchmark -->\r\nold\r\n<!-- end benchmark -->\r\ntwo\n")
+    path.chmod(0o640)
+    Section.of(str(path)).write("a\nb\n")
+    marked = b"one\r\n<!-- begin benchmark -->\r\na\r\nb\r\n<!-- end benchmark -->\r\ntwo\n"
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (marked, 0o640)
+
+
+def test_a_file_that_changes_its_marks_meanwhile_is_left_alone(tmp_path):
+    path = tmp_path / "text.md"
+    section = Section.of(str(path))
+    path.write_text("somebody else's\n")
+    with pytest.raises(UsageError, match="no place for the report"):
+        section.write("table\n")
+    assert path.read_text() == "somebody else's\n"
+
+
+def test_what_stands_between_two_places_for_the_report_is_not_lost(tmp_path):
+    (tmp_path / "text.md").write_text(2 * "<!-- begin benchmark -->\nkept\n<!-- end benchmark -->\n")
+    with pytest.raises(UsageError, match="more than one place"):
+        Section.of(str(tmp_path / "text.md"))
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path):
+    with pytest.raises(UsageError, match="cannot write"):
+        Section.of(str(tmp_path / "absent" / "text.md"))
+    with pytest.raises(UsageError, match="no regular file"):
+        Section.of(str(tmp_path))
+
+
 def test_flags_of_the_report_before_another_benchmark_are_refused(home):
     found = home.run("bench", "--rounds", "2", "ingest")
     assert found.code == 2
@@ -267,6 +298,12 @@ def test_counts_and_lost_targets_are_marked_without_noise():
     assert worse(before, now) == [("facts", "false_merges"), ("targets", "counted")]
 
 
+def test_a_target_is_judged_by_the_worst_round():
+    facts = [{"same_result": 0.0, "pairs_missed": 0.0}, {"same_result": 1.0, "pairs_missed": 2.0}, {"recall": 0.9}]
+    found = worst([Round("about", [], facts=each) for each in facts])
+    assert found == {"same_result": 0.0, "pairs_missed": 2.0, "recall": 0.9}
+
+
 def test_rivals_tell_how_much_the_machine_itself_changed():
     before, now = made_up([100, 104]), made_up([50, 52], machine="other")
     for each in now["parts"][0]["ways"]:
@@ -292,6 +329,9 @@ def test_compare_on_the_command_line_marks_what_a_made_up_report_had_better(done
         ("{", "is not JSON"),
         ('{"benchmark": "ingest", "runs": []}', "no benchmark report"),
         ('{"benchmark": "report", "parts": [], "size": 0.05, "seed": 7}', "the size 0.05"),
+        ('{"benchmark": "report", "parts": [{}], "size": 1, "seed": 7}', "no whole benchmark report"),
+        ('{"benchmark": "report", "parts": 5, "size": 1, "seed": 7}', "no whole benchmark report"),
+        ("[" * 100_000, "is not JSON"),
     ],
 )
 def test_a_report_that_cannot_be_compared_is_refused_before_anything_runs(tmp_path, content, message):

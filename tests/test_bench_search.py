@@ -64,6 +64,14 @@ def test_evidence_that_is_not_found_lowers_it_and_each_conversation_is_an_agent_
     assert set(right["chosen_weights"]) == set(document["weights"])
 
 
+def test_the_choice_without_a_conversation_does_not_begin_with_weights_that_have_seen_it(home):
+    document = locomo(home, conversation("c1"), conversation("c2"))
+    # Nothing is better than anything else here, so it ends where it began.
+    for each in document["conversations"]:
+        assert (each["chosen_weights"]["speaker"], each["chosen_weights"]["date"]) == (0.4, 0.6)
+    assert (document["weights"]["speaker"], document["weights"]["date"]) == (0.6, 0.8)
+
+
 def test_malformed_evidence_and_dates(tmp_path):
     record = conversation("c")
     record["qa"] = [{"question": "q", "category": 2, "evidence": ["D1:2; D1:03", "D", "D7:1", None]}]

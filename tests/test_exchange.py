@@ -417,6 +417,19 @@ def test_an_export_that_was_tampered_with_never_ends_in_a_trace(filled, home, tm
     assert home.run("dedup").code == 0
 
 
+def test_credentials_in_keywords_and_tags_of_an_export_are_replaced(filled, home, tmp_path):
+    key = "ghp_" + "a1B2c3D4e5F6g7H8i9J0" + "k1L2m3N4o5P6q7R8"
+    lines = []
+    for record in map(json.loads, filled.run("export").out.splitlines()):
+        for member in record.get("members", ()):
+            member["keywords"], member["tags"] = [key, "plain"], [f"model:{key}"]
+        lines.append(json.dumps(record))
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    assert home.run("import", tmp_path / "a.jsonl").code == 0
+    assert key.encode() not in b"".join(path.read_bytes() for path in home.db.parent.glob(f"{home.db.name}*"))
+    assert home.rows("SELECT DISTINCT tag FROM session_tags") == [("model:[redacted:github-token]",)]
+
+
 def test_a_cut_export_is_taken_as_far_as_it_goes_and_the_user_is_told(filled, home, tmp_path):
     text = (filled.folder / "all.jsonl").read_text()
     path = tmp_path / "cut.jsonl"

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 from support_cli import Home
-from support_ingest import Quiet, append, environ, flat, memories, query, quick_model, run, texts, write
+from support_ingest import Quiet, append, environ, flat, memories, query, quick_model, run, texts, user, write
 from support_ingest import assert_sound as is_sound
 
 from memcli.commands.check import check
@@ -165,6 +165,23 @@ def test_it_does_not_come_back(db, tmp_path, what):
     assert reports[1].filtered["forgotten"] >= 2
     assert all(report.forgotten >= 2 for report in imports)
     assert not query(db, "SELECT 1 FROM messages WHERE filter_reason = 'forgotten'")
+
+
+def test_a_tag_that_holds_a_forgotten_text_does_not_come_back_with_an_import(tmp_path):
+    db, copy = tmp_path / "m.db", tmp_path / "before.db"
+    lines = user(SHARED, "u1", "s1", cwd=f"/srv/{MARK}"), user(OTHER, "u2", "s2", cwd="/srv/api")
+    run(db, write(tmp_path / "a.jsonl", *lines))
+    shutil.copy(db, copy)
+    out = tmp_path / "export.jsonl"
+    export(Config(db=db), ExportRequest(out=out), lambda all_: (json.dumps(each) + "\n" for each in all_), print)
+    gone(db, text=MARK)
+    assert holds(db) == []
+    for path in (out, copy):
+        with quick_model():
+            import_files(Config(db=db), [str(path)], None, Quiet(), environ(), dry_run=False)
+        assert query(db, "SELECT DISTINCT tag FROM session_tags") == [("project:api",)]
+        assert holds(db) == []
+    assert_sound(db)
 
 
 def test_a_rejected_line_goes_and_does_not_come_back(tmp_path):

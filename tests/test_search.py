@@ -55,6 +55,13 @@ def test_words_find(db, asked, expected):
     assert contents(db, asked)[0] == SAID[expected]
 
 
+@pytest.mark.parametrize("asked", ["Straße", "straße", "größe", "GRÖßE"])
+def test_a_word_whose_folded_form_is_another_word_is_found(tmp_path, asked):
+    text = "Die Straße vor dem Büro hat eine ungewöhnliche Größe."
+    run(tmp_path / "memory.db", write(tmp_path / "a.jsonl", flat(text, session_id="s1")))
+    assert contents(tmp_path / "memory.db", asked, mode="keyword") == [text]
+
+
 @pytest.mark.parametrize(("asked", "expected"), [("cat", 3), ("travel to Portugal in autumn", 2), ("credentials", 1)])
 def test_meaning_finds_what_shares_no_word(db, asked, expected):
     assert not set(re.findall(r"\w+", asked.lower())) & set(re.findall(r"\w+", SAID[expected].lower())) - {"in", "to"}

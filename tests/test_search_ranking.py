@@ -78,6 +78,17 @@ def test_turns_that_nothing_is_remembered_of_do_not_stand_between(tmp_path):
     assert context[other[4]] < 0.1
 
 
+def test_kept_messages_that_no_rule_finds_anything_in_do_not_stand_between(tmp_path):
+    between = [f"The weather in the valley was fair on day {day}." for day in range(6)]
+    said = ["We decided to rent the apartment in Ghent.", *between, "We decided to sign the contract on Monday."]
+    lines = [flat(text, session_id="s1", id=n) for n, text in enumerate(said)]
+    run(tmp_path / "memory.db", write(tmp_path / "a.jsonl", *lines), extract=("rules",))
+    hits = search(tmp_path / "memory.db", "apartment in Ghent", explain=True)[0]["hits"]
+    context = {hit["content"]: hit["parts"]["context"] for hit in hits}
+    assert not set(between) & context.keys()
+    assert context[said[-1]] > 0.4
+
+
 def test_whom_a_query_names_said_it(db):
     assert parts(db, "what did Ben repair", OTHER[1][1])["speaker"] > 0
     assert parts(db, "what did Ben repair", OTHER[0][1])["speaker"] == 0

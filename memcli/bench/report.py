@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from memcli.bench.contests import PARTS, Part, Round, Subject
+from memcli.bench.contests import FACTS, PARTS, Part, Round, Subject
 from memcli.bench.machine import machine, versions
 from memcli.bench.targets import measured
 
@@ -49,7 +49,7 @@ def bench_report(plan: Plan, subject: Subject, announce: Callable[[str], None]) 
                 rounds[part.name].append(part.measure(subject))
         longest, done = max(longest, time.monotonic() - round_began), done + 1
     parts = [shown(part, rounds[part.name]) for part in PARTS]
-    facts = {name: value for found in rounds.values() for name, value in found[-1].facts.items()}
+    facts = worst([each for found in rounds.values() for each in found])
     targets = measured(subject, parts, facts)
     installed = _installed()
     return {
@@ -68,6 +68,15 @@ def bench_report(plan: Plan, subject: Subject, announce: Callable[[str], None]) 
         "targets": [target.to_json() for target in targets],
         "peers": {"installed": sorted(installed), "absent": [name for name in PEERS if name not in installed]},
     }
+
+
+def worst(rounds: Sequence[Round]) -> dict[str, float]:
+    """The figures that targets are judged by, each from the round that had the worst: one that fails is enough."""
+    values: dict[str, list[float]] = {}
+    for each in rounds:
+        for name, value in each.facts.items():
+            values.setdefault(name, []).append(value)
+    return {name: max(found) if FACTS.get(name) else min(found) for name, found in values.items()}
 
 
 def shown(part: Part, rounds: Sequence[Round]) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from memcli.bench.compare import LEAST_NOISE, UNKNOWN_NOISE
+from memcli.bench.contests import FACTS
 from memcli.bench.report import Plan
 from memcli.errors import UsageError
+from memcli.files import read_small
 
-# Figures that do not vary from run to run, and whether less of them is better.
-FACTS = {"false_merges": True, "duplicates_found": False, "pairs_missed": True, "recall": False, "hit_rate": False}
 _HINT = "name a file made with: memcli bench --json FILE"
 
 
@@ -66,10 +66,10 @@ def read_report(path: Path, plan: Plan) -> dict[str, Any]:
         UsageError: the file cannot be read, is something else, or measured something else.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_small(path, pipes=True))
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", _HINT) from error
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not JSON", _HINT) from error
     if not isinstance(document, dict) or document.get("benchmark") != "report" or "parts" not in document:
         raise UsageError(f"{path} holds no benchmark report", _HINT)
@@ -79,6 +79,10 @@ def read_report(path: Path, plan: Plan) -> dict[str, Any]:
                 f"{path} was measured with the {name} {document.get(name)}, this run has {getattr(plan, name)}",
                 "give both runs the same --quick and --seed",
             )
+    try:
+        compare(document, document)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UsageError(f"{path} holds no whole benchmark report", _HINT) from error
     return document
 
 

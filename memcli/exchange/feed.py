@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -43,6 +44,7 @@ _NAME_ONE = "name an export, or a database of memcli"
 _TAKEN = "import takes files of memcli export, databases of memcli and JSON Lines; transcripts are for memcli ingest"
 _SQLITE = b"SQLite format 3\0"
 _AGENT, _GENERATION = "agent", "generation"
+_WORDS = 1 << 12
 
 
 @dataclass(slots=True)
@@ -102,6 +104,8 @@ class Feed:
         self._next_file_id = next_file_id
         self._agent = agent
         self._redact = redactor
+        # The same few stand at very many memories.
+        self._redact_word = lru_cache(_WORDS)(lambda word: redactor(word)[0])
         self._changed: dict[bytes, str] = {}
 
     def total_bytes(self) -> int | None:
@@ -232,14 +236,23 @@ class Feed:
                 content, redacted = self._redact(member.content)
                 batch.redacted.update(redacted)
                 sources = self._moved(member.sources, content)
-                members.append(replace(member, content=content, sources=sources, agent=self._agent or member.agent))
+                members.append(
+                    replace(
+                        member,
+                        content=content,
+                        sources=sources,
+                        agent=self._agent or member.agent,
+                        keywords=tuple(map(self._redact_word, member.keywords)),
+                        tags=tuple(sorted(set(map(self._redact_word, member.tags)))),
+                    )
+                )
             batch.stars.append(Star(tuple(members)))
         else:
             one, other = ((self._agent or agent, found) for agent, found in (record.one, record.other))
             if isinstance(record, Parted):
                 batch.parted.append(replace(record, one=one, other=other))
             else:
-                told = {gate: redact(said)[0] for gate, said in record.differences.items()}
+                told = {gate: self._redact(said)[0] for gate, said in record.differences.items()}
                 batch.undecided.append(replace(record, one=one, other=other, differences=told))
 
     def _moved(self, sources: tuple[MemberSource, ...], content: str) -> tuple[MemberSource, ...]:

@@ -1,6 +1,8 @@
-"""What was forgotten does not come back with an import: neither messages nor memories that were taken from them."""
+"""What was forgotten does not come back with an import: neither messages nor memories taken from them, nor tags."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from memcli.exchange.feed import ReadBatch
 from memcli.exchange.place import identity_of
@@ -27,9 +29,15 @@ def drop_forgotten(store: Store, batch: ReadBatch, gone: set[bytes]) -> int:
         identities = {identity_of(member), *(source.message for source in member.sources)}
         return bool(identities & gone) or tombstones.text(member.content) in texts
 
+    marks = {tag: tombstones.tag(tag) for member in members for tag in member.tags}
+    tags = tombstones.known(marks.values())
+
+    def kept(member: Member) -> Member:
+        return replace(member, tags=tuple(tag for tag in member.tags if marks[tag] not in tags))
+
     stars, dropped = [], 0
     for star in batch.stars:
-        left = tuple(member for member in star.members if not is_gone(member))
+        left = tuple(kept(member) for member in star.members if not is_gone(member))
         dropped += len(star.members) - len(left)
         if left:
             stars.append(Star(left))

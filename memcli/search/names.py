@@ -14,5 +14,5 @@ def names_in(store: Store, query: str) -> tuple[list[str], list[str]]:
     """
     words = words_of(query)
     names = sorted(search_rows.speakers(store, possible_names(words)))
-    meant = {word.casefold() for name in names for word in name.split() if word[:1].isupper()}
+    meant = {word.lower() for name in names for word in name.split() if word[:1].isupper()}
     return names, telling(words, meant)

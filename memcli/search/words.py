@@ -49,7 +49,8 @@ def words_of(query: str) -> list[str]:
 
 def telling(words: Iterable[str], without: Collection[str] = ()) -> list[str]:
     """The words to look up, in lower case, each once: no stop words and none of `without`, unless nothing is left."""
-    all_words = list(dict.fromkeys(word.casefold() for word in words))
+    # Not casefold(): that writes ß as ss, which the keyword index does not.
+    all_words = list(dict.fromkeys(word.lower() for word in words))
     left = [word for word in all_words if word not in STOP_WORDS]
     return [word for word in left if word not in without] or left or all_words
 

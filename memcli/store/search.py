@@ -216,11 +216,11 @@ def winners(store: Store, memory_ids: Sequence[int]) -> dict[int, int]:
 # The kept messages of a session before or behind one, and of each the memory that is nearest to it. Messages without
 # any are passed over, but not without end.
 _NEAR = """
-SELECT group_concat(id) FROM (
-    SELECT (SELECT {nearest}(p.memory_id) FROM provenance AS p WHERE p.message_id = kept.id) AS id FROM (
+SELECT group_concat(memory_id) FROM (
+    SELECT (SELECT {nearest}(p.memory_id) FROM provenance AS p WHERE p.message_id = kept.id) AS memory_id FROM (
         SELECT x.id FROM messages AS x WHERE x.session_id = a.session_id AND x.filter_reason IS NULL
         AND x.id {side} a.message_id ORDER BY x.id {order} LIMIT 4 * :reach
-    ) AS kept WHERE id IS NOT NULL LIMIT :reach
+    ) AS kept WHERE memory_id IS NOT NULL LIMIT :reach
 )
 """
 
