@@ -1,5 +1,6 @@
 """README.md says what the program does: its tables, help texts and tour are compared with the real thing."""
 
+import json
 import re
 import shlex
 import shutil
@@ -90,11 +91,12 @@ def user(tmp_path_factory, data):
     (home.folder / "notes.jsonl").write_text('{"content": "The train to Graz leaves at nine."}\n')
     (home.folder / "backups").mkdir()
     old = home.folder / "exports" / "old.json"
-    old.parent.mkdir()
-    old.write_text('{"messages": [{"role": "user", "content": "The red folder belongs to the archive."}]}')
-    mail = home.folder / "exports" / "mail.jsonl"
-    mail.write_text('{"role": "user", "content": "Write to Jane Roe about the lease.", "id": "1"}\n')
-    assert home.run("ingest", FIXTURES / "agents", old, mail, "--quiet").code == 0
+    said = ("My telephone number is on the door of the old workshop.", "Jane Roe waters the plants while I am away.")
+    for name, text in zip((old, home.folder / "plants.json"), said, strict=True):
+        name.parent.mkdir(exist_ok=True)
+        name.write_text(json.dumps({"messages": [{"role": "user", "content": text}]}))
+        assert home.run("ingest", name, "--quiet").code == 0
+    assert home.run("ingest", FIXTURES / "agents", "--quiet").code == 0
     assert home.run("ingest", FIXTURES / "codex", "--quiet", "--db", home.folder / "laptop.db").code == 0
     home.env["PATH"] = f"{Path(sys.executable).parent}:{home.env['PATH']}"
     return home

@@ -82,6 +82,6 @@ def import_(
         render.show_import(report)
     render.explain_rejected_lines(report.rejections, report.rejected)
     if report.rejected:
-        raise InputRejectedError(
-            f"not taken: lines {report.rejected:,}", "all else is done; the table rejected_lines keeps where and why"
-        )
+        kept = "the table rejected_lines keeps where and why"
+        todo = f"all else is done; {kept}" if report.memories else f"transcripts are for memcli ingest; {kept}"
+        raise InputRejectedError(f"not taken: lines {report.rejected:,}", todo)

@@ -41,6 +41,7 @@ from memcli.store.db import Store
 from memcli.store.files import IMPORT
 
 _NAME_ONE = "name an export, or a database of memcli"
+_TAKEN = "import takes files of memcli export, databases of memcli and JSON Lines; transcripts are for memcli ingest"
 _SQLITE = b"SQLite format 3\0"
 _AGENT, _GENERATION = "agent", "generation"
 _WORDS = 1 << 12
@@ -197,7 +198,7 @@ class Feed:
         cursor = self._cursors.resumable(found, stream.fileno())
         if cursor is None or not self._is_as_named(cursor):
             return None
-        is_export = "memcli" in (_first(stream) or {})
+        is_export = "memcli" in (next(_objects(stream), None) or {})
         stream.seek(0 if is_export else cursor.position.offset)
         return None if is_export else cursor
 
@@ -318,27 +319,32 @@ def is_database(found: Found) -> bool:
 
 
 def check(found: Found) -> None:
-    """See whether an export can be read by this memcli, before anything is written. A stream is not looked at.
+    """See whether a file can be imported by this memcli, before anything is written. A stream is not looked at.
 
     Raises:
-        UsageError: the file cannot be read, or is another file of memcli.
+        UsageError: the file cannot be read, is another file of memcli, or has lines but no JSON object in any of them.
         MismatchError: it was written by a newer memcli.
     """
     if found.stat is None or is_database(found):
         return
     try:
         with _stream(found) as stream:
-            record = _first(stream)
+            kinds = _objects(stream)
+            record = next(kinds, {})
+            has_objects = record is not None or any(each is not None for each in kinds)
     except OSError as error:
         raise UsageError(f"cannot read {found.path}: {error.strerror or error}", _NAME_ONE) from error
-    if record is not None and "memcli" in record:
+    if not has_objects:
+        raise UsageError(f"{found.path} is neither a database nor lines of JSON, one object each", _TAKEN)
+    if record and "memcli" in record:
         _check_header(found.path, record)
 
 
-def _first(stream: BinaryIO) -> dict[str, object] | None:
-    line = next(_lines(Source(stream, final=True)), None)
-    record = parse(line) if isinstance(line, Line) else None
-    return record if isinstance(record, dict) else None
+def _objects(stream: BinaryIO) -> Iterator[dict[str, object] | None]:
+    """The objects of a stream, line by line; None for a line that holds anything else."""
+    for line in _lines(Source(stream, final=True)):
+        record = parse(line) if isinstance(line, Line) else None
+        yield record if isinstance(record, dict) else None
 
 
 def _check_header(path: str, record: dict[str, object]) -> int:

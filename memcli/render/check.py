@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from memcli.store.check import Finding
 
 _INDENT = " " * 9
+# Of the tables whose names have another plural than with an s.
+_ONE = {"memories": "memory", "provenance": "provenance"}
 
 
 def show_checked(report: CheckReport) -> None:
     """Print what is wrong with a database, worst first, and what to do."""
-    looked_at = ", ".join(number_of(n, name.rstrip("s"), name) for name, n in report.rows.items())
+    looked_at = ", ".join(number_of(n, _ONE.get(name, name[:-1]), name) for name, n in report.rows.items())
     lines = [Text(f"{looked_at or 'Nothing could be'} checked.")]
     worst_first = sorted(report.findings, key=lambda each: (each.warning, each.derived))
     for todo, alike in groupby(worst_first, key=lambda each: each.todo):

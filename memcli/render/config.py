@@ -16,6 +16,14 @@ def show_config(values: Mapping[str, tuple[object, str]]) -> None:
     for heading in ("setting", "value", "from"):
         table.add_column(heading, overflow="fold", no_wrap=heading == "setting")
     for name, (value, origin) in values.items():
-        shown = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
-        table.add_row(Text(name), Text(safe(shown)), Text(safe(origin)))
+        table.add_row(Text(name), Text(safe(_written(value))), Text(safe(origin)))
     show([table])
+
+
+def _written(value: object) -> str:
+    """A value as it stands in memcli.toml, without quotes."""
+    if isinstance(value, tuple | list):
+        return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "-" if value is None else str(value)

@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from memcli.render.layout import number_of
 from memcli.render.terminal import in_batches, one_line, safe, show
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def show_dedup(report: DedupReport) -> None:
         table.add_row(
             "to review",
             f"{report.review:,}",
-            f"memories in {report.review_pairs:,} pairs, of which {report.kept_pairs:,} were listed now",
+            f"memories in {number_of(report.review_pairs, 'pair')}, of which {report.kept_pairs:,} were listed now",
         )
         if report.second_opinions:
             table.add_row("verified", f"{report.second_opinions:,}", "merges on the border, by the second model")

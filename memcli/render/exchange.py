@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from memcli.render.ingest import counted
+from memcli.render.layout import number_of
 from memcli.render.terminal import in_batches, json_line, one_line, safe, show
 
 if TYPE_CHECKING:
@@ -104,9 +105,10 @@ def _escaped(text: str) -> str:
 
 def show_export(exported: Exported) -> None:
     """Print what was written."""
-    vectors = "" if exported.vectors is None else f", {exported.vectors:,} vectors"
-    messages = f", {exported.messages:,} messages they come from" if exported.messages else ""
-    show([Text(f"{exported.memories:,} memories{messages}{vectors} in {safe(exported.out or '')}.", style="dim")])
+    vectors = "" if exported.vectors is None else f", {number_of(exported.vectors, 'vector')}"
+    messages = f", {number_of(exported.messages, 'message')} they come from" if exported.messages else ""
+    memories = number_of(exported.memories, "memory", "memories")
+    show([Text(f"{memories}{messages}{vectors} in {safe(exported.out or '')}.", style="dim")])
 
 
 def show_datasette(db: str, file: str) -> None:
@@ -133,12 +135,16 @@ def show_import(report: ImportReport) -> None:
             f" {report.review:,} to review",
         )
         if report.review_pairs:
-            table.add_row("to review", f"{report.review_pairs:,}", "pairs that came along")
+            table.add_row(
+                "to review",
+                f"{report.review_pairs:,}",
+                "pair that came along" if report.review_pairs == 1 else "pairs that came along",
+            )
         table.add_row("messages", f"{report.messages:,}", f"{report.messages_new:,} new")
         if report.forgotten:
             table.add_row("forgotten", f"{report.forgotten:,}", "left out; see memcli forget")
         if report.rejected:
-            table.add_row("rejected", f"{report.rejected:,}", "lines")
+            table.add_row("rejected", f"{report.rejected:,}", "line" if report.rejected == 1 else "lines")
         if report.redacted:
             table.add_row("redacted", f"{sum(report.redacted.values()):,}", counted(report.redacted))
         table.add_row(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from memcli.render.layout import number_of
 from memcli.render.terminal import one_line, safe, show
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def show_forget(report: ForgetReport) -> None:
     for name in (*own, *sorted(report.rows.keys() - set(own))):
         table.add_row(name, f"{report.rows[name]:,}", _names(report, name) if report.dry_run else "")
     if report.released or report.relinked:
-        stay = f"{report.relinked:,} duplicates linked to them anew; memcli dedup compares them again"
+        stay = f"{number_of(report.relinked, 'duplicate')} linked to them anew; memcli dedup compares them again"
         table.add_row("stay", f"{report.released:,}", f"memories whose winner goes; {stay}")
     if report.tombstones:
         table.add_row("tombstones", f"{report.tombstones:,}", "keyed hashes that keep it from coming back")
@@ -38,7 +39,7 @@ def show_forget(report: ForgetReport) -> None:
     for memory_id, content in shown:
         table.add_row(Text(str(memory_id), style="dim"), "", one_line(content))
     if shown and (more := report.rows.get("memories", 0) - len(shown)) > 0:
-        table.add_row("", "", f"and {more:,} more memories")
+        table.add_row("", "", f"and {number_of(more, 'more memory', 'more memories')}")
     show([table, Text(_closing(report), style="dim")])
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from memcli.render.layout import usd
+from memcli.render.layout import number_of, usd
 from memcli.render.terminal import in_batches, safe, show
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ def _add_work(table: Table, report: IngestReport) -> None:
 
 
 def _embedded(report: IngestReport) -> str:
-    text = f"{report.embed_reused:,} embeddings reused"
+    text = f"{number_of(report.embed_reused, 'embedding')} reused"
     if report.embed_calls:
-        text += f", {report.embed_calls:,} calls, {report.embed_tokens:,} tokens"
+        text += f", {number_of(report.embed_calls, 'call')}, {number_of(report.embed_tokens, 'token')}"
     return text + (f", {usd(report.embed_cost_usd)}" if report.embed_cost_usd else "")
 
 
@@ -74,10 +74,12 @@ def _asked(tally: TierTally, *, dry_run: bool) -> str:
     rejected = sum(tally.rejected.values())
     cost = f", {usd(tally.cost_usd)}" if tally.priced else ", price unknown"
     said = [
-        f"{tally.calls:,} calls, {tally.tokens_in + tally.tokens_out:,} tokens{cost}" if tally.calls else "no calls",
+        f"{number_of(tally.calls, 'call')}, {number_of(tally.tokens_in + tally.tokens_out, 'token')}{cost}"
+        if tally.calls
+        else "no calls",
         f"{tally.lost:,} of them never answered" if tally.lost else "",
-        f"{tally.reused:,} answers reused" if tally.reused else "",
-        f"{tally.statements:,} statements",
+        f"{number_of(tally.reused, 'answer')} reused" if tally.reused else "",
+        number_of(tally.statements, "statement"),
         f"{rejected:,} rejected ({counted(tally.rejected)})" if rejected else "",
         f"{tally.failed:,} failed" if tally.failed else "",
         f"{tally.permanent:,} given up" if tally.permanent else "",
@@ -140,7 +142,7 @@ def explain_failures(report: IngestReport) -> None:
     for window_id, tier, reason in report.failures:
         console.print(Text(f"window {window_id}, {tier}: {safe(reason)}"))
     if (more := report.windows_failed - len(report.failures)) > 0:
-        console.print(Text(f"... and {more:,} more windows: see the table window_tiers"))
+        console.print(Text(f"... and {number_of(more, 'more window')}: see the table window_tiers"))
 
 
 def explain_rejected(report: IngestReport) -> None:
@@ -158,4 +160,4 @@ def explain_rejected_lines(rejections: Sequence[tuple[str, int, str]], rejected:
         console.print(Text(f"{safe(path)}:{line}: {safe(reason)}"))
     if rejected > len(rejections):
         more = rejected - len(rejections)
-        console.print(Text(f"... and {more:,} more rejected lines: see the table rejected_lines"))
+        console.print(Text(f"... and {number_of(more, 'more rejected line')}: see the table rejected_lines"))

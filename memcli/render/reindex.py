@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from memcli.render.layout import number_of
 from memcli.render.terminal import safe, show
 
 if TYPE_CHECKING:
@@ -21,16 +22,17 @@ def show_reindex(report: ReindexReport) -> None:
     if report.run_id is None:
         show([Text(f"Nothing to do: {db} was made with {model}.", style="dim")])
         return
+    memories = number_of(report.memories, "memory", "memories")
     resumed = f", {report.resumed:,} by an earlier run" if report.resumed else ""
     lines = [
-        Text(f"{report.memories:,} memories: {report.embedded:,} embedded, {report.reused:,} reused{resumed}."),
+        Text(f"{memories}: {report.embedded:,} embedded, {report.reused:,} reused{resumed}."),
         Text(f"{report.seconds:.2f} s: embed {report.timings['embed']:.2f}, commit {report.timings['commit']:.2f}."),
     ]
     if report.compression is not None:
         lines += [Text(line) for line in _compression(report.compression)]
     if report.embed_calls:
         cost = f", ${report.cost_usd:.4f}" if report.cost_usd else ""
-        lines.append(Text(f"{report.embed_calls:,} calls, {report.embed_tokens:,} tokens{cost}."))
+        lines.append(Text(f"{number_of(report.embed_calls, 'call')}, {number_of(report.embed_tokens, 'token')}{cost}."))
     closing = f"Dry run: {db} was not touched." if report.dry_run else f"Run {report.run_id}: {db} now uses {model}."
     show([*lines, Text(closing, style="dim")])
 
@@ -70,11 +72,12 @@ def show_care(report: CareReport) -> None:
         return
     lines.append(
         Text(
-            f"{report.vectors:,} vectors in {report.segments:,} segments, before {report.segments_before:,};"
+            f"{number_of(report.vectors, 'vector')} in {number_of(report.segments, 'segment')}, before"
+            f" {report.segments_before:,};"
             f" {report.dropped:,} of no memory dropped, {report.embedded:,} that lacked embedded."
         )
     )
-    mended = f", {report.words:,} entries mended" if report.words else ""
+    mended = f", {number_of(report.words, 'entry', 'entries')} mended" if report.words else ""
     lines.append(Text(f"Keyword index in one piece{mended}. {report.seconds:.2f} s."))
     if report.file_after < report.file_before:
         lines.append(Text(f"File: {_mb(report.file_before)} before, {_mb(report.file_after)} now."))
@@ -85,7 +88,10 @@ def show_care(report: CareReport) -> None:
 def show_check(report: CheckReport) -> None:
     """Print what is wrong with an index."""
     lines = [
-        Text(f"{report.vectors:,} vectors in {report.segments:,} segments, {report.words:,} in the keyword index.")
+        Text(
+            f"{number_of(report.vectors, 'vector')} in {number_of(report.segments, 'segment')},"
+            f" {report.words:,} in the keyword index."
+        )
     ]
     lines += [Text(f"fault: {safe(each)}") for each in report.problems]
     lines += [Text(f"note: {safe(each)}") for each in report.advice]

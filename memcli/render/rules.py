@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from memcli.render.layout import number_of
 from memcli.render.terminal import one_line, safe, show
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def show_rules(listed: Sequence[Listed]) -> None:
         table.add_row(Text("starter rules", style="dim"))
     for each in starters:
         _add_rule(table, each)
-    show([table, Text(f"{len(own):,} rules and {len(starters):,} starter rules", style="dim")])
+    show([table, Text(f"{number_of(len(own), 'rule')} and {number_of(len(starters), 'starter rule')}", style="dim")])
     warn(f"{each.table['name']} ({each.table['id']}): {each.problem}" for each in listed if each.problem)
 
 
@@ -97,7 +98,7 @@ def show_change(change: Change) -> None:
 
 def show_exported(path: str, count: int) -> None:
     """Print what was written where."""
-    show([Text(f"{count:,} rules to {safe(path)}")])
+    show([Text(f"{number_of(count, 'rule')} to {safe(path)}")])
 
 
 def _called(listed: Listed) -> str:
@@ -116,7 +117,8 @@ def show_trial(trial: Trial) -> None:
     share = trial.hit / trial.messages if trial.messages else 0.0
     lines.append(
         Text(
-            f"{trial.hit:,} of {trial.messages:,} messages ({share:.1%}), {trial.statements:,} statements,"
+            f"{trial.hit:,} of {number_of(trial.messages, 'message')} ({share:.1%}),"
+            f" {number_of(trial.statements, 'statement')},"
             f" {trial.microseconds:.1f} µs per message"
         )
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.padding import Padding
 from rich.text import Text
 
+from memcli.render.layout import number_of
 from memcli.render.terminal import one_line, safe, show
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _facts(hit: Hit, *, explain: bool) -> Iterable[str]:
     day = star.timestamp[:10] if star.timestamp else "no date"
     facts = [f"{hit.ranked.score:.2f}", star.type, f"importance {star.importance:.1f}", star.agent_id, day]
     tags = sorted(star.tags, key=lambda tag: (-len(star.tags[tag]), tag))
-    facts += tags[:_SHOWN_TAGS] + ([f"+{len(tags) - _SHOWN_TAGS} tags"] if len(tags) > _SHOWN_TAGS else [])
+    facts += tags[:_SHOWN_TAGS] + ([f"+{number_of(len(tags) - _SHOWN_TAGS, 'tag')}"] if len(tags) > _SHOWN_TAGS else [])
     yield safe(" · ".join(facts))
     if explain:
         parts = [f"{name} {part:+.2f}" for name, part in hit.ranked.parts.items() if abs(part) >= _LEAST_SHOWN]
@@ -65,7 +66,7 @@ def _facts(hit: Hit, *, explain: bool) -> Iterable[str]:
     for source in star.sources[:_SHOWN_SOURCES]:
         yield safe(f"{source['path']} message {source['external_id'] or source['message_id']}")
     if len(star.sources) > _SHOWN_SOURCES:
-        yield f"and {len(star.sources) - _SHOWN_SOURCES} more mentions"
+        yield f"and {number_of(len(star.sources) - _SHOWN_SOURCES, 'more mention')}"
 
 
 def _around(messages: Iterable[Mapping[str, object]]) -> Iterable[Text]:

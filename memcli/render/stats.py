@@ -139,11 +139,20 @@ def _runs(stats: Stats, width: int) -> list[Text]:
     lines = [Text(f"last runs{_whole(stats)}", style="bold")]
     for run in stats.runs[:_SHOWN_RUNS]:
         took = "" if run.seconds is None else duration(run.seconds)
-        outcome = ", ".join(f"{count:,} {one_line(name)}" for name, count in run.outcome.items())
+        counts = {name: count for name, count in run.outcome.items() if count} or run.outcome
+        outcome = ", ".join(number_of(count, *_nouns(name)) for name, count in counts.items())
         facts = f"{run.id:>3} {when(run.started_at)} {one_line(run.command)} {took:>7} "
         status = "" if run.status == "done" else f"{run.status} "
         lines.append(cut(Text.assemble(facts, (status, "yellow"), (outcome, "dim")), width))
     return lines if stats.runs else [*lines, Text("none", style="dim")]
+
+
+def _nouns(name: str) -> tuple[str, str]:
+    """A count's name in a report as words: of one, and of several."""
+    many = one_line(name).replace("_", " ")
+    return {"memories": "memory", "messages": "message", "vectors": "vector", "segments": "segment"}.get(
+        many, many
+    ), many
 
 
 def _bars(title: str, rows: Mapping[str, tuple[float, str]], width: int, whole: float | None = None) -> Panel:
