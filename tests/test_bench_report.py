@@ -313,6 +313,19 @@ def test_rivals_tell_how_much_the_machine_itself_changed():
     assert (found.machine_ratio, found.is_same_machine) == (0.5, False)
 
 
+def test_memcli_done_in_another_way_does_not_tell_how_much_the_machine_changed():
+    before, now = made_up([100, 100], "ingest"), made_up([100, 100], "ingest")
+    assert compare(before, now).machine_ratio is None
+    assert compare(made_up([100, 100], "scan"), made_up([100, 100], "scan")).machine_ratio == 1
+
+
+def test_a_ratio_is_of_one_round_where_a_peer_failed_in_another():
+    own = [Sample("memcli", "own", 10.0), Sample("memcli", "own", 40.0)]
+    part_ = Part("made", "Made", "s", lambda _: None)
+    found = shown(part_, [Round("about", [own[0]]), Round("about", [own[1], Sample("peer", "peer", 20.0)])])
+    assert found["ways"][1]["ratio_samples"] == [2.0]
+
+
 def test_compare_on_the_command_line_marks_what_a_made_up_report_had_better(done, document):
     line = next(line for line in done.out.split("\n") if line.startswith(" embed: memcli"))
     assert "!" in line
