@@ -9,6 +9,7 @@ from support_cli import Done, Home
 from memcli.bench.contests import PARTS, Part, Round, Sample
 from memcli.bench.report import Plan, shown, worst
 from memcli.bench.report_compare import compare, read_report
+from memcli.bench.targets import Counted, of_statements
 from memcli.commands.bench_report import Section
 from memcli.errors import UsageError
 from memcli.render import report_markdown
@@ -177,6 +178,14 @@ def test_a_statement_per_message_would_show(tmp_path):
     many, _ = counted(Home(tmp_path / "b"), "--batch-size", "60", "--flush")
     calls = [sum(each["calls"] for each in counts["stretches"]) for counts in (one, many)]
     assert calls[0] > calls[1] + 60 * 20
+
+
+@pytest.mark.parametrize(("strays", "tags", "lost"), [(1, 1, set()), (2, 1, {"transactions"}), (1, 0, {TARGETS[5]})])
+def test_rows_committed_one_at_a_time_and_look_ups_that_nobody_saw_lose_their_target(strays, tags, lost):
+    batch = {"calls": 50, "statements": 100, "batches": 1, "tag_queries": tags}
+    counts = {"stretches": [batch] * 3, "stray_writes": strays}
+    targets = of_statements([Counted(size, counts, {"batches": 3}, 0) for size in (20, 80)])
+    assert {each.name for each in targets if not each.met} == lost
 
 
 # --- what is shown ---------------------------------------------------------------------------------------------------
