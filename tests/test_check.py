@@ -92,12 +92,7 @@ DAMAGE = {
     ),
     "setting": ("meta", "generation", "UPDATE meta SET key = 'generatiom' WHERE key = 'generation'"),
     "key of a session": ("sessions", 1, "UPDATE sessions SET key = key || 'x' WHERE id = 1"),
-    "index of a table": (
-        "messages",
-        None,
-        "PRAGMA writable_schema = ON",
-        "UPDATE sqlite_master SET sql = replace(sql, 'IS NULL', 'IS NOT NULL') WHERE name = 'messages_kept'",
-    ),
+    "index of a table": ("messages", None, "DROP INDEX messages_kept"),
 }
 
 
@@ -107,6 +102,19 @@ def test_damage_is_told_by_table_and_row_with_what_to_do(home, name):
     change(home, *statements)
     places = found(home)
     assert any(place[0] == table and row in {None, place[1]} for place in places), places
+
+
+def test_a_definition_that_says_something_else_is_refused_as_foreign(home):
+    change(
+        home,
+        "PRAGMA writable_schema = ON",
+        "UPDATE sqlite_master SET sql = replace(sql, 'IS NULL', 'IS NOT NULL') WHERE name = 'messages_kept'",
+    )
+    for command in (["check"], ["check", "--repair"], ["stats"]):
+        done = home.run(*command)
+        assert (done.code, done.out) == (6, ""), done
+        assert "its index messages_kept is not as memcli made it" in done.err
+        assert "restore a backup" in done.err
 
 
 def test_faults_and_what_to_do_fit_into_80_columns(home):

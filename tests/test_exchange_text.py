@@ -3,7 +3,7 @@
 import json
 import re
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from support_cli import UNSAFE
@@ -29,6 +29,7 @@ def written(name, *contents):
 
 
 @given(NASTY)
+@example("\n-")
 def test_no_cell_of_a_csv_is_a_formula(content):
     (row,) = cells(written("csv", content))
     for value in row.values():

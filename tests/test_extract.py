@@ -261,9 +261,9 @@ def test_the_version_is_that_of_the_active_rules():
 def test_a_megabyte_of_hostile_text_takes_linear_time(unit):
     text = unit * (1_000_000 // len(unit))
     extractor = RuleExtractor(starter_rules())
-    started = time.perf_counter()
+    started = time.process_time()
     extractor.extract(Window(1, 1, "a", (Part(1, "user", text),)))
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 # --- the starter set

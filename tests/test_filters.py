@@ -374,7 +374,7 @@ def test_exactly_the_recalled_lines_and_headings_go(text):
 @pytest.mark.parametrize("head", ["", "x\n", "x\n- "])
 def test_a_megabyte_of_hostile_text_takes_linear_time(unit, head):
     text = head + unit * (1_000_000 // len(unit))
-    started = time.perf_counter()
+    started = time.process_time()
     screen("user", "typed", text, FilterRules(10, "emotions"))
     strip_recalled(text, [(start, end) for start, end, _ in recall_lines("system", text)])
-    assert time.perf_counter() - started < 4
+    assert time.process_time() - started < 4

@@ -114,6 +114,13 @@ def _commands(home):
         ("cost", "estimate", chat, "--extract", "rules"),
         ("reindex", "--compress", "int8"),
         ("reindex", "--check"),
+        ("check",),
+        ("check", "--secrets"),
+        ("check", "--repair"),
+        ("backup", home.folder / "backup.db"),
+        ("export", "--datasette", f"{out}.metadata.json"),
+        ("forget", "--source", chat, "--dry-run"),
+        ("forget", "--source", chat, "--yes"),
         ("stats",),
         ("model", "list"),
         ("model", "info", "default"),
@@ -133,7 +140,17 @@ def test_at_no_moment_may_others_read_anything_and_nobody_is_asked(watched):
         assert told["asked"] == [], command
         assert told["wide"] == {}, command
     written = {each.name for each in watched.folder.rglob("*")}
-    assert {"memory.db", "memory.db.lock", "out.jsonl", "out.npz", "out.csv", "out.toml", "other.db"} <= written
+    assert {
+        "memory.db",
+        "memory.db.lock",
+        "out.jsonl",
+        "out.npz",
+        "out.csv",
+        "out.toml",
+        "other.db",
+        "backup.db",
+        "out.metadata.json",
+    } <= written
     assert any(watched.data.rglob("model.onnx")), "the copy of the model"
     assert not any((watched.told.parent / "temporary").iterdir()), "nothing is left of what was temporary"
 

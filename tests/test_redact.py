@@ -427,9 +427,9 @@ def test_no_surroundings_with_white_space_between_save_a_key(before, pair, after
 @pytest.mark.parametrize("tail", ["", "@ _ :AA -----BEGIN PRIVATE KEY-----"])
 def test_a_megabyte_of_beginnings_takes_linear_time(unit, tail):
     text = unit * (1_000_000 // len(unit)) + tail
-    started = time.perf_counter()
+    started = time.process_time()
     redact(text)
-    assert time.perf_counter() - started < 3
+    assert time.process_time() - started < 3
 
 
 def test_the_head_of_a_rejected_line_is_redacted_before_it_is_cut():

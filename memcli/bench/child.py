@@ -55,7 +55,9 @@ def run_python(arguments: Sequence[str], folder: Path, data_dir: Path | None = N
             os.killpg(process.pid, signal.SIGKILL)
             raise
     if process.returncode:
-        raise MemcliError(f"measuring {' '.join(arguments[:3])} failed with exit code {process.returncode}")
+        raise MemcliError(
+            f"measuring {' '.join(arguments[:3])} failed with exit code {process.returncode}", "what it said is above"
+        )
     found = json.loads(out)
     if found["code"] != 0:
         raise MemcliError(

@@ -26,7 +26,7 @@ COLUMNS = (
 )  # fmt: skip
 # A spreadsheet takes a cell that begins so for a formula; so do some with full-width signs, and behind white space.
 # Where the semicolon parts cells, as in half of Europe, quotes hold neither a semicolon nor a line end together.
-_FORMULA = re.compile(r"(?:^|[\n;])(?=[^\S\n]*[=+\-@\uff0b\uff0d\uff1d\uff20])|^(?=\n)")
+_FORMULA = re.compile(r"^(?=\n)|(?:^|[\n;])(?=[^\S\n]*[=+\-@\uff0b\uff0d\uff1d\uff20])")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _MARKDOWN = re.compile(r"[\\`*_\[\]<>|~&#$!{}()^=@]")
 # What viewers make links of without any markup.

@@ -104,7 +104,7 @@ def _refused(path: Path, found: _Object, what: str) -> MismatchError:
     kind, name, _, _ = found
     return MismatchError(
         f"{path} is refused: its {kind} {name} {what}, and SQLite might run it",
-        "drop it if you have added it yourself; else do not trust this file",
+        "drop it if you have added it yourself; else do not trust this file, which may be damaged: restore a backup",
     )
 
 
