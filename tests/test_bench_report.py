@@ -9,6 +9,7 @@ from support_cli import Done, Home
 from memcli.bench.contests import PARTS, Part, Round, Sample
 from memcli.bench.report import Plan, shown, worst
 from memcli.bench.report_compare import compare, read_report
+from memcli.bench.targets import Counted, of_statements
 from memcli.commands.bench_report import Section
 from memcli.errors import UsageError
 from memcli.render import report_markdown
@@ -179,6 +180,14 @@ def test_a_statement_per_message_would_show(tmp_path):
     assert calls[0] > calls[1] + 60 * 20
 
 
+@pytest.mark.parametrize(("strays", "tags", "lost"), [(1, 1, set()), (2, 1, {"transactions"}), (1, 0, {TARGETS[5]})])
+def test_rows_committed_one_at_a_time_and_look_ups_that_nobody_saw_lose_their_target(strays, tags, lost):
+    batch = {"calls": 50, "statements": 100, "batches": 1, "tag_queries": tags}
+    counts = {"stretches": [batch] * 3, "stray_writes": strays}
+    targets = of_statements([Counted(size, counts, {"batches": 3}, 0) for size in (20, 80)])
+    assert {each.name for each in targets if not each.met} == lost
+
+
 # --- what is shown ---------------------------------------------------------------------------------------------------
 
 
@@ -311,6 +320,19 @@ def test_rivals_tell_how_much_the_machine_itself_changed():
             each["value"] = 5.0
     found = compare(before, now)
     assert (found.machine_ratio, found.is_same_machine) == (0.5, False)
+
+
+def test_memcli_done_in_another_way_does_not_tell_how_much_the_machine_changed():
+    before, now = made_up([100, 100], "ingest"), made_up([100, 100], "ingest")
+    assert compare(before, now).machine_ratio is None
+    assert compare(made_up([100, 100], "scan"), made_up([100, 100], "scan")).machine_ratio == 1
+
+
+def test_a_ratio_is_of_one_round_where_a_peer_failed_in_another():
+    own = [Sample("memcli", "own", 10.0), Sample("memcli", "own", 40.0)]
+    part_ = Part("made", "Made", "s", lambda _: None)
+    found = shown(part_, [Round("about", [own[0]]), Round("about", [own[1], Sample("peer", "peer", 20.0)])])
+    assert found["ways"][1]["ratio_samples"] == [2.0]
 
 
 def test_compare_on_the_command_line_marks_what_a_made_up_report_had_better(done, document):

@@ -102,6 +102,14 @@ def test_the_report_is_plain_lines_of_80_columns_and_marks_what_is_above_linear(
     assert max(map(len, out.split("\n"))) <= 80
 
 
+def test_one_size_says_nothing_of_growth(done, capsys):
+    sizes = done.json["sizes"][:1]
+    show_scale_benchmark(done.json | {"sizes": sizes, "exponents": exponents(sizes)})
+    out = capsys.readouterr().out
+    assert "one size tells nothing of growth" in out
+    assert "faster than linearly" not in out
+
+
 def _command_of(process):
     try:
         return (process / "cmdline").read_text(errors="replace")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -84,15 +84,17 @@ def shown(part: Part, rounds: Sequence[Round]) -> dict[str, Any]:
 
     `ratio` says how many times as good as that way memcli is. Both were measured on one input in one round.
     """
-    values: dict[str, list[float]] = {}
-    for each in rounds:
+    # By way and number of the round: a peer may fail in one.
+    found: dict[str, dict[int, float]] = {}
+    for number, each in enumerate(rounds):
         for sample in each.samples:
-            values.setdefault(sample.way, []).append(sample.value)
+            found.setdefault(sample.way, {})[number] = sample.value
+    values = {way: list(by_round.values()) for way, by_round in found.items()}
     last = {sample.way: sample for sample in rounds[-1].samples}
     own = [way for way, sample in last.items() if sample.kind == "own"]
     ways = []
     for way, sample in last.items():
-        ratios = [] if sample.kind == "own" else _ratios(values[own[0]], values[way], less=part.less)
+        ratios = [] if sample.kind == "own" else _ratios(found[own[0]], found[way], less=part.less)
         ways.append(
             {
                 "way": way,
@@ -117,8 +119,8 @@ def shown(part: Part, rounds: Sequence[Round]) -> dict[str, Any]:
     }
 
 
-def _ratios(own: Sequence[float], other: Sequence[float], *, less: bool) -> list[float]:
-    pairs = zip(own, other, strict=False)
+def _ratios(own: Mapping[int, float], other: Mapping[int, float], *, less: bool) -> list[float]:
+    pairs = [(own[number], there) for number, there in other.items() if number in own]
     return [there / here if less else here / there for here, there in pairs if (here if less else there)]
 
 

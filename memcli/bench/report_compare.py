@@ -15,6 +15,8 @@ from memcli.bench.report import Plan
 from memcli.errors import UsageError
 from memcli.files import read_small
 
+# Parts whose naive way is memcli itself, asked to do it that way: it tells nothing of the machine.
+_OWN_WAYS = frozenset({"ingest", "embed", "cache"})
 _HINT = "name a file made with: memcli bench --json FILE"
 
 
@@ -103,7 +105,7 @@ def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> Comparison:
             change = _timed(part, way, known)
             if way["kind"] == "own":
                 changes.append(change)
-            elif change.better is not None and not part["same_every_round"]:
+            elif change.better is not None and not part["same_every_round"] and part["name"] not in _OWN_WAYS:
                 rivals.append(change.better)
     changes += _facts(before.get("facts", {}), now.get("facts", {}))
     changes += _targets(before.get("targets", ()), now["targets"])

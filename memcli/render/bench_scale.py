@@ -32,7 +32,12 @@ def show_scale_benchmark(document: Mapping[str, Any]) -> None:
     blocks: list[object] = [*head, Text(""), _table(document), Text("")]
     blocks.append(Text("exponents: 1 is linear, 2 quadratic; over all sizes, and of the last step alone"))
     above = [name for name, found in document["exponents"].items() if max(_known(found)) > document["linear"]]
-    said = f"! above {document['linear']:g}: {', '.join(above)}" if above else "nothing grows faster than linearly"
+    if above:
+        said = f"! above {document['linear']:g}: {', '.join(above)}"
+    elif len(document["sizes"]) > 1:
+        said = "nothing grows faster than linearly"
+    else:
+        said = "one size tells nothing of growth; name more with --sizes"
     blocks += wrapped(said, style="")
     blocks += [text for line in _product(document) for text in wrapped(line, style="")]
     show(blocks)
