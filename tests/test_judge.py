@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memcli.dedup.judge import MAX_REVIEW_PAIRS, Judge
+from memcli.dedup.marks import Marks
 from memcli.model import Known, Link
 from memcli.text import content_hash
 
@@ -216,3 +217,37 @@ def test_stars_do_not_depend_on_batches_and_are_no_chains(stream, batches):
             each.method == RULE and each.content == memory.content for each in stored
         ):
             assert memory.id in whole, "a verbatim memory beside a rule's with the same text"
+
+
+# --- marks -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_stored_text_is_read_once_for_all_judges_of_a_run(monkeypatch):
+    """Many memories are like many later ones: a batch of them must not read the same texts as the one before."""
+    read = []
+
+    def designated(text):
+        read.append(text)
+        return (text.split()[1],)
+
+    monkeypatch.setattr("memcli.dedup.marks.designated", designated)
+    monkeypatch.setattr("memcli.dedup.judge.same_signature", lambda one, other: read.append((one, other)))
+    lines = [f"Ticket SUP-{number} waits for the night shift." for number in range(6)]
+    marks = Marks()
+    for batch in ((3, 4), (5,)):
+        judge = Judge([known(number + 1, lines[number]) for number in range(3)], 0.9, marks=marks)
+        for number in batch:
+            found = take(judge, number + 1, lines[number], [(1, 0.95), (2, 0.95), (3, 0.95)])
+            assert (found.decision, found.review_pairs, len(found.reviews)) == ("review", 3, 3)
+    assert sorted(read) == sorted(lines)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3000), st.sampled_from([TEXT, "Ask for SUP-1", "Ask for SUP-2", "**SUP-1**"])))
+)
+def test_a_mark_is_that_of_the_text_whatever_the_id_had_before(asked):
+    marks = Marks()
+    for memory_id, text in asked:
+        assert marks.of(memory_id, text) == Marks().of(1, text)
+    assert marks.of(1, "Ask for SUP-1") != marks.of(1, "Ask for SUP-2")
+    assert marks.of(1, "Ask for SUP-1") == marks.of(2, "**SUP-1**")

@@ -21,6 +21,7 @@ from memcli.dedup.blocks import Block, make_block
 from memcli.dedup.flood import Flood
 from memcli.dedup.gates import GATE_VERSION, merge_key
 from memcli.dedup.judge import VERBATIM, Judge, Verdict
+from memcli.dedup.marks import Marks
 from memcli.dedup.scan import Pairs, pairs_above, pairs_within
 from memcli.model import Candidate, Known, Link, NewReview, Ruling
 from memcli.protocols import Embedder
@@ -129,6 +130,7 @@ class Resolver:
         self._embedder = embedder
         self._vectors = vectors
         self._threshold = threshold
+        self._marks = Marks()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="embed-ahead")
         self._coming: Callable[[], dict[bytes, NDArray[np.float32]]] = dict
 
@@ -201,7 +203,8 @@ class Resolver:
         known |= {each.id: each for each in memory_rows.by_id(self._store, sorted(stored - known.keys()))}
         followers = memory_rows.losers(self._store, _may_be_replaced(plan))
         rulings = dedup_rows.rulings(self._store, [each.id for each in plan.known])
-        return near, Judge([*known.values(), *followers], self._threshold, [*rulings, *more])
+        everyone = [*known.values(), *followers]
+        return near, Judge(everyone, self._threshold, [*rulings, *more], marks=self._marks)
 
     def _near(self, plan: Plan, vectors: dict[bytes, NDArray[np.float32]]) -> Near:
         near = Near()

@@ -9,7 +9,7 @@ import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import accumulate, chain, islice, takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -386,9 +386,9 @@ def append_segments(
     """Append one block per agent, merging small neighbours; part of a batch's transaction.
 
     Segments grow as the levels of a log-structured store: once the last FANOUT segments of an agent are of one level
-    (rows within a factor FANOUT) or below, they become one. So n batches leave O(log n) segments below MAX_MERGED_ROWS,
-    where each row is rewritten O(log n) times; larger segments are left alone (O'Neil et al., The Log-Structured
-    Merge-Tree, 1996).
+    (rows within a factor FANOUT) or below, they become one, or as many of them as fit into MAX_MERGED_ROWS. So n
+    batches leave O(log n) segments well below it, where each row is rewritten O(log n) times; larger segments are left
+    alone (O'Neil et al., The Log-Structured Merge-Tree, 1996).
 
     Args:
         conn: the connection, in a transaction.
@@ -444,13 +444,14 @@ def _to_merge(newest_first: Sequence[tuple[int, int]], rows: int) -> list[int]:
     taken = 0
     while True:
         level = _level(rows)
-        same = taken
-        while same < len(newest_first) and _level(newest_first[same][1]) <= level:
-            same += 1
-        total = rows + sum(count for _, count in newest_first[taken:same])
-        if same - taken < FANOUT - 1 or total > MAX_MERGED_ROWS:
+        mates = takewhile(lambda count: _level(count) <= level, (count for _, count in newest_first[taken:]))  # noqa: B023
+        totals = list(accumulate(mates, initial=rows))
+        same = sum(total <= MAX_MERGED_ROWS for total in totals) - 1
+        # Where FANOUT of them would be too large, as many as fit have to do: they would stay small for ever.
+        is_full = same >= FANOUT - 1 or totals[-1] + rows > MAX_MERGED_ROWS
+        if same < 1 or not is_full:
             return [segment_id for segment_id, _ in newest_first[:taken]]
-        rows, taken = total, same
+        rows, taken = totals[same], taken + same
 
 
 def _level(rows: int) -> int:
