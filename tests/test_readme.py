@@ -66,9 +66,7 @@ NOT_RUN = {
     "memcli model distill": "takes minutes: tests/test_embed_distill.py",
     "export OPENAI_API_KEY": "needs an account: tests/test_api_cli.py has a server of its own",
     "memcli ingest ~/.claude/projects --model openai:": "as above",
-    "memcli forget": "what they name is not there: tests/test_forget.py",
     "datasette": "a server: tests/test_datasette.py",
-    "memcli forget 4711": "needs a memory of that number: tests/test_forget.py",
 }
 # Blocks that other tests run.
 CRON = re.compile(r"^[\d*/,-]+ ")  # tests/test_cron.py
@@ -89,7 +87,6 @@ def user(tmp_path_factory, data):
     (home.folder / "backups").mkdir()
     (home.folder / "questions.txt").write_text("what did we decide about retries\nwho approved the budget\n")
     (home.folder / "notes.jsonl").write_text('{"content": "The train to Graz leaves at nine."}\n')
-    (home.folder / "backups").mkdir()
     old = home.folder / "exports" / "old.json"
     said = ("My telephone number is on the door of the old workshop.", "Jane Roe waters the plants while I am away.")
     for name, text in zip((old, home.folder / "plants.json"), said, strict=True):
