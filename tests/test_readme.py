@@ -66,7 +66,6 @@ NOT_RUN = {
     "memcli model distill": "takes minutes: tests/test_embed_distill.py",
     "export OPENAI_API_KEY": "needs an account: tests/test_api_cli.py has a server of its own",
     "memcli ingest ~/.claude/projects --model openai:": "as above",
-    "memcli forget": "what they name is not there: tests/test_forget.py",
     "datasette": "a server: tests/test_datasette.py",
     "memcli forget 4711": "needs a memory of that number: tests/test_forget.py",
 }
@@ -86,7 +85,6 @@ def user(tmp_path_factory, data):
     """Somebody with transcripts, and with the files that the README names."""
     home = Home(tmp_path_factory.mktemp("user"), data)
     shutil.copytree(FIXTURES / "claude-code", home.folder / ".claude" / "projects")
-    (home.folder / "backups").mkdir()
     (home.folder / "questions.txt").write_text("what did we decide about retries\nwho approved the budget\n")
     (home.folder / "notes.jsonl").write_text('{"content": "The train to Graz leaves at nine."}\n')
     (home.folder / "backups").mkdir()
