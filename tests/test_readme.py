@@ -67,7 +67,6 @@ NOT_RUN = {
     "export OPENAI_API_KEY": "needs an account: tests/test_api_cli.py has a server of its own",
     "memcli ingest ~/.claude/projects --model openai:": "as above",
     "datasette": "a server: tests/test_datasette.py",
-    "memcli forget 4711": "needs a memory of that number: tests/test_forget.py",
 }
 # Blocks that other tests run.
 CRON = re.compile(r"^[\d*/,-]+ ")  # tests/test_cron.py
@@ -85,9 +84,9 @@ def user(tmp_path_factory, data):
     """Somebody with transcripts, and with the files that the README names."""
     home = Home(tmp_path_factory.mktemp("user"), data)
     shutil.copytree(FIXTURES / "claude-code", home.folder / ".claude" / "projects")
+    (home.folder / "backups").mkdir()
     (home.folder / "questions.txt").write_text("what did we decide about retries\nwho approved the budget\n")
     (home.folder / "notes.jsonl").write_text('{"content": "The train to Graz leaves at nine."}\n')
-    (home.folder / "backups").mkdir()
     old = home.folder / "exports" / "old.json"
     said = ("My telephone number is on the door of the old workshop.", "Jane Roe waters the plants while I am away.")
     for name, text in zip((old, home.folder / "plants.json"), said, strict=True):
