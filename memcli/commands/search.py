@@ -8,19 +8,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from memcli import wiring
 from memcli.commands.shares import in_processes, processes_for
 from memcli.config import Config
 from memcli.errors import UsageError
 from memcli.files import read_small, read_stdin
-from memcli.protocols import Embedder
 from memcli.search import Answer, Request, Searcher
 from memcli.store.cache import Limits
 from memcli.store.db import Store
 from memcli.store.search import Filters
 from memcli.text import clean
+
+if TYPE_CHECKING:
+    from memcli.protocols import Embedder
 
 STDIN = "-"
 

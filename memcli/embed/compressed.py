@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memcli.errors import UsageError
-from memcli.protocols import Embedder
 from memcli.text import digest
 
 if TYPE_CHECKING:
     from memcli.embed.api import ApiModel
     from memcli.embed.models import ModelFiles
+    from memcli.protocols import Embedder
 
 INT8, INT7, FLOAT16, PCA, NONE = "int8", "int7", "float16", "pca", "none"
 _SPEC = re.compile(r"int8|int7|float16|none|pca:([1-9][0-9]{0,4})")

@@ -12,7 +12,6 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from memcli.cost import cents
 from memcli.render.terminal import safe
 
 WIDTH = 80
@@ -105,6 +104,8 @@ def usd(amount: Decimal | float) -> str:
     """Dollars: to the cent from a dollar on, below with three digits that count."""
     exact = Decimal(str(amount))
     if exact == 0 or abs(exact) >= 1:
+        from memcli.cost import cents  # noqa: PLC0415 - search shows no dollars, and need not import prices
+
         return f"${cents(exact):,}"
     places = 2 - exact.adjusted()
     whole, _, rest = f"{round(exact, places):f}".rstrip("0").partition(".")
