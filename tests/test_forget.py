@@ -468,3 +468,10 @@ def test_killed_around_statements_it_has_done_nothing_or_is_finished_by_the_next
 def test_killed_around_every_statement(nursery, tmp_path, undisturbed, side):
     for number in range(1, len(undisturbed.passed["before"]) + 1):
         _killed_and_finished(nursery, tmp_path / str(number), undisturbed, f"KILL:{side}:{number}")
+
+
+def test_where_there_is_no_database_nobody_is_asked_to_be_sure(home):
+    done = home.run("forget", "1", "--db", home.folder / "none.db")
+    assert (done.code, done.out) == (4, "")
+    assert "memcli ingest PATH" in done.err
+    assert not (home.folder / "none.db").exists()

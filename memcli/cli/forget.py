@@ -79,6 +79,7 @@ def _run(settings: Config, selection: Selection, *, as_json: bool, yes: bool, dr
     from memcli import render  # noqa: PLC0415 - keeps --help fast
     from memcli.commands import forget as command  # noqa: PLC0415 - as above: numpy
 
+    command.require_database(settings)
     if not (yes or dry_run):
         if as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
             raise UsageError("what is forgotten is gone for good", "look at it with --dry-run, then add --yes")

@@ -18,6 +18,12 @@ from memcli.store.vectors import Vectors
 from memcli.text import clean
 
 
+def require_database(config: Config) -> None:
+    """Raise NoDatabaseError where there is nothing to forget anything of."""
+    if not config.db.exists():
+        raise NoDatabaseError(f"no database at {config.db}", "make one with: memcli ingest PATH")
+
+
 def forget(config: Config, selection: Selection, *, dry_run: bool) -> ForgetReport:
     """Forget what is selected; in a dry run on a copy that is deleted.
 
@@ -26,8 +32,7 @@ def forget(config: Config, selection: Selection, *, dry_run: bool) -> ForgetRepo
         UsageError: there is nothing of that kind.
         LockedError: another run, or a reader that does not end, is in the way.
     """
-    if not config.db.exists():
-        raise NoDatabaseError(f"no database at {config.db}", "make one with: memcli ingest PATH")
+    require_database(config)
     with writable_database(config, COMMAND, dry_run=dry_run) as path, Store.create(path) as store:
         vectors = Vectors(store, str(store.meta("model_id")), config.max_memory, wiring.coding())
         report = take_out(store, vectors, _as_stored(selection))
