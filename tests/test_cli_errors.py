@@ -8,31 +8,10 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from support_cli import FIXTURES, UNSAFE, Home, finish, holds_lock, wait_for, write_jsonl
+from support_cli import FIXTURES, UNSAFE, finish, holds_lock, wait_for
 
 from memcli import errors
 from memcli.errors import EXIT_CODES, MemcliError
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory, data):
-    home = Home(tmp_path_factory.mktemp("filled"), data)
-    assert home.run("ingest", FIXTURES).code == 0
-    with closing(sqlite3.connect(home.db)) as conn:
-        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return home
-
-
-@pytest.fixture
-def filled(home, original):
-    """A home with a copy of a good database."""
-    shutil.copy(original.db, home.db)
-    return home
-
-
-@pytest.fixture
-def tea(tmp_path):
-    return write_jsonl(tmp_path / "tea.jsonl", [{"role": "user", "content": "I prefer green tea over coffee."}])
 
 
 def _refused(done, code, *says):

@@ -3,37 +3,16 @@
 import contextlib
 import hashlib
 import os
-import shutil
 import sqlite3
 from contextlib import closing
 
 import pytest
-from support_cli import FIXTURES, UNSAFE, Home, write_jsonl
+from support_cli import UNSAFE
 
 from memcli.errors import MismatchError
 from memcli.store import foreign, metrics
 from memcli.store.db import Store
 from memcli.store.schema import APPLICATION_ID, released, steps
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory, data):
-    home = Home(tmp_path_factory.mktemp("good"), data)
-    assert home.run("ingest", FIXTURES).code == 0
-    with closing(sqlite3.connect(home.db)) as conn:
-        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return home
-
-
-@pytest.fixture
-def filled(home, original):
-    shutil.copy(original.db, home.db)
-    return home
-
-
-@pytest.fixture
-def tea(tmp_path):
-    return write_jsonl(tmp_path / "tea.jsonl", [{"role": "user", "content": "I prefer green tea over coffee."}])
 
 
 def _change(path, *statements):

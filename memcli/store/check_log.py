@@ -27,7 +27,7 @@ _SALTS, _OWN_SALTS = slice(8, 16), slice(16, 24)  # in a frame, in the header
 _LOW = 0xFFFFFFFF
 _PATIENCE = 0.2  # seconds between two looks at a log that somebody may be writing
 _LOOKS = 3
-_TODO = "memcli ingest reads anew what is lost; memcli check --repair takes over what is whole"
+_ADVICE = "memcli ingest reads anew what is lost; memcli check --repair takes over what is whole"
 
 
 def log(path: Path) -> Iterator[Finding]:
@@ -50,7 +50,7 @@ def log(path: Path) -> Iterator[Finding]:
         if seen[-1] is None or seen[-1] != seen[0]:
             return
     wrong, is_warning = seen[0] or ("", False)
-    yield Finding("", place.name, wrong, _TODO, derived=True, warning=is_warning)
+    yield Finding("", place.name, wrong, _ADVICE, derived=True, warning=is_warning)
 
 
 def _wrong(file: BinaryIO) -> tuple[str, bool] | None:
