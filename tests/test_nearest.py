@@ -5,9 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memcli import workers
 from memcli.bench.vectors import generate
+from memcli.codes import Codes
+from memcli.dedup import nearest
 from memcli.dedup.codes import encode
-from memcli.dedup.nearest import approximate, coded, floor_of_best
+from memcli.dedup.nearest import approximate, begin, coded, floor_of_best
 from memcli.search.matrix import Matrix
 from memcli.store.db import Store
 from memcli.store.vectors import Coding, NewRows, append_segments
@@ -61,6 +64,39 @@ def test_the_survivors_hold_the_nearest(corpus):
         allowed = found.survivors(number, k, passing)
         assert passing[allowed].all()
         assert np.array_equal(np.sort(exact[allowed])[::-1][:k], np.sort(exact[passing])[::-1][:k])
+
+
+@pytest.fixture
+def in_small_tiles(monkeypatch):
+    monkeypatch.setattr(nearest, "_ROWS_PER_TILE", 7)
+    yield
+    workers.use(None)
+
+
+@pytest.mark.usefixtures("in_small_tiles")
+def test_what_threads_multiply_is_what_one_does():
+    vectors = unit(np.random.default_rng(8).standard_normal((500, DIM)))
+    codes, queries = encode(vectors), coded(vectors[:3])
+    wanted = approximate([codes], queries).scores
+    for count in (1, 2, 4):
+        workers.use(count)
+        for _ in range(20):
+            finish = begin(lambda rows: Codes(codes.values[rows], codes.scales[rows]), codes.scales, queries)
+            assert np.array_equal(finish().scores, wanted)
+            assert np.array_equal(finish().scores, wanted)
+
+
+@pytest.mark.usefixtures("in_small_tiles")
+def test_what_fails_in_a_thread_is_not_passed_over():
+    codes = encode(unit(np.random.default_rng(8).standard_normal((500, DIM))))
+
+    def broken(rows):
+        if rows.start >= 300:
+            raise MemoryError(rows)
+        return Codes(codes.values[rows], codes.scales[rows])
+
+    with pytest.raises(MemoryError):
+        begin(broken, codes.scales, coded(np.ones((1, DIM), np.float32)))()
 
 
 @given(st.lists(st.floats(-1, 1, width=32), max_size=700), st.integers(1, 50))

@@ -24,7 +24,7 @@ from memcli.dedup.scan import product_of_codes
 from memcli.workers import workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -33,6 +33,8 @@ _LOW = _DIGIT // 2
 _RANGE = QUERY_RANGE * _DIGIT + _LOW - 1
 # Rows that a thread takes at once: handing fewer over costs more than it gains.
 _ROWS_PER_TASK = 1 << 15
+# Of codes in memory a thread takes one tile after another.
+_ROWS_PER_TILE = 1 << 13
 # More of them than this wait for the memory.
 _MOST_THREADS = 4
 _CHUNK = 64
@@ -106,6 +108,37 @@ def approximate(parts: Iterable[Codes], queries: CodedQueries) -> Approximate:
     return Approximate(queries, np.concatenate([*scores, last], axis=1), np.concatenate([_NO_SCALES, *scales]))
 
 
+def begin(
+    codes_at: Callable[[slice], Codes], scales: NDArray[np.float32], queries: CodedQueries
+) -> Callable[[], Approximate]:
+    """Begin to multiply n stored codes with all queries; who calls what is given does the rest.
+
+    All workers but one, which is the caller's, begin at once. `codes_at` gives the codes of some rows; threads call
+    it. `scales` (n, 3) are those of all rows.
+    """
+    rows, threads = len(scales), min(workers(), _MOST_THREADS)
+    found = np.empty((len(queries.vectors), rows), dtype=np.float32)
+    tiles = deque(slice(at, min(at + _ROWS_PER_TILE, rows)) for at in range(0, rows, _ROWS_PER_TILE))
+
+    def work() -> None:
+        while tiles:
+            try:
+                tile = tiles.popleft()
+            except IndexError:  # Another thread was faster.
+                return
+            _score(codes_at(tile), queries, found[:, tile])
+
+    working = [_pool(threads).submit(work) for _ in range(threads - 1)]
+
+    def finish() -> Approximate:
+        work()
+        for other in working:
+            other.result()
+        return Approximate(queries, found, scales)
+
+    return finish
+
+
 def floor_of_best(values: NDArray[np.float32], k: int) -> np.float32:
     """A number that at least `k` of the values (n,) reach, and not many more: several times faster than a partition.
 
@@ -129,17 +162,22 @@ def exact(queries: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray
 
 
 def _scores(parts: list[Codes], queries: CodedQueries) -> NDArray[np.float32]:
-    count = len(queries.vectors)
-    found = np.empty((count, sum(len(part.values) for part in parts)), dtype=np.float32)
+    found = np.empty((len(queries.vectors), sum(len(part.values) for part in parts)), dtype=np.float32)
     end = 0
     for part in parts:
-        product = product_of_codes(part.values, queries.codes)
         place = slice(end, end := end + len(part.values))
-        # As whole numbers: the sum of both digits has more of them than float32.
-        whole = product[:, :count] * _DIGIT + product[:, count:]
-        np.multiply(whole.T, part.scales[:, STEP], out=found[:, place])
-    found *= queries.steps[:, None]
+        _score(part, queries, found[:, place])
     return found
+
+
+def _score(part: Codes, queries: CodedQueries, found: NDArray[np.float32]) -> None:
+    """Write the products of codes with b queries into `found` (b, n)."""
+    count = len(queries.vectors)
+    product = product_of_codes(part.values, queries.codes)
+    # As whole numbers: the sum of both digits has more of them than float32.
+    whole = product[:, :count] * _DIGIT + product[:, count:]
+    np.multiply(whole.T, part.scales[:, STEP], out=found)
+    found *= queries.steps[:, None]
 
 
 @lru_cache(maxsize=1)

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memcli.codes import Codes
 from memcli.dedup.codes import STEP, encode
-from memcli.dedup.nearest import Approximate, approximate, coded, exact, floor_of_best
+from memcli.dedup.nearest import Approximate, approximate, begin, coded, exact, floor_of_best
 from memcli.embed.compressed import INT7
 from memcli.embed.packed import can_pack, pack, packed_bytes, unpack
 from memcli.store.db import Store
 from memcli.store.reindex import compression
 from memcli.store.search import matrix_shape
 from memcli.store.vectors import Coding, StoredRows, Vectors
-from memcli.workers import workers
 
 _Ids = NDArray[np.int64]
 _Rows = NDArray[np.float32]
 _Mask = NDArray[np.bool_]
 
-_ROWS_AT_ONCE = 8192
 _SCALES = 3
 # What a row takes beside its code: scales, id, and its entry in the table of places.
 _ROW_BYTES = 12 + 8 + 4
@@ -72,12 +68,10 @@ class _Held:
     rest: _Rest
     is_packed: bool
 
-    def parts(self) -> Iterator[Codes]:
-        """The codes, a tile at a time."""
-        values, scales = self.codes.values, self.codes.scales
-        for at in range(0, len(values), _ROWS_AT_ONCE):
-            tile = values[at : at + _ROWS_AT_ONCE]
-            yield Codes(unpack(tile) if self.is_packed else tile, scales[at : at + _ROWS_AT_ONCE])
+    def codes_at(self, rows: slice) -> Codes:
+        """The codes of some rows."""
+        values = self.codes.values[rows]
+        return Codes(unpack(values) if self.is_packed else values, self.codes.scales[rows])
 
 
 class Matrix:
@@ -111,7 +105,7 @@ class Matrix:
                 return self._streamed(queries, agent, count)
             self._held = self._read(key, count, width, is_packed=is_packed)
         held = self._held
-        return Scan(self, held.rest, len(queries), _ahead(lambda: approximate(held.parts(), coded(queries))))
+        return Scan(self, held.rest, len(queries), begin(held.codes_at, held.codes.scales, coded(queries)))
 
     def float_rows(self, floats: _Floats, rows: _Ids) -> _Rows:
         """Rows of a segment, float32 (len(rows), dim), from memory where there is room for its vectors.
@@ -227,19 +221,3 @@ class Scan:
         for floats, at, end in zip(self.rest.floats, edges, [*edges, len(rows)][1:], strict=True):
             if end > at:
                 yield floats, at, end
-
-
-def _ahead(scan: Callable[[], Approximate]) -> Callable[[], Approximate]:
-    """Let another thread scan what is in memory, while this one looks up words; not where one processor is to do all.
-
-    What is given waits for it.
-    """
-    if workers() == 1:
-        found = scan()
-        return lambda: found
-    return _pool().submit(scan).result
-
-
-@lru_cache(maxsize=1)
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, thread_name_prefix="scan-ahead")

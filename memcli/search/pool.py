@@ -22,9 +22,9 @@ from memcli.tags import relevance
 Mask = NDArray[np.bool_]
 
 # Memories that words, and as many that meaning brings into the ranking; with them come the turns around them.
-SEEDS = 64
+SEEDS = 32
 # Of these so many are looked at more closely, beginning with the best by words, meaning and context.
-CONTENDERS = 200
+CONTENDERS = 100
 # Common words are looked up only among what the rarer ones have found, once these have found so many.
 ENOUGH = 100
 # The rarest words of a query that count: somebody may ask with a page of text.
