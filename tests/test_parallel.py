@@ -175,9 +175,10 @@ def test_one_worker_is_one_thread_in_every_pool(tmp_path, corpus, data):
             check=True,
         )
         counts[count] = int(done.stderr.split()[-1])
-    # Beside the main thread: one that scans, one that tokenises, and one that onnxruntime starts when it is imported.
-    assert counts[1] <= 4
-    assert counts[4] >= counts[1] + 4
+    # Beside the main thread: one that scans, and one that onnxruntime starts when it is imported.
+    assert counts[1] <= 3
+    # Threads that tokenised have ended by now.
+    assert counts[4] > counts[1]
 
 
 @pytest.mark.parametrize("wrong", ["0", "-1", "many", "1.5", ""])

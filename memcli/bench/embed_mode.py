@@ -6,6 +6,7 @@ Its own process, since each way is to be charged with its own memory, and must n
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import time
@@ -60,6 +61,8 @@ def bare(embedder: OnnxEmbedder, planner: OnnxEmbedder, texts: Sequence[str]) ->
     recipe = embedder.recipe
     chunks = [texts[start : start + embedder.at_once] for start in range(0, len(texts), embedder.at_once)]
     feeds = [planner.feeds(ids, mask) for chunk in chunks for _, ids, mask in planner.batches(planner.tokenize(chunk))]
+    # By itself a tokenizer has threads of its own.
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
     began, began_cpu = time.perf_counter(), time.process_time()
     for chunk in chunks:
         embedder.tokenizer.encode_batch_fast(chunk, add_special_tokens=recipe.special_tokens)

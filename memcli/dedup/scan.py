@@ -21,18 +21,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import onnxruntime
 
-from memcli.dedup.blocks import Block, make_block
-from memcli.dedup.codes import ERROR, LENGTH, QUERY_RANGE, SHIFT, STEP, largest, norms, quantise
+from memcli.codes import Codes
+from memcli.dedup.blocks import Block
+from memcli.dedup.codes import ERROR, LENGTH, QUERY_RANGE, SHIFT, STEP, encode, largest, norms, quantise
 from memcli.dedup.flood import SAME_KEY, STRONGEST, Dam, Flood, Floors, Found, Kept, top
 from memcli.workers import workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -48,6 +49,10 @@ _GRAPH = Path(__file__).with_name("integer_product.onnx")
 _SLACK = 1e-9
 _FIRST, _LAST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 _ERRORS_ONLY = 3
+
+
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,9 @@ def pairs_within(vectors: NDArray[np.float32], threshold: float, flood: Flood | 
     Each pair comes once: `query` is the later row, `id` the earlier one.
     """
     places = np.arange(len(vectors))
-    block = make_block(places, vectors, flood.keys if flood is not None else None)
+    parts = _spread(encode, [vectors[at : at + _ROWS_PER_TASK] for at in range(0, len(vectors) or 1, _ROWS_PER_TASK)])
+    codes = Codes(np.concatenate([part.values for part in parts]), np.concatenate([part.scales for part in parts]))
+    block = Block(places, vectors, codes, flood.keys if flood is not None else None)
     return _pairs(_Queries.cut(vectors, places, _FIRST), [(0, block)], threshold, flood)
 
 
@@ -196,7 +203,7 @@ class _Queries:
     def cut(cls, queries: NDArray[np.float32], places: NDArray[np.int64], after: int) -> list[_Queries]:
         """Cut queries (b, dim), their places ascending, into so many that one tile takes."""
         cuts = [slice(first, first + _QUERIES_AT_ONCE) for first in range(0, len(queries), _QUERIES_AT_ONCE)]
-        return [cls._of(cut.start, queries[cut], places[cut], after) for cut in cuts]
+        return _spread(lambda cut: cls._of(cut.start, queries[cut], places[cut], after), cuts)
 
     @classmethod
     def _of(cls, first: int, vectors: NDArray[np.float32], places: NDArray[np.int64], after: int) -> _Queries:
@@ -444,6 +451,12 @@ def _session() -> onnxruntime.InferenceSession:
 def _pool(threads: int) -> ThreadPoolExecutor:
     _session()  # Here, or several threads at once would each make one.
     return ThreadPoolExecutor(threads, thread_name_prefix="scan")
+
+
+def _spread(work: Callable[[_Item], _Made], items: Sequence[_Item]) -> list[_Made]:
+    """The work of each item, in their order; threads share it."""
+    threads = workers()
+    return list(map(work, items) if threads == 1 or len(items) == 1 else _pool(threads).map(work, items))
 
 
 def _keys_of(block: Block) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ import os
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,20 +23,22 @@ from memcli.text import clean
 from memcli.workers import workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-# Saying it aloud keeps the tokenizers' threads on and silences their warning when a child process is started later.
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+# Threads of ours share the texts out, which brings more than those of the tokenizers: what they do in Python is shared
+# out, too. Saying it aloud also silences their warning when a child process is started later.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 LONG_BUCKETS = (768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 
 _USUAL_SIZE = 64
 _WORTH_MEASURING = 512
-_TOKENIZED_AHEAD = 2
+# Texts that a thread tokenises together. It waits for the interpreter as long as another one collects their ids.
+_PIECE = 256
 # What a run of a transformer works on should stay in the processor's caches: with 4,096 tokens all-MiniLM-L6-v2 takes a
 # fifth longer per text than with 512 to 1,024.
 _TRANSFORMER_TOKENS = 1 << 10
@@ -65,7 +67,7 @@ class OnnxEmbedder:
     for the graph). Raises DamagedError when the files are not the model that their card names or cannot be loaded.
     """
 
-    at_once = 2048  # texts tokenised together: bounds the working memory, whatever the number of texts
+    at_once = 2048  # texts whose batches are filled together: bounds the working memory, whatever the number of texts
 
     def __init__(self, files: ModelFiles, batch_size: int | None = 64, threads: int | None = None) -> None:
         self.model_id = files.model_id
@@ -120,22 +122,12 @@ class OnnxEmbedder:
             start += len(rows)
 
     def _tokenized(self, texts: Sequence[str], prompt: str) -> Iterator[list[list[int]]]:
-        """Yield the token ids of `at_once` texts after another; the next ones are made while these are used.
-
-        Two are on their way, since a tokenizer's work ends in Python: the other one's can go on meanwhile.
-        """
-        groups = (texts[start : start + self.at_once] for start in range(0, len(texts), self.at_once))
-        if len(texts) <= self.at_once or workers() == 1:
-            yield from (self.tokenize(group, prompt) for group in groups)
-            return
-        coming: deque[Future[list[list[int]]]] = deque()
-        with ThreadPoolExecutor(_TOKENIZED_AHEAD) as pool:
-            for group in groups:
-                coming.append(pool.submit(self.tokenize, group, prompt))
-                if len(coming) > _TOKENIZED_AHEAD:
-                    yield coming.popleft().result()
-            while coming:
-                yield coming.popleft().result()
+        """Yield the token ids of `at_once` texts after another; the next ones are made while these are used."""
+        pieces = [texts[start : start + _PIECE] for start in range(0, len(texts), _PIECE)]
+        together = self.at_once // _PIECE
+        made = _in_threads(lambda piece: self.tokenize(piece, prompt), pieces, together)
+        while rows := list(chain.from_iterable(islice(made, together))):
+            yield rows
 
     def _embed(self, texts: Sequence[str], prompt: str) -> NDArray[np.float32]:
         result = np.zeros((len(texts), self.dim), dtype=np.float32)
@@ -228,6 +220,23 @@ class OnnxEmbedder:
             if "position_ids" in self._inputs:
                 feeds["position_ids"] = np.tile(np.arange(ids.shape[1]), (len(ids), 1))
         return {name: value.astype(self._inputs[name], copy=False) for name, value in feeds.items()}
+
+
+def _in_threads(
+    work: Callable[[Sequence[str]], list[list[int]]], items: Sequence[Sequence[str]], ahead: int
+) -> Iterator[list[list[int]]]:
+    """Yield the work of all items in their order; up to `ahead` more are done meanwhile."""
+    if len(items) <= 1 or workers() == 1:
+        yield from map(work, items)
+        return
+    coming: deque[Future[list[list[int]]]] = deque()
+    with ThreadPoolExecutor(workers()) as pool:
+        for item in items:
+            coming.append(pool.submit(work, item))
+            if len(coming) > ahead:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
 def _in_turn(files: ModelFiles, threads: int) -> tuple[onnxruntime.InferenceSession, Tokenizer]:
