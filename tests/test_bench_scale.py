@@ -11,7 +11,7 @@ from memcli.bench import corpus, scale
 from memcli.bench.scale import exponents, product, slope
 from memcli.render import show_scale_benchmark
 
-STAGES = ["read", "filter", "extract", "embed", "dedup", "commit", "outside stages"]
+STAGES = ["read", "filter", "extract", "embed", "dedup: scan", "dedup: judge", "commit", "outside stages"]
 
 
 @pytest.fixture(scope="module")
@@ -66,25 +66,32 @@ def made_up(linear, quadratic):
         {
             "messages": count, "vectors": count, "multiply_adds": count * count * 128, "seconds": 1.0,
             "cpu_seconds": 1.0, "peak_rss_mb": 1.0, "file_mb": 1.0, "no_change": {"seconds": 1.0},
-            "added": {"seconds": 1.0}, "stages": {"dedup": linear * count + quadratic * count * count * 128},
+            "added": {"seconds": 1.0},
+            "stages": {"dedup: judge": linear * count, "dedup: scan": quadratic * count * count * 128},
         }
         for count in (10_000, 100_000, 1_000_000)
     ]  # fmt: skip
 
 
+def test_the_product_has_its_constants_and_its_share_of_dedup():
+    found = product(made_up(50e-6, 8e-12), 4.0)
+    assert found["seconds_per_tera"] == 4.0
+    assert found["tera_multiply_adds"] == 128
+    assert found["scan_seconds_per_tera"] == pytest.approx(8)
+    assert found["share"] == pytest.approx(1024 / 1074, abs=0.001)
+
+
 def test_what_is_not_the_product_is_told_from_it_and_has_an_exponent_of_its_own():
-    found = product(made_up(50e-6, 4e-12), 4.0)
-    assert found["seconds"] == pytest.approx(4.0 * 128)
-    assert found["share"] == pytest.approx(512 / 562, abs=0.01)
-    assert found["rest_exponent"] == pytest.approx(1, abs=0.01)
-    # Twice the constant of the product: what else is quadratic shows.
-    assert product(made_up(20e-6, 8e-12), 4.0)["rest_exponent"] > 1.4
-    # The product alone would have taken longer than all of dedup.
-    assert product(made_up(0.0, 4e-12), 8.0)["rest_exponent"] is None
+    found = exponents(made_up(50e-6, 4e-12))
+    assert found["dedup: judge"] == {"all": 1.0, "last": 1.0}
+    assert found["dedup: scan"] == {"all": 2.0, "last": 2.0}
 
 
 def test_what_only_begins_to_grow_faster_shows_in_the_last_step():
-    found = exponents(made_up(50e-6, 4e-12))["dedup"]
+    sizes = made_up(50e-6, 4e-12)
+    for size in sizes:
+        size["stages"] = {"both": sum(size["stages"].values())}
+    found = exponents(sizes)["both"]
     assert 1 < found["all"] < found["last"] < 2
 
 

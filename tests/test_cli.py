@@ -49,6 +49,7 @@ MAY_BE_ADDED = {
     "unknown",
     "embed_calls",
     "embed_tokens",
+    "scan_seconds",
     "models",
     "waiting",
     "expectation",
@@ -288,7 +289,7 @@ def test_a_dry_run_reports_the_same_and_leaves_nothing(home, tea):
     assert not home.db.exists()
     assert "not touched" in home.run("ingest", tea, "--dry-run").out
     real = home.run("ingest", tea, "--json").json
-    timed = {"seconds", "timings", "messages_per_second", "dry_run"}
+    timed = {"seconds", "timings", "scan_seconds", "messages_per_second", "dry_run"}
     assert {key: dry[key] for key in dry.keys() - timed} == {key: real[key] for key in real.keys() - timed}
     before = home.db.read_bytes()
     more = write_jsonl(tea.with_name("more.jsonl"), some_chat(20))

@@ -2,7 +2,9 @@
 
 import shutil
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +16,8 @@ from support_search import search
 from memcli.commands.stats import stats
 from memcli.config import Config
 from memcli.errors import UsageError
+from memcli.ingest.resolve import Resolver
+from memcli.store import memories as memory_rows
 
 WINDOW = "The deploy window is closed for 5% of users."
 SPELLED = "The deploy window is closed for five percent of users."
@@ -36,9 +40,9 @@ NEVER = 1.01
 QUICK = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def talk(places, agents="a"):
+def talk(places, agents="a", texts=TEXTS):
     return [
-        flat(TEXTS[place], id=number, session_id=f"s{number // 4}", agent_id=agents[number % len(agents)])
+        flat(texts[place], id=number, session_id=f"s{number // 4}", agent_id=agents[number % len(agents)])
         for number, place in enumerate(places)
     ]
 
@@ -81,6 +85,86 @@ def test_dedup_leaves_what_one_ingest_at_that_threshold_leaves(places, agents, r
         if first == 0.8:
             assert query(later, "SELECT * FROM merges ORDER BY id") == before, "unchanged content, other rows"
             assert report.near + report.exact + report.moved + report.released == 0
+
+
+TICKETS = (
+    *TEXTS,
+    *(f"Ticket SUP-{number} waits for the night shift of the support team." for number in range(6)),
+    "Ticket SUP-3 waits for the night shift of the support team!",
+)
+
+
+def judged(db, talks, batch, *, everything):
+    """What one ingest of verbatim memories, the user's decisions, and a second one with rules leave behind."""
+    survey = Resolver.survey
+    unsifted = patch.object(
+        Resolver, "survey", lambda self, plan, vectors, more=(), **_: survey(self, plan, vectors, more)
+    )
+    with unsifted if everything else nullcontext():
+        first = write(db.parent / "first.jsonl", *talks[0])
+        run(db, first, near_threshold=0.2, extract=("verbatim",), flush=True, batch_size=batch)
+        for number, pair in enumerate(review(db)[:3]):
+            (accept if number % 2 else reject)(db, pair.id)
+        second = write(db.parent / "second.jsonl", *talks[1])
+        run(db, second, near_threshold=0.2, extract=("rules", "verbatim"), flush=True, batch_size=batch)
+        run(db, near_threshold=0.2, extract=("rules", "verbatim"), reextract=True, batch_size=batch)
+    kept = query(db, "SELECT id, content, type, verdict, review_pairs FROM memories ORDER BY id")
+    pairs = query(db, "SELECT memory_id, other_id, cosine, gates_failed, status FROM review_pairs ORDER BY 1, 2")
+    return kept, pairs, query(db, "SELECT loser_id, winner_id, kind, cosine, ended_reason FROM merges ORDER BY id")
+
+
+@QUICK
+@given(
+    talks=st.tuples(*[st.lists(st.integers(0, len(TICKETS) - 1), min_size=2, max_size=24)] * 2),
+    agents=st.sampled_from(["a", "aab"]),
+    batch=st.sampled_from([1, 3, 1024]),
+)
+def test_pairs_that_are_only_counted_change_nothing(talks, agents, batch):
+    records = [talk(places, agents, TICKETS) for places in talks]
+    for number, record in enumerate(records[1]):
+        record.update(id=1000 + number, session_id=f"t{number // 4}")
+    with tempfile.TemporaryDirectory() as folder:
+        sifted, whole = Path(folder, "a"), Path(folder, "b")
+        for each in (sifted, whole):
+            each.mkdir()
+        found = judged(sifted / "m.db", records, batch, everything=False)
+        assert found == judged(whole / "m.db", records, batch, everything=True)
+
+
+@pytest.mark.parametrize("batch", [1, 1024])
+def test_a_memory_that_is_replaced_meanwhile_does_not_count_any_more(tmp_path, batch):
+    decided, plain = "We decided to use Postgres for ticket SUP-1.", "Ticket SUP-{} is about Postgres."
+    talks = [
+        [flat(decided, id=1, session_id="a")],
+        [
+            flat(text, id=10 + place, session_id=f"b{place}")
+            for place, text in enumerate((plain.format(2), decided, plain.format(3)))
+        ],
+    ]
+    found = []
+    for name in ("sifted", "whole"):
+        (tmp_path / name).mkdir()
+        with patch("memcli.ingest.resolve.REVIEWED_COSINE", 2.0), patch("memcli.dedup.judge.REVIEWED_COSINE", 2.0):
+            found.append(judged(tmp_path / name / "m.db", talks, batch, everything=name == "whole"))
+    assert found[0] == found[1]
+    assert any(ended is None and kind == "exact" for *_, kind, _, ended in found[0][2]), "nothing was replaced"
+
+
+def test_a_memory_that_only_counts_is_read_once_a_run(tmp_path, monkeypatch):
+    """Many memories are like many later ones: a batch must not read the same ones as the batch before."""
+    read, by_id = [], memory_rows.by_id
+    monkeypatch.setattr(memory_rows, "by_id", lambda store, ids: read.extend(ids) or by_id(store, ids))
+    texts = [
+        f"Ticket SUP-{number} waits for shift {number} of the {'ABCDEFGH'[number % 8] * 4} team."
+        for number in range(80)
+    ]
+    db = tmp_path / "m.db"
+    path = write(tmp_path / "a.jsonl", *talk(range(80), texts=texts))
+    run(db, path, near_threshold=0.3, extract=("verbatim",), flush=True, batch_size=10)
+    counted = query(db, "SELECT sum(review_pairs) FROM memories")[0][0]
+    listed = query(db, "SELECT count(*) FROM review_pairs")[0][0]
+    assert counted > 1000 > 4 * listed
+    assert len(read) < 80 + 2 * listed
 
 
 def test_the_report_counts_what_was_compared_and_what_came_of_it(tmp_path):

@@ -1,11 +1,12 @@
 """The judge: verdicts on one memory after another, and stars that never become chains."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from memcli.dedup.judge import MAX_REVIEW_PAIRS, Judge
-from memcli.dedup.marks import Marks
+from memcli.dedup.standing import Standing, mark_of
 from memcli.model import Known, Link
 from memcli.text import content_hash
 
@@ -219,35 +220,33 @@ def test_stars_do_not_depend_on_batches_and_are_no_chains(stream, batches):
             assert memory.id in whole, "a verbatim memory beside a rule's with the same text"
 
 
-# --- marks -----------------------------------------------------------------------------------------------------------
+# --- what is known of stored memories ---------------------------------------------------------------------------------
 
 
-def test_a_stored_text_is_read_once_for_all_judges_of_a_run(monkeypatch):
-    """Many memories are like many later ones: a batch of them must not read the same texts as the one before."""
-    read = []
-
-    def designated(text):
-        read.append(text)
-        return (text.split()[1],)
-
-    monkeypatch.setattr("memcli.dedup.marks.designated", designated)
-    monkeypatch.setattr("memcli.dedup.judge.same_signature", lambda one, other: read.append((one, other)))
-    lines = [f"Ticket SUP-{number} waits for the night shift." for number in range(6)]
-    marks = Marks()
-    for batch in ((3, 4), (5,)):
-        judge = Judge([known(number + 1, lines[number]) for number in range(3)], 0.9, marks=marks)
-        for number in batch:
-            found = take(judge, number + 1, lines[number], [(1, 0.95), (2, 0.95), (3, 0.95)])
-            assert (found.decision, found.review_pairs, len(found.reviews)) == ("review", 3, 3)
-    assert sorted(read) == sorted(lines)
+def test_what_is_known_of_a_memory_says_whether_another_may_matter_to_it():
+    standing = Standing()
+    assert standing.unknown(np.array([3, 1, 3, 2])) == [1, 2, 3]
+    standing.learn(
+        [known(1, "Ask for SUP-1"), known(2, "Ask for SUP-2", kind="semantic"), known(3, "SUP-1!", winner=1)]
+    )
+    assert standing.unknown(np.array([1, 2, 3, 4])) == [4]
+    ids = np.array([1, 2, 3, 4, 900])
+    marks, kinds = np.full(5, mark_of("**SUP-1**")), np.full(5, standing.kind("episodic"))
+    assert standing.unknown(ids) == [4, 900]
+    is_kind, is_marked = standing.compared(ids, marks, kinds)
+    assert is_kind.tolist() == [True, False, False, False, False]
+    assert is_marked.tolist()[:3] == [True, False, True]
+    standing.forget([1, 5000])
+    assert standing.unknown(ids) == [1, 4, 900]
 
 
-@given(
-    st.lists(st.tuples(st.integers(1, 3000), st.sampled_from([TEXT, "Ask for SUP-1", "Ask for SUP-2", "**SUP-1**"])))
-)
-def test_a_mark_is_that_of_the_text_whatever_the_id_had_before(asked):
-    marks = Marks()
+@given(st.lists(st.tuples(st.integers(1, 3000), st.sampled_from([TEXT, "Ask for SUP-1", "Ask for SUP-2"])), min_size=1))
+def test_memories_stay_known_whatever_ids_they_have(asked):
+    standing, texts = Standing(), dict(asked)
     for memory_id, text in asked:
-        assert marks.of(memory_id, text) == Marks().of(1, text)
-    assert marks.of(1, "Ask for SUP-1") != marks.of(1, "Ask for SUP-2")
-    assert marks.of(1, "Ask for SUP-1") == marks.of(2, "**SUP-1**")
+        standing.learn([known(memory_id, text)])
+    ids = np.array(list(texts))
+    assert standing.unknown(ids) == []
+    marks, kinds = np.array([mark_of(text) for text in texts.values()]), np.full(len(ids), standing.kind("episodic"))
+    assert all(found.all() for found in standing.compared(ids, marks, kinds))
+    assert not standing.compared(ids, np.full(len(ids), mark_of("Ask for SUP-3")), kinds)[1].any()

@@ -23,7 +23,8 @@ from memcli.store.db import Store
 from memcli.store.metrics import matrix_bytes
 
 SIZES = (10_000, 100_000, 1_000_000)
-DEDUP = "dedup"
+# The stage dedup in two: the search for similar pairs, and what is decided about them.
+SCAN, JUDGE = "dedup: scan", "dedup: judge"
 TIMED = "one process per run, from its start to its exit; generating the messages is outside"
 MESSAGES = (
     f"{EXACT_SHARE:.0%} repeat an earlier text, {REFORMATTED_SHARE:.0%} in other formatting, {TRAP_SHARE:.0%} but for a"
@@ -102,20 +103,19 @@ def slope(sizes: Sequence[float], values: Sequence[float]) -> float | None:
 
 
 def product(sizes: Sequence[Mapping[str, Any]], constant: float) -> dict[str, float | None]:
-    """What the exact product is of dedup, at `constant` seconds per 10^12 multiply-adds, and how the rest grows.
+    """The constants of the exact product, in seconds per 10^12 multiply-adds, and its share of dedup.
 
-    `share` is that of the largest size; where the product alone should have taken longer than dedup did, the rest is
-    nothing and has no exponent.
+    By itself it takes `constant`. In the largest run the scan takes more: it reads the codes of all memories for every
+    batch, and the vectors of those that a product cannot rule out.
     """
-    alone = [constant * size["multiply_adds"] / _TERA for size in sizes]
-    rest = [size["stages"][DEDUP] - seconds for size, seconds in zip(sizes, alone, strict=True)]
-    largest = sizes[-1]["stages"][DEDUP]
+    largest = sizes[-1]
+    tera, scanned = largest["multiply_adds"] / _TERA, largest["stages"][SCAN]
+    dedup = scanned + largest["stages"][JUDGE]
     return {
         "seconds_per_tera": round(constant, 3),
-        "tera_multiply_adds": round(sizes[-1]["multiply_adds"] / _TERA, 4),
-        "seconds": round(alone[-1], 3),
-        "share": round(min(alone[-1] / largest, 1.0), 3) if largest else None,
-        "rest_exponent": slope([float(size["messages"]) for size in sizes], rest),
+        "tera_multiply_adds": round(tera, 4),
+        "scan_seconds_per_tera": round(scanned / tera, 3) if tera else None,
+        "share": round(scanned / dedup, 3) if dedup else None,
     }
 
 
@@ -180,7 +180,13 @@ def _ingest(folder: Path, plan: Plan) -> Measured:
 
 def _figures(count: int, found: Measured) -> dict[str, Any]:
     report = found.document
-    stages = {name: float(seconds) for name, seconds in report["timings"].items()}
+    stages: dict[str, float] = {}
+    for name, seconds in report["timings"].items():
+        stages |= (
+            {SCAN: report["scan_seconds"], JUDGE: seconds - report["scan_seconds"]}
+            if name == "dedup"
+            else {name: seconds}
+        )
     stages[OUTSIDE] = max(found.seconds - sum(stages.values()), 0.0)
     vectors = int(report["embedded"])
     return {

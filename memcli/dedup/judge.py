@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from memcli.dedup.gates import judge, same_signature
-from memcli.dedup.marks import Marks
 from memcli.model import Decision, Judgement, Known, Link, NewReview, Ruling, as_cosine
 
 VERBATIM = "verbatim"
@@ -67,7 +66,7 @@ class Judge:
 
     A batch is of new memories, or of stored ones that are judged once more. `rulings` are what the user decided about
     any of them; a memory of `centres` goes into no other one, whatever the evidence says. `confirm` may stop a merge
-    that the evidence supports: it says what is against it, or nothing. `marks` are those of earlier batches.
+    that the evidence supports: it says what is against it, or nothing.
     """
 
     def __init__(
@@ -77,13 +76,11 @@ class Judge:
         rulings: Iterable[Ruling] = (),
         centres: Collection[int] = (),
         confirm: Confirm | None = None,
-        marks: Marks | None = None,
     ) -> None:
         self._threshold = threshold
         self._rulings = {_pair(ruling.one, ruling.other): ruling.accepted for ruling in rulings}
         self._centres = centres
         self._confirm = confirm
-        self._marks = Marks() if marks is None else marks
         self._memories: dict[int, _Memory] = {}
         self._by_text: dict[tuple[str, bytes], list[_Memory]] = defaultdict(list)
         self._followers: dict[int, dict[int, _Memory]] = defaultdict(dict)
@@ -108,7 +105,7 @@ class Judge:
         mates = self._by_text.get((memory.agent, memory.hash), ())
         same = [each for each in mates if self._ruling(memory, each) is not False]
         self._add(memory)
-        if not (same or pairs or known.link):
+        if not (same or pairs or left_out or known.link):
             return _NEW
         exact = self._to_same_text(memory, same)
         if exact is not None and self._follow(memory, exact):
@@ -121,7 +118,7 @@ class Judge:
         if star.winner is not None and not self._stays_centre(memory, replaced):
             self._link(star.winner)
             judged = Verdict("exact" if star.winner.kind == "exact" else "near")
-        elif star.failed:
+        elif star.failed or left_out:
             judged = self._for_review(memory, star.failed, left_out)
         for each in replaced:
             self._take_over(memory, each)
@@ -219,7 +216,7 @@ class Judge:
             if other.link is not None or other.type != memory.type or ruling is False:
                 continue
             judgement, cosine = None, as_cosine(product)
-            if ruling or self._may_merge(memory, other):
+            if ruling or same_signature(memory.content, other.content):
                 judgement = self._judged(memory, other, cosine, is_accepted=bool(ruling))
                 if not judgement.failed:
                     star.winner = Link(memory.id, other.id, "near", cosine, judgement.overlap, judgement.passed)
@@ -227,11 +224,6 @@ class Judge:
             star.failed.append((cosine, other, judgement))
         star.winner = kept
         return star
-
-    def _may_merge(self, memory: _Memory, other: _Memory) -> bool:
-        """Whether two memories have one signature; their marks rule out most that have not."""
-        one, another = (self._marks.of(each.id, each.content) for each in (memory, other))
-        return one == another and same_signature(memory.content, other.content)
 
     def _judged(self, memory: _Memory, other: _Memory, cosine: float, *, is_accepted: bool) -> Judgement:
         """What is to be said of a pair after all: by the user, by the gates, and where these agree, by `confirm`."""

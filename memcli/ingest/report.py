@@ -20,7 +20,7 @@ class IngestReport:
 
     `model_memories` are those that model tiers made and that were no duplicates, `model_characters` their length.
     `models` is what each model tier did; `failures` are the first few windows that a tier failed on: (window id, tier,
-    reason).
+    reason). `scan_seconds` are those of the exact search for similar pairs, a part of the stage dedup.
     """
 
     db: str
@@ -53,6 +53,7 @@ class IngestReport:
     redacted: Counter[str] = field(default_factory=Counter)
     batches: int = 0
     timings: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    scan_seconds: float = 0.0
     embed_cost_usd: float = 0.0
     stopped: str | None = None
     dry_run: bool = False
@@ -135,6 +136,7 @@ class IngestReport:
             "embed_tokens": self.embed_tokens,
             "redacted": dict(self.redacted),
             "batches": self.batches,
+            "scan_seconds": round(self.scan_seconds, 4),
             "timings": {stage: round(seconds, 4) for stage, seconds in self.timings.items()},
             "cost_usd": self.cost_usd,
             "messages_per_second": round(self.messages_read / self.seconds, 1) if self.seconds else 0.0,

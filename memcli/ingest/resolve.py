@@ -6,6 +6,7 @@ the same batch; so the result does not depend on how the stream is cut into batc
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +21,9 @@ from numpy.typing import NDArray
 from memcli.dedup.blocks import Block, make_block
 from memcli.dedup.flood import Flood
 from memcli.dedup.gates import GATE_VERSION, merge_key
-from memcli.dedup.judge import VERBATIM, Judge, Verdict
-from memcli.dedup.marks import Marks
+from memcli.dedup.judge import REVIEWED_COSINE, VERBATIM, Judge, Verdict
 from memcli.dedup.scan import Pairs, pairs_above, pairs_within
+from memcli.dedup.standing import Standing, mark_of
 from memcli.model import Candidate, Known, Link, NewReview, Ruling
 from memcli.protocols import Embedder
 from memcli.store import dedup as dedup_rows
@@ -55,6 +56,7 @@ class Resolved:
     reviews: list[NewReview] = field(default_factory=list)
     blocks: dict[str, NewRows] = field(default_factory=dict)
     embedded: int = 0
+    scan_seconds: float = 0.0
 
     def add(self, plan: Plan, place: int, judged: Verdict) -> None:
         """Add a candidate as a memory, with its verdict."""
@@ -113,12 +115,14 @@ class Near:
     """What is near the candidates of a batch.
 
     `pairs` has by future memory id the earlier memories (id ascending, cosine) of its agent above the threshold,
-    `left_out` counts those that were left out since there are too many of them, `blocks` are the vectors by agent.
+    `left_out` counts those that were left out since there are too many of them, or since they can neither merge nor be
+    asked about; `blocks` are the vectors by agent, `seconds` is how long the search for pairs took.
     """
 
     pairs: dict[int, list[tuple[int, float]]] = field(default_factory=lambda: defaultdict(list))
     left_out: dict[int, int] = field(default_factory=dict)
     blocks: dict[str, NewRows] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 class Resolver:
@@ -130,7 +134,8 @@ class Resolver:
         self._embedder = embedder
         self._vectors = vectors
         self._threshold = threshold
-        self._marks = Marks()
+        self._standing = Standing()
+        self._judge: Judge | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="embed-ahead")
         self._coming: Callable[[], dict[bytes, NDArray[np.float32]]] = dict
 
@@ -184,8 +189,8 @@ class Resolver:
 
     def decide(self, plan: Plan, vectors: dict[bytes, NDArray[np.float32]]) -> Resolved:
         """Judge all candidates in order."""
-        near, judge = self.survey(plan, vectors)
-        result = Resolved(blocks=near.blocks)
+        near, judge = self.survey(plan, vectors, sifted=True)
+        result = Resolved(blocks=near.blocks, scan_seconds=near.seconds)
         for place in range(len(plan.items)):
             memory_id = plan.first_id + place
             pairs, left_out = near.pairs.get(memory_id, ()), near.left_out.get(memory_id, 0)
@@ -194,19 +199,30 @@ class Resolver:
         return result
 
     def survey(
-        self, plan: Plan, vectors: dict[bytes, NDArray[np.float32]], more: Sequence[Ruling] = ()
+        self,
+        plan: Plan,
+        vectors: dict[bytes, NDArray[np.float32]],
+        more: Sequence[Ruling] = (),
+        *,
+        sifted: bool = False,
     ) -> tuple[Near, Judge]:
-        """What is near the candidates, and a judge who knows all of that; `more` are rulings beside the stored ones."""
-        near = self._near(plan, vectors)
+        """What is near the candidates, and a judge who knows all of that.
+
+        `more` are rulings beside the stored ones. `sifted`: without pairs that can neither merge nor be asked about.
+        """
+        if self._judge is not None:
+            self._standing.forget(link.loser for link in self._judge.links()[0])
+        rulings = [*dedup_rows.rulings(self._store, [each.id for each in plan.known]), *more]
+        near = self._near(plan, vectors, rulings if sifted else None)
         stored = {memory_id for found in near.pairs.values() for memory_id, _ in found if memory_id < plan.first_id}
         known = {each.id: each for each in plan.known}
         known |= {each.id: each for each in memory_rows.by_id(self._store, sorted(stored - known.keys()))}
         followers = memory_rows.losers(self._store, _may_be_replaced(plan))
-        rulings = dedup_rows.rulings(self._store, [each.id for each in plan.known])
-        everyone = [*known.values(), *followers]
-        return near, Judge(everyone, self._threshold, [*rulings, *more], marks=self._marks)
+        self._judge = Judge([*known.values(), *followers], self._threshold, rulings)
+        return near, self._judge
 
-    def _near(self, plan: Plan, vectors: dict[bytes, NDArray[np.float32]]) -> Near:
+    def _near(self, plan: Plan, vectors: dict[bytes, NDArray[np.float32]], rulings: Sequence[Ruling] | None) -> Near:
+        """All that is near; with `rulings` it is sifted."""
         near = Near()
 
         def add(ids: NDArray[np.int64], pairs: Pairs, others: NDArray[np.int64]) -> None:
@@ -223,15 +239,48 @@ class Resolver:
             floods[agent] = Flood(partial(_keys, texts), np.zeros(len(places), dtype=np.int64))
         for agent, listed in groupby(self._vectors.segments(list(queries)), key=itemgetter(0)):
             blocks = (self._block(segment) for _, segment in listed)
+            began = time.perf_counter()
             stored = pairs_above(queries[agent].vectors, blocks, self._threshold, floods[agent])
+            near.seconds += time.perf_counter() - began
+            if rulings is not None:
+                stored, sifted = self._sifted(plan, queries[agent].ids, stored, rulings)
+                floods[agent].left_out += sifted
             add(queries[agent].ids, stored, stored.id)
         for agent, new in queries.items():
             flood = floods[agent]
+            began = time.perf_counter()
             within = pairs_within(new.vectors, self._threshold, flood)
+            near.seconds += time.perf_counter() - began
             add(new.ids, within, new.ids[within.id])
             near.left_out.update(zip(new.ids.tolist(), flood.left_out.tolist(), strict=True))
             near.blocks[agent] = replace(new, keys=flood.made_keys)
         return near
+
+    def _sifted(
+        self, plan: Plan, ids: NDArray[np.int64], pairs: Pairs, rulings: Sequence[Ruling]
+    ) -> tuple[Pairs, NDArray[np.int64]]:
+        """The pairs that may merge or be asked about, and how many others that matter each query (b,) has.
+
+        The others are most pairs where many memories resemble each other. The result is that of judging them all: what
+        is ruled about, and what may become a loser in this very batch, is left to the judge.
+        """
+        standing = self._standing
+        standing.learn(memory_rows.by_id(self._store, standing.unknown(pairs.id)))
+        ruled = {side[1:] for ruling in rulings for side in (ruling.one, ruling.other)}
+        marks, kinds = np.zeros(len(ids), np.int64), np.zeros(len(ids), np.int64)
+        is_ruled = np.zeros(len(ids), np.bool_)
+        for query in np.unique(pairs.query).tolist():
+            place = int(ids[query]) - plan.first_id
+            item = plan.items[place]
+            marks[query], kinds[query] = mark_of(item.candidate.content), standing.kind(item.candidate.type)
+            is_ruled[query] = (item.agent, plan.hashes[place]) in ruled
+        counts, may_merge = standing.compared(pairs.id, marks[pairs.query], kinds[pairs.query])
+        known = np.array([each.id for each in plan.known], dtype=np.int64)
+        kept = (
+            counts & (may_merge | (pairs.score >= REVIEWED_COSINE)) | is_ruled[pairs.query] | np.isin(pairs.id, known)
+        )
+        left_out = np.bincount(pairs.query[counts & ~kept], minlength=len(ids))
+        return Pairs(pairs.query[kept], pairs.id[kept], pairs.score[kept]), left_out
 
     def _block(self, segment: Segment) -> Block:
         return make_block(

@@ -412,6 +412,7 @@ class Ingest:
         report.embed_calls += batch.spent.calls
         report.embed_tokens += batch.spent.tokens
         report.embed_cost_usd += batch.spent.cost_usd
+        report.scan_seconds += resolved.scan_seconds
         self._count_failures(batch)
         for stage, seconds in batch.timings.items():
             report.timings[stage] += seconds
