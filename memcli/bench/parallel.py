@@ -23,7 +23,7 @@ _QUERIES, _INGEST = "queries, the whole search", "ingest, the whole run"
 _FILES = 20
 _SEARCHED, _ASKED, _ASKED_CHARS = "searched.db", "queries.txt", 40
 # What differs from run to run in the report of an ingest.
-_OF_TIME = {"db", "messages_per_second", "seconds", "timings"}
+_OF_TIME = {"db", "messages_per_second", "scan_seconds", "seconds", "timings"}
 
 
 @dataclass(frozen=True, slots=True)

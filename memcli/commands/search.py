@@ -48,8 +48,12 @@ def search(
 def search_json(
     config: Config, queries: Sequence[str], request: Request, environ: Mapping[str, str], *, use_cache: bool = True
 ) -> list[str]:
-    """As `search`; each answer as an indented JSON document, which is made in the process that has found it."""
-    return _spread(partial(_documents, use_cache=use_cache), config, request, environ, queries)
+    """As `search`; each answer as a JSON document, which is made in the process that has found it.
+
+    That of a single query is indented; of several each is one line, which is made in a quarter of the time.
+    """
+    indent = 2 if len(queries) == 1 else None
+    return _spread(partial(_documents, use_cache=use_cache, indent=indent), config, request, environ, queries)
 
 
 def _spread(
@@ -74,10 +78,16 @@ def _spread(
 
 
 def _documents(
-    config: Config, request: Request, environ: Mapping[str, str], queries: Sequence[str], *, use_cache: bool
+    config: Config,
+    request: Request,
+    environ: Mapping[str, str],
+    queries: Sequence[str],
+    *,
+    use_cache: bool,
+    indent: int | None,
 ) -> list[str]:
     answers = _answers(config, request, environ, queries, use_cache=use_cache, mark=False)
-    return [json.dumps(answer.to_json(), ensure_ascii=False, indent=2) for answer, _ in answers]
+    return [json.dumps(answer.to_json(), ensure_ascii=False, indent=indent) for answer, _ in answers]
 
 
 def _answers(

@@ -64,7 +64,7 @@ def print_json(document: object) -> None:
 
 
 def print_documents(documents: Sequence[str]) -> None:
-    """As `print_json` would write an array of what each of these JSON documents says, indented as it indents."""
+    """As `print_json` would write an array of what each of these JSON documents says, indented ones as it indents."""
     items = ",\n  ".join(each.replace("\n", "\n  ") for each in documents)
     _write_json(f"[\n  {items}\n]" if documents else "[]")
 
