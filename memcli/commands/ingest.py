@@ -18,8 +18,10 @@ from memcli.ingest.run import Ingest, Options
 from memcli.model import PlannedCall
 from memcli.protocols import Progress, Spending
 from memcli.readers import make_reader, parse_map
+from memcli.redact.names import Names
 from memcli.store.db import Store
 from memcli.store.files import load_cursors
+from memcli.store.names import names_key
 from memcli.store.vectors import Vectors
 
 
@@ -69,20 +71,24 @@ def ingest(
             model = new or wiring.model_for(store, config, environ, spending, dry_run=request.dry_run)
             if not request.dry_run:
                 wiring.adopt_model(store, model, environ)
+            names = Names(names_key(store), redacts=config.redact)
+            options = replace(
+                options, intake=replace(options.intake, names=names), embed_ahead=_is_static(model) and not models
+            )
             run = Ingest(
                 store,
                 wiring.extractors(tiers, store, with_starter_rules=config.starter_rules, note=progress.note),
                 wiring.writing_embedder(model, config, environ, spending, progress.note, dry_run=request.dry_run),
                 Vectors(store, model.model_id, config.max_memory, wiring.coding()),
                 model.near_threshold if config.near_threshold is None else config.near_threshold,
-                replace(options, embed_ahead=_is_static(model) and not models),
+                options,
                 progress,
                 spending,
                 wiring.asking(models, store, config, progress.note, plan if request.dry_run else None),
             )
             feed = Feed(
                 found,
-                CursorIndex(load_cursors(store), found),
+                CursorIndex(load_cursors(store), found, names),
                 wiring.reader_chooser(format_name, mapping),
                 batch_size=config.batch_size,
                 next_file_id=store.next_id("files"),
@@ -91,9 +97,10 @@ def ingest(
                 note=progress.note,
                 format_name=format_name,
                 mapping=request.map,
+                names=names,
             )
             feed.files.seen += len(failed)
-            feed.files.failed.extend(failed)
+            feed.files.failed.extend((names.of(path), why) for path, why in failed)
             report = run.run(feed)
     report.db, report.dry_run = str(config.db), request.dry_run
     return report
