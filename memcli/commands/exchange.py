@@ -25,8 +25,10 @@ from memcli.files import whole_file
 from memcli.ingest.inputs import STDIN, Found
 from memcli.protocols import Progress, Spending
 from memcli.redact import redact, untouched
+from memcli.redact.names import Names
 from memcli.store.db import Store
 from memcli.store.files import load_cursors
+from memcli.store.names import names_key
 from memcli.store.vectors import Vectors
 from memcli.text import clean
 
@@ -156,6 +158,7 @@ def import_files(
             model.near_threshold if config.near_threshold is None else config.near_threshold,
             progress,
             spending,
+            names := Names(names_key(store), redacts=config.redact),
         )
         feed = Feed(
             found,
@@ -164,6 +167,7 @@ def import_files(
             next_file_id=store.next_id("files"),
             agent=config.agent,
             redactor=redact if config.redact else untouched,
+            names=names,
         )
         report = run.run(feed)
     report.db, report.dry_run = str(config.db), dry_run

@@ -100,7 +100,7 @@ def ingest(
                 names=names,
             )
             feed.files.seen += len(failed)
-            feed.files.failed.extend((names.of(path), why) for path, why in failed)
+            feed.files.failed.extend((names.of_path(path), why) for path, why in failed)
             report = run.run(feed)
     report.db, report.dry_run = str(config.db), request.dry_run
     return report

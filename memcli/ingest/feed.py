@@ -199,9 +199,9 @@ class Feed:
             except (ArchiveError, UsageError) as error:
                 # What is wrong with a member of a zip begins with the member's own path.
                 why = error.message.removeprefix(found.path).lstrip("/: ")
-                self.files.failed.append((self._names.of(found.path), self._names.of(why)))
+                self.files.failed.append((self._names.of_path(found.path), self._names.of(why)))
             except OSError as error:
-                self.files.failed.append((self._names.of(found.path), error.strerror or str(error)))
+                self.files.failed.append((self._names.of_path(found.path), error.strerror or str(error)))
             if self._left == 0:
                 return
         self.exhausted = True
@@ -307,7 +307,7 @@ class Feed:
             self._batch.restarted.add(cursor.file_id)
         if again and again.head_hash and status is not None:
             how = "is shorter than" if status.st_size < again.position.offset else "is not any more"
-            path = self._names.of(found.path)
+            path = self._names.of_path(found.path)
             self._note(f"{path} {how} what was read of it before; it is read again from its start")
         position = resumed.position if resumed else Position()
         state = _state(resumed, again)
@@ -353,18 +353,18 @@ class Feed:
 
     def _unfit(self, found: Found, why: str) -> None:
         """Report a file that is no transcript; of those in a folder that need not be any only the number."""
-        path = self._names.of(found.path)
+        path = self._names.of_path(found.path)
         if found.named:
             self.files.failed.append((path, self._names.of(why)))
         else:
             self.files.unknown.append(path)
 
     def _path(self, found: Found) -> str:
-        return self._names.of(storable_path(found.path))
+        return self._names.of_path(storable_path(found.path))
 
     def _storable(self, state: Mapping[str, str]) -> dict[str, str]:
         """What a reader knows of its file, as the database may hold it."""
-        stored = {name: self._names.of(value) for name, value in state.items()}
+        stored = {name: self._names.of_path(value) for name, value in state.items()}
         return stored if stored == state else stored | {UNSTORABLE_STATE: "1"}
 
     def _new_file_id(self) -> int:

@@ -130,7 +130,7 @@ class CursorIndex:
     def _named(self, found: Found) -> list[Cursor]:
         # Most paths hold no credential, and there may be very many: as it is comes first.
         path = storable_path(found.path)
-        return self._by_path.get(path) or self._by_path.get(self._names.of(path), [])
+        return self._by_path.get(path) or self._by_path.get(self._names.of_path(path), [])
 
     def unchanged(self, found: Found) -> Cursor | None:
         """The cursor of a file that one `stat` shows to have been read to its end."""

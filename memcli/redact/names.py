@@ -32,6 +32,7 @@ class Names:
         self._redacts = redacts
         self._is_used = False
         self._remembered = lru_cache(_REMEMBERED)(lambda name: self.redact(name)[0])
+        self._remembered_path = lru_cache(_REMEMBERED)(lambda path: self.of("/".join(map(self.of, path.split("/")))))
 
     @property
     def new_key(self) -> bytes | None:
@@ -45,6 +46,10 @@ class Names:
     def of(self, name: str) -> str:
         """A name without credentials. What was named so already stays as it is."""
         return self._remembered(name)
+
+    def of_path(self, path: str) -> str:
+        """A path without credentials: none goes on behind a slash, and folders are named alike in all that is below."""
+        return self._remembered_path(path)
 
     def _mark(self, secret: str) -> str:
         self._is_used = True
