@@ -19,3 +19,9 @@ def write_names_key(conn: sqlite3.Connection, key: bytes | None) -> None:
     """Keep a key that was made, in the transaction that writes the first names that depend on it."""
     if key is not None:
         conn.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (KEY, key))
+
+
+def is_named(store: Store, name: str) -> bool:
+    """Whether an agent or a session is stored under this name."""
+    query = "SELECT 1 FROM sessions WHERE key = ?1 OR agent_id = ?1 LIMIT 1"
+    return store.conn.execute(query, (name,)).fetchone() is not None
