@@ -195,6 +195,17 @@ def test_an_export_is_imported_without_them(planted, tmp_path, data, nursery):
         assert home.rows("SELECT count(DISTINCT key) FROM sessions")[0][0] >= len(FORMS)
 
 
+def test_what_is_named_after_a_key_is_found_by_the_name_in_the_transcript(planted):
+    home, _, folder = planted
+    key = KEYS["github-token"]
+    source = folder / key / "flat" / f"{key} 1.jsonl"
+    for flag, name in (("--session", f"s-{key}"), ("--agent", f"a-{key}"), ("--source", source)):
+        hits = home.run("search", "tea", flag, name, "--json").json["hits"]
+        assert hits, flag
+        assert all("[redacted:github-token#" in json.dumps(hit) for hit in hits)
+    assert len(home.run("export", "--agent", f"a-{key}").out.splitlines()) == 1 + 2 + 2
+
+
 # --- what tells things apart ------------------------------------------------------------------------------------------
 
 

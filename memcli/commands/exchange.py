@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from memcli import wiring
 from memcli.commands.database import writable_database
+from memcli.commands.names import as_stored
 from memcli.config import Config
 from memcli.embed.carried import CarriedEmbedder
 from memcli.errors import UsageError
@@ -57,9 +58,9 @@ def export(
         NoDatabaseError: there is no database.
         UsageError: the agent has no memories, or a file cannot be written.
     """
-    if request.agent is not None:
-        request = replace(request, agent=clean(request.agent))
     with Store.open(config.db) as store, store.snapshot():
+        if request.agent is not None:
+            request = replace(request, agent=as_stored(store, clean(request.agent)))
         found = exporting.header(store, request.agent)
         if request.agent is not None and not found.memories:
             raise UsageError(f"there are no memories of the agent {request.agent}", "memcli stats shows the agents")

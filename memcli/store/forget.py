@@ -194,6 +194,8 @@ def is_empty(conn: sqlite3.Connection, selection: Selection) -> bool:
         or conn.execute(
             "SELECT EXISTS (SELECT 1 FROM rejected_lines WHERE said(head || reason))"
             " OR EXISTS (SELECT 1 FROM session_tags WHERE instr(tag, :text))"
+            " OR EXISTS (SELECT 1 FROM memory_tags WHERE instr(tag, :text))"
+            " OR EXISTS (SELECT 1 FROM review_pairs WHERE said(differences))"
             " OR EXISTS (SELECT 1 FROM model_answers WHERE said(answer))"
             f" OR EXISTS (SELECT 1 FROM model_calls WHERE {_CALLED})",
             selection.values,
