@@ -27,6 +27,7 @@ from memcli.ingest.restated import told_lines
 from memcli.model import Part
 from memcli.redact import redact, untouched
 from memcli.redact.names import Names
+from memcli.redact.seams import redact_pieces
 from memcli.store import memories as memory_rows
 from memcli.store import messages as message_rows
 from memcli.store.db import Store
@@ -82,7 +83,7 @@ class Identified:
 class _Fresh:
     """Text that is stored for the first time: of a new message, or added to a known one (`row` None: stored).
 
-    `agent` is named as the database has it.
+    `agent` is named as the database has it. `pieces` are the texts of the records, of which `text` is made.
     """
 
     incoming: Incoming
@@ -91,6 +92,7 @@ class _Fresh:
     message_id: int
     row: NewMessage | None
     text: str
+    pieces: list[str]
     reason: str | None = None
     recall: list[tuple[int, int, str]] = field(default_factory=list)
 
@@ -102,15 +104,17 @@ def identify(store: Store, batch: ReadBatch, intake: Intake) -> Identified:
     sessions = _sessions(store, batch, result, tombstones, intake)
     fresh = _fresh(store, batch, sessions, result, tombstones)
     rules = FilterRules(intake.min_chars, intake.filters)
+    stored = message_rows.texts(store, [each.message_id for each in fresh if each.row is None])
+    said = dict(stored)
     for each in fresh:
-        _screen(each, intake, rules, result)
+        _screen(each, intake, rules, said, result)
     _drop_known(store, fresh, intake, result)
     if tombstones:
         fresh = _without_forgotten(tombstones, fresh, result)
         _drop_forgotten_sessions(tombstones, result)
     if intake.told:
         result.told.update((each.agent, line) for each in fresh for line in _told(each))
-    _place(store, fresh, result)
+    _place(stored, fresh, result)
     return result
 
 
@@ -242,15 +246,18 @@ def _fresh(
             result.new.append(rows[message_id])
         else:
             result.duplicate += 1
-        text = incoming.message.text
-        if len(unseen) < len(group):
-            text = SEPARATOR.join(record.text for record in unseen if record.text)
+        pieces = [incoming.message.text]
+        if len(group) > 1 or len(unseen) < len(group):
+            pieces = [record.text for record in unseen if record.text]
+        pieces = list(map(clean, pieces))
         hashes = [found for record in unseen for found in (record.identity, record.copy)]
         seen.update(hashes)
         result.records.extend((found, message_id) for found in hashes)
         result.message_ids.append(message_id)
         agent, _ = result.sessions[session_id]
-        fresh.append(_Fresh(incoming, agent, session_id, message_id, rows.get(message_id), clean(text)))
+        fresh.append(
+            _Fresh(incoming, agent, session_id, message_id, rows.get(message_id), SEPARATOR.join(pieces), pieces)
+        )
     return fresh
 
 
@@ -290,7 +297,8 @@ def _redact_names(each: _Fresh, names: Names, result: Identified) -> None:
         each.row.speaker, each.row.model = clean(speaker) or None, clean(model) or None
 
 
-def _screen(each: _Fresh, intake: Intake, rules: FilterRules, result: Identified) -> None:
+def _screen(each: _Fresh, intake: Intake, rules: FilterRules, said: dict[int, str], result: Identified) -> None:
+    """Decide of a text what is kept; `said` has what the messages say so far."""
     if intake.redact:
         _redact_names(each, intake.names, result)
     message = each.incoming.message
@@ -302,9 +310,12 @@ def _screen(each: _Fresh, intake: Intake, rules: FilterRules, result: Identified
     elif intake.since is not None and message.timestamp is not None and message.timestamp < intake.since:
         each.reason = BEFORE_SINCE
     else:
-        text, kinds = redact(each.text) if intake.redact else (each.text, None)
-        if kinds:
+        text, before = each.text, said.get(each.message_id, "")
+        if intake.redact:
+            text, kinds = redact_pieces(before, each.pieces, SEPARATOR)
             result.redacted.update(kinds)
+            if message.records:
+                said[each.message_id] = before + SEPARATOR + text if before else text
         each.text, each.reason = screen(message.role, origin, text, rules)
         if each.reason is None:
             each.recall = recall_lines(message.role, each.text)
@@ -384,9 +395,8 @@ def _without_recalled(each: _Fresh, recalled: set[tuple[str, bytes]], min_chars:
     return strip_recalled(each.text, spans, min_chars) if spans else (each.text, None)
 
 
-def _place(store: Store, fresh: list[_Fresh], result: Identified) -> None:
-    """Give every text its place in a stored message, and list the kept parts."""
-    grown = message_rows.texts(store, [each.message_id for each in fresh if each.row is None])
+def _place(grown: dict[int, str], fresh: list[_Fresh], result: Identified) -> None:
+    """Give every text its place in a stored message, and list the kept parts; `grown` has the texts that are stored."""
     for each in fresh:
         row, message = each.row, each.incoming.message
         before = grown[each.message_id] if row is None else row.text
