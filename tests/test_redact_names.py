@@ -200,7 +200,8 @@ def test_what_is_named_after_a_key_is_found_by_the_name_in_the_transcript(plante
     key = KEYS["github-token"]
     source = folder / key / "flat" / f"{key} 1.jsonl"
     for flag, name in (("--session", f"s-{key}"), ("--agent", f"a-{key}"), ("--source", source)):
-        hits = home.run("search", "tea", flag, name, "--json").json["hits"]
+        (answer,) = home.run("search", "tea", flag, name, "--json").json
+        hits = answer["hits"]
         assert hits, flag
         assert all("[redacted:github-token#" in json.dumps(hit) for hit in hits)
     assert len(home.run("export", "--agent", f"a-{key}").out.splitlines()) == 1 + 2 + 2
