@@ -53,12 +53,7 @@ def ingest(
     """
     if not request.paths and not request.reextract:
         raise UsageError("no transcript is named", "name transcripts, folders of them, or - for stdin")
-    mapping = parse_map(request.map) if request.map is not None else None
-    if mapping and request.format not in {None, "flat"}:
-        raise UsageError(f"--map is for the format flat, not {request.format}", "drop one of them")
-    format_name = "flat" if mapping else request.format
-    if format_name is not None:
-        make_reader(format_name, mapping)
+    format_name, mapping = _format(request)
     options = _options(config, request, progress)
     tiers = _tiers(config, options, progress)
     models = wiring.model_tiers(tiers, config, options.profile, environ, progress.note, dry_run=request.dry_run)
@@ -104,6 +99,17 @@ def ingest(
             report = run.run(feed)
     report.db, report.dry_run = str(config.db), request.dry_run
     return report
+
+
+def _format(request: Request) -> tuple[str | None, dict[str, str] | None]:
+    """The format that was asked for, and the field names of a flat one."""
+    mapping = parse_map(request.map) if request.map is not None else None
+    if mapping and request.format not in {None, "flat"}:
+        raise UsageError(f"--map is for the format flat, not {request.format}", "drop one of them")
+    format_name = "flat" if mapping else request.format
+    if format_name is not None:
+        make_reader(format_name, mapping)
+    return format_name, mapping
 
 
 def _is_static(model: wiring.Model) -> bool:
