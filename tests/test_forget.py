@@ -320,10 +320,17 @@ def test_a_dry_run_says_the_same_and_touches_nothing(db):
     assert report["rows"] == done.rows
 
 
-def test_where_a_text_still_stands_is_said(tmp_path):
+def test_a_text_goes_out_of_the_path_of_a_transcript_that_stays(tmp_path):
     db = tmp_path / "m.db"
-    run(db, write(tmp_path / f"{MARK}.jsonl", said(OTHER, 1), said(SECRET, 2)))
-    assert gone(db, text=MARK).left == [("files", "path", 1)]
+    path = write(tmp_path / MARK / f"{MARK}.jsonl", said(OTHER, 1), said(SECRET, 2))
+    run(db, path)
+    assert gone(db, text=MARK).left == []
+    assert query(db, "SELECT path FROM files") == [(f"{tmp_path}/[forgotten]/[forgotten].jsonl",)]
+    assert (holds(db), texts(db)) == ([], [OTHER])
+    run(db, path)  # it is still the name of the file
+    assert query(db, "SELECT path FROM files") == [(str(path),)]
+    assert texts(db) == [OTHER]
+    assert_sound(db)
 
 
 def test_a_text_is_found_where_it_stands_as_json(tmp_path):

@@ -69,6 +69,17 @@ def test_what_was_stored_as_it_was_is_found_by_place_and_kind(stored):
             ),
         ),
         ("meta", "INSERT INTO meta VALUES ('note', ?)"),
+        ("sessions", "UPDATE sessions SET key = ?"),
+        ("sessions", "UPDATE sessions SET agent_id = ?"),
+        ("messages", "UPDATE messages SET external_id = ?"),
+        ("messages", "UPDATE messages SET speaker = ?"),
+        ("messages", "UPDATE messages SET model = ?"),
+        ("files", "UPDATE files SET state = json_object('session', ?)"),
+        ("segments", "UPDATE segments SET agent_id = ?"),
+        ("memories", "UPDATE memories SET keywords = json_array(?)"),
+        ("window_tiers", "UPDATE window_tiers SET error = ?"),
+        ("batches", "UPDATE batches SET lines_skipped = json_object(?, 1)"),
+        ("memory_tags", "INSERT INTO memory_tags VALUES (1, ?, 1)"),
     ],
 )
 def test_no_table_is_left_out(home, tmp_path, table, sql):

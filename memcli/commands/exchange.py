@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from memcli import wiring
 from memcli.commands.database import writable_database
+from memcli.commands.names import as_stored
 from memcli.config import Config
 from memcli.embed.carried import CarriedEmbedder
 from memcli.errors import UsageError
@@ -25,8 +26,10 @@ from memcli.files import whole_file
 from memcli.ingest.inputs import STDIN, Found
 from memcli.protocols import Progress, Spending
 from memcli.redact import redact, untouched
+from memcli.redact.names import Names
 from memcli.store.db import Store
 from memcli.store.files import load_cursors
+from memcli.store.names import names_key
 from memcli.store.vectors import Vectors
 from memcli.text import clean
 
@@ -55,9 +58,9 @@ def export(
         NoDatabaseError: there is no database.
         UsageError: the agent has no memories, or a file cannot be written.
     """
-    if request.agent is not None:
-        request = replace(request, agent=clean(request.agent))
     with Store.open(config.db) as store, store.snapshot():
+        if request.agent is not None:
+            request = replace(request, agent=as_stored(store, clean(request.agent)))
         found = exporting.header(store, request.agent)
         if request.agent is not None and not found.memories:
             raise UsageError(f"there are no memories of the agent {request.agent}", "memcli stats shows the agents")
@@ -156,6 +159,7 @@ def import_files(
             model.near_threshold if config.near_threshold is None else config.near_threshold,
             progress,
             spending,
+            names := Names(names_key(store), redacts=config.redact),
         )
         feed = Feed(
             found,
@@ -164,6 +168,7 @@ def import_files(
             next_file_id=store.next_id("files"),
             agent=config.agent,
             redactor=redact if config.redact else untouched,
+            names=names,
         )
         report = run.run(feed)
     report.db, report.dry_run = str(config.db), dry_run

@@ -18,8 +18,10 @@ from memcli.ingest.run import Ingest, Options
 from memcli.model import PlannedCall
 from memcli.protocols import Progress, Spending
 from memcli.readers import make_reader, parse_map
+from memcli.redact.names import Names
 from memcli.store.db import Store
 from memcli.store.files import load_cursors
+from memcli.store.names import names_key
 from memcli.store.vectors import Vectors
 
 
@@ -51,12 +53,7 @@ def ingest(
     """
     if not request.paths and not request.reextract:
         raise UsageError("no transcript is named", "name transcripts, folders of them, or - for stdin")
-    mapping = parse_map(request.map) if request.map is not None else None
-    if mapping and request.format not in {None, "flat"}:
-        raise UsageError(f"--map is for the format flat, not {request.format}", "drop one of them")
-    format_name = "flat" if mapping else request.format
-    if format_name is not None:
-        make_reader(format_name, mapping)
+    format_name, mapping = _format(request)
     options = _options(config, request, progress)
     tiers = _tiers(config, options, progress)
     models = wiring.model_tiers(tiers, config, options.profile, environ, progress.note, dry_run=request.dry_run)
@@ -69,20 +66,24 @@ def ingest(
             model = new or wiring.model_for(store, config, environ, spending, dry_run=request.dry_run)
             if not request.dry_run:
                 wiring.adopt_model(store, model, environ)
+            names = Names(names_key(store), redacts=config.redact)
+            options = replace(
+                options, intake=replace(options.intake, names=names), embed_ahead=_is_static(model) and not models
+            )
             run = Ingest(
                 store,
                 wiring.extractors(tiers, store, with_starter_rules=config.starter_rules, note=progress.note),
                 wiring.writing_embedder(model, config, environ, spending, progress.note, dry_run=request.dry_run),
                 Vectors(store, model.model_id, config.max_memory, wiring.coding()),
                 model.near_threshold if config.near_threshold is None else config.near_threshold,
-                replace(options, embed_ahead=_is_static(model) and not models),
+                options,
                 progress,
                 spending,
                 wiring.asking(models, store, config, progress.note, plan if request.dry_run else None),
             )
             feed = Feed(
                 found,
-                CursorIndex(load_cursors(store), found),
+                CursorIndex(load_cursors(store), found, names),
                 wiring.reader_chooser(format_name, mapping),
                 batch_size=config.batch_size,
                 next_file_id=store.next_id("files"),
@@ -91,12 +92,24 @@ def ingest(
                 note=progress.note,
                 format_name=format_name,
                 mapping=request.map,
+                names=names,
             )
             feed.files.seen += len(failed)
-            feed.files.failed.extend(failed)
+            feed.files.failed.extend((names.of_path(path), why) for path, why in failed)
             report = run.run(feed)
     report.db, report.dry_run = str(config.db), request.dry_run
     return report
+
+
+def _format(request: Request) -> tuple[str | None, dict[str, str] | None]:
+    """The format that was asked for, and the field names of a flat one."""
+    mapping = parse_map(request.map) if request.map is not None else None
+    if mapping and request.format not in {None, "flat"}:
+        raise UsageError(f"--map is for the format flat, not {request.format}", "drop one of them")
+    format_name = "flat" if mapping else request.format
+    if format_name is not None:
+        make_reader(format_name, mapping)
+    return format_name, mapping
 
 
 def _is_static(model: wiring.Model) -> bool:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from memcli import wiring
+from memcli.commands.names import as_stored, path_as_stored
 from memcli.commands.shares import in_processes, processes_for
 from memcli.config import Config
 from memcli.errors import UsageError
 from memcli.files import read_small, read_stdin
+from memcli.redact import redact
 from memcli.search import Answer, Request, Searcher
 from memcli.store.cache import Limits
 from memcli.store.db import Store
@@ -63,7 +65,8 @@ def _spread(
     environ: Mapping[str, str],
     queries: Sequence[str],
 ) -> list[T]:
-    request = replace(request, filters=_storable(request.filters), environment=tuple(map(clean, request.environment)))
+    filters = _storable(config, request.filters)
+    request = replace(request, filters=filters, environment=tuple(map(clean, request.environment)))
     processes = processes_for(queries)
     if processes == 1:
         return answer(config, request, environ, queries)
@@ -105,13 +108,19 @@ def _answers(
         return [(answer, searcher.marked(answer) if mark else []) for answer in answers]
 
 
-def _storable(filters: Filters) -> Filters:
+def _storable(config: Config, filters: Filters) -> Filters:
     """Filters as the database would have their values; a transcript that there is, by its whole path."""
     if filters.source is not None and os.path.exists(filters.source):  # noqa: PTH110 - a pattern may be no path at all
         filters = replace(filters, source=os.path.realpath(filters.source))
     values = ((item.name, getattr(filters, item.name)) for item in fields(filters))
     storable: dict[str, Any] = {name: clean(value) for name, value in values if isinstance(value, str)}
-    return replace(filters, **storable)
+    filters = replace(filters, **storable)
+    named = (filters.agent, filters.session, filters.source)
+    if any(redact(name)[1] for name in named if name is not None):
+        with Store.open(config.db) as store:
+            agent, session = as_stored(store, filters.agent), as_stored(store, filters.session)
+            filters = replace(filters, agent=agent, session=session, source=path_as_stored(store, filters.source))
+    return filters
 
 
 def open_searcher(store: Store, config: Config, environ: Mapping[str, str], *, use_cache: bool) -> Searcher:

@@ -20,6 +20,7 @@ from memcli.exchange.records import (
     PARTED,
     REVIEW,
     VERSION,
+    Member,
     Parted,
     Record,
     SourceMessage,
@@ -37,6 +38,7 @@ from memcli.protocols import Source
 from memcli.readers.archives import COMPRESSED, open_stream
 from memcli.readers.lines import parse, read_lines, reject
 from memcli.redact import Redactor, redact
+from memcli.redact.names import Names
 from memcli.store.db import Store
 from memcli.store.files import IMPORT
 
@@ -96,10 +98,12 @@ class Feed:
         next_file_id: int,
         agent: str | None,
         redactor: Redactor = redact,
+        names: Names | None = None,
     ) -> None:
         self.files = Files()
         self._found = found
-        self._cursors = CursorIndex(cursors, found)
+        self._names = names or Names()
+        self._cursors = CursorIndex(cursors, found, self._names)
         self._batch_size = batch_size
         self._next_file_id = next_file_id
         self._agent = agent
@@ -129,7 +133,7 @@ class Feed:
 
     def _database(self, found: Found) -> Iterator[ReadBatch]:
         with Store.open(Path(found.path)) as other, other.snapshot():
-            state = {_GENERATION: str(other.generation()), **self._named()}
+            state = {_GENERATION: str(other.generation()), **self._state()}
             known = self._cursors.rewritten(found)
             inode = found.stat.st_ino if found.stat else None
             # Where its last commits are in the write-ahead log, the file itself has not changed.
@@ -137,7 +141,7 @@ class Feed:
                 self.files.unchanged += 1
                 return
             self.files.read += 1
-            cursor = Cursor(self._file_id(known), storable_path(found.path), IMPORT, inode)
+            cursor = Cursor(self._file_id(known), self._names.of_path(storable_path(found.path)), IMPORT, inode)
             model_id = other.meta("model_id")
             batch = ReadBatch(cursor, decided=True, model_id=model_id)
             for record in export.records(other, None):
@@ -166,7 +170,7 @@ class Feed:
         resumed = self._resumed(found, stream) if status else None
         known = resumed or self._cursors.rewritten(found)
         inode = found.stat.st_ino if found.stat else None
-        cursor = Cursor(self._file_id(known), storable_path(found.path), IMPORT, inode)
+        cursor = Cursor(self._file_id(known), self._names.of_path(storable_path(found.path)), IMPORT, inode)
         position = resumed.position if resumed else Position()
         batch = ReadBatch(cursor)
         expected = seen = 0
@@ -189,7 +193,7 @@ class Feed:
                 batch = ReadBatch(cursor, batch.decided, batch.model_id)
         if expected > seen:
             self.files.notes.append(
-                f"{found.path} should hold {expected:,} memories, but holds {seen:,}: it was cut off, or is damaged"
+                f"{cursor.path} should hold {expected:,} memories, but holds {seen:,}: it was cut off, or is damaged"
             )
         yield self._marked(batch, found, stream, position, status, done=True)
 
@@ -206,8 +210,8 @@ class Feed:
         try:
             if not batch.decided:
                 found = parse_plain(record, batch.cursor.path, (line.start, line.end), self._agent, self._redact)
-                batch.messages.append(found[0])
-                batch.stars.extend(found[1])
+                batch.messages.append(self._named(found[0], batch.redacted))
+                batch.stars.extend(Star(tuple(map(self._member, star.members))) for star in found[1])
                 batch.redacted.update(found[2])
             elif record.get("kind") == MESSAGE:
                 self._add(batch, parse_message(record))
@@ -220,7 +224,7 @@ class Feed:
             else:
                 raise ValueError("kind is none of message, memory, parted, review")
         except ValueError as error:
-            batch.rejected.append(reject(line, str(error)))
+            batch.rejected.append(reject(line, redact(str(error))[0]))
 
     def _add(self, batch: ReadBatch, record: Record) -> None:
         """Put a record of a memcli database into a batch: redacted once more, whoever made the file."""
@@ -229,33 +233,61 @@ class Feed:
             batch.redacted.update(redacted)
             if redacted:
                 self._changed[record.identity] = text
-            speaker, model = (each and self._redact(each)[0] for each in (record.speaker, record.model))
-            agent = self._agent or record.agent
-            batch.messages.append(replace(record, text=text, agent=agent, speaker=speaker, model=model))
+            batch.messages.append(self._named(replace(record, text=text), batch.redacted))
         elif isinstance(record, Star):
             members = []
             for member in record.members:
                 content, redacted = self._redact(member.content)
                 batch.redacted.update(redacted)
                 sources = self._moved(member.sources, content)
-                members.append(
-                    replace(
-                        member,
-                        content=content,
-                        sources=sources,
-                        agent=self._agent or member.agent,
-                        keywords=tuple(map(self._redact_word, member.keywords)),
-                        tags=tuple(sorted(set(map(self._redact_word, member.tags)))),
-                    )
-                )
+                members.append(self._member(replace(member, content=content, sources=sources)))
             batch.stars.append(Star(tuple(members)))
         else:
-            one, other = ((self._agent or agent, found) for agent, found in (record.one, record.other))
+            one, other = ((self._owner(agent), found) for agent, found in (record.one, record.other))
+            gates = tuple(map(self._redact_word, record.gates_failed))
             if isinstance(record, Parted):
-                batch.parted.append(replace(record, one=one, other=other))
+                batch.parted.append(replace(record, one=one, other=other, gates_failed=gates))
             else:
-                told = {gate: self._redact(said)[0] for gate, said in record.differences.items()}
-                batch.undecided.append(replace(record, one=one, other=other, differences=told))
+                told = {self._redact_word(gate): self._redact(said)[0] for gate, said in record.differences.items()}
+                pair = replace(record, one=one, other=other, gates_failed=gates, differences=told)
+                batch.undecided.append(pair)
+
+    def _owner(self, agent: str) -> str:
+        return self._names.of(self._agent or agent)
+
+    def _named(self, message: SourceMessage, redacted: Counter[str]) -> SourceMessage:
+        """A message without credentials in what stands beside its text; its identity stays."""
+        own_id, speaker, model = message.external_id, message.speaker, message.model
+        if own_id is not None:
+            own_id, kinds = self._names.redact(own_id)
+            redacted.update(kinds)
+        if speaker is not None:
+            speaker, kinds = self._redact(speaker)
+            redacted.update(kinds)
+        return replace(
+            message,
+            agent=self._owner(message.agent),
+            session=self._names.of(message.session),
+            file=self._names.of_path(message.file),
+            external_id=own_id,
+            speaker=speaker,
+            model=None if model is None else self._redact_word(model),
+        )
+
+    def _member(self, member: Member) -> Member:
+        """A memory without credentials in what stands beside its content."""
+        merge = member.merge
+        if merge is not None:
+            merge = replace(merge, gates_passed=tuple(map(self._redact_word, merge.gates_passed)))
+        return replace(
+            member,
+            agent=self._owner(member.agent),
+            session=self._names.of(member.session),
+            method=self._redact_word(member.method),
+            keywords=tuple(map(self._redact_word, member.keywords)),
+            tags=tuple(sorted(set(map(self._redact_word, member.tags)))),
+            merge=merge,
+        )
 
     def _moved(self, sources: tuple[MemberSource, ...], content: str) -> tuple[MemberSource, ...]:
         """The sources of a memory; in a message that was changed by redaction, where its text stands now."""
@@ -278,7 +310,7 @@ class Feed:
         *,
         done: bool = False,
     ) -> ReadBatch:
-        batch.cursor = replace(batch.cursor, position=position, state=self._named())
+        batch.cursor = replace(batch.cursor, position=position, state=self._state())
         if status is not None:
             head, tail = proof(stream.fileno(), position.offset)
             batch.cursor = replace(batch.cursor, mtime_ns=status.st_mtime_ns, head_hash=head, tail_hash=tail)
@@ -289,12 +321,12 @@ class Feed:
             batch.cursor = replace(batch.cursor, size=found.stat.st_size)
         return batch
 
-    def _named(self) -> dict[str, str]:
-        return {} if self._agent is None else {_AGENT: self._agent}
+    def _state(self) -> dict[str, str]:
+        return {} if self._agent is None else {_AGENT: self._names.of(self._agent)}
 
     def _is_as_named(self, cursor: Cursor) -> bool:
         """Whether a file was read for the agent that the user names now."""
-        return cursor.state.get(_AGENT) == self._agent
+        return cursor.state.get(_AGENT) in {self._agent, self._state().get(_AGENT)}
 
     def _file_id(self, known: Cursor | None) -> int:
         if known is not None:

@@ -23,6 +23,7 @@ from memcli.ingest.resolve import Extracted, Resolved, Resolver
 from memcli.model import Candidate, Judgement, Known, NewReview
 from memcli.protocols import Progress, Spending
 from memcli.redact import redact_bytes_head
+from memcli.redact.names import Names
 from memcli.store import exchange as rows
 from memcli.store import files as file_rows
 from memcli.store import memories as memory_rows
@@ -30,6 +31,7 @@ from memcli.store import messages as message_rows
 from memcli.store import runs as run_rows
 from memcli.store.db import Store, now
 from memcli.store.memories import NewMemory
+from memcli.store.names import write_names_key
 from memcli.store.runs import BatchRow, WindowRow
 from memcli.store.vectors import Vectors, append_segments
 
@@ -70,8 +72,10 @@ class Import:
         near_threshold: float,
         progress: Progress,
         spending: Spending,
+        names: Names | None = None,
     ) -> None:
         self._store = store
+        self._names = names or Names()
         self._embedder = embedder
         self._vectors = vectors
         self._resolver = Resolver(store, embedder, vectors, near_threshold)
@@ -181,6 +185,7 @@ class Import:
         with self._store.transaction(batch.generation) as conn:
             row = _batch_row(batch, self._store.next_id("batches"))
             run_rows.write_run(conn, self._run_id, COMMAND, __version__, self._started_at)
+            write_names_key(conn, self._names.new_key)
             file_rows.write_cursors(conn, [read.cursor, *places.files])
             file_rows.write_rejected(conn, _rejected_rows(read), self._run_id)
             run_rows.write_batch(conn, row, self._run_id)

@@ -6,9 +6,10 @@ import os
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import BinaryIO, cast
 
 from memcli.errors import UsageError
@@ -20,11 +21,17 @@ from memcli.readers.archives import ArchiveError, open_stream, skip, zip_members
 from memcli.readers.arrays import Unread
 from memcli.readers.conversations import ARRAY_STATE
 from memcli.readers.fields import KEPT_SESSION_STATE, SESSION_STATE
+from memcli.redact import redact
+from memcli.redact.names import Names
 
 SNIFFED_BYTES = 1 << 16
 # Where a cursor keeps the field names that its file was read with, and the agent that the user named for it.
 MAP_STATE = "map"
 AGENT_STATE = "agent"
+# Says that a reader's state held a credential.
+UNSTORABLE_STATE = "unstorable"
+_LINE_END = b"\r\n"
+_KINDS = 1 << 10
 _EXPORT = re.compile(rb'\s*\{\s*"memcli"\s*:\s*"export"')
 _SQLITE = b"SQLite format 3\0"
 
@@ -98,7 +105,8 @@ class _OnDisk:
 class _Open:
     """The transcript that is being read. `plain` says that positions in it are bytes of the file itself.
 
-    `disk` is the file that bytes are counted of where they are not, None for a pipe.
+    `disk` is the file that bytes are counted of where they are not, None for a pipe. What ends by `passed` was taken
+    by an earlier run.
     """
 
     cursor: Cursor
@@ -109,6 +117,7 @@ class _Open:
     plain: bool
     position: Position
     counted: Position
+    passed: int = 0
 
 
 class Feed:
@@ -127,6 +136,7 @@ class Feed:
         note: Callable[[str], None] = lambda _: None,
         format_name: str | None = None,
         mapping: str | None = None,
+        names: Names | None = None,
     ) -> None:
         """Prepare to read.
 
@@ -142,6 +152,7 @@ class Feed:
             note: is told what the user should know of a file.
             format_name: the format the user named, if any; a file that was read as another one is read again.
             mapping: the same of the field names.
+            names: what the database calls paths, and what else tells things apart.
         """
         self.files = Files(seen=len(found))
         self.exhausted = False
@@ -154,7 +165,9 @@ class Feed:
         self._agent = agent
         self._note = note
         self._format = format_name
-        named = {MAP_STATE: mapping, AGENT_STATE: agent}
+        self._names = names or Names()
+        self._redact_kind = lru_cache(_KINDS)(lambda kind: redact(kind)[0])
+        named = {MAP_STATE: mapping, AGENT_STATE: None if agent is None else self._names.of(agent)}
         self._named = {key: value for key, value in named.items() if value is not None}
         self._mapping = mapping
         self._batch = ReadBatch()
@@ -171,8 +184,9 @@ class Feed:
             unchanged = self._cursors.unchanged(found)
             if unchanged is not None and self._is_as_named(unchanged):
                 self.files.unchanged += 1
-                if unchanged.path != storable_path(found.path):
-                    self._batch.cursors[unchanged.file_id] = replace(unchanged, path=storable_path(found.path))
+                # Of very many files: a path that is stored as it is needs no second look.
+                if unchanged.path != storable_path(found.path) and unchanged.path != (path := self._path(found)):
+                    self._batch.cursors[unchanged.file_id] = replace(unchanged, path=path)
                 continue
             try:
                 if found.stat is not None and found.path.lower().endswith(ZIP):
@@ -184,9 +198,10 @@ class Feed:
                         yield from self._read(found, stream, status, disk)
             except (ArchiveError, UsageError) as error:
                 # What is wrong with a member of a zip begins with the member's own path.
-                self.files.failed.append((found.path, error.message.removeprefix(found.path).lstrip("/: ")))
+                why = error.message.removeprefix(found.path).lstrip("/: ")
+                self.files.failed.append((self._names.of_path(found.path), self._names.of(why)))
             except OSError as error:
-                self.files.failed.append((found.path, error.strerror or str(error)))
+                self.files.failed.append((self._names.of_path(found.path), error.strerror or str(error)))
             if self._left == 0:
                 return
         self.exhausted = True
@@ -217,7 +232,7 @@ class Feed:
         if status is not None:
             cursor = Cursor(
                 known.file_id if known else self._new_file_id(),
-                storable_path(found.path),
+                self._path(found),
                 ZIP.removeprefix("."),
                 status.st_ino,
                 status.st_size,
@@ -239,6 +254,8 @@ class Feed:
         self.files.read += 1
         self.files.formats[reader.name] += 1
         for item in reader.read(opened.source):
+            if item.end <= opened.passed:
+                continue
             self._take(opened, item)
             if isinstance(item, Skipped):
                 continue
@@ -282,7 +299,7 @@ class Feed:
         known = resumed or again
         cursor = Cursor(
             known.file_id if known else self._new_file_id(),
-            storable_path(found.path),
+            self._path(found),
             reader.name,
             inode=found.stat.st_ino if found.stat else None,
         )
@@ -290,19 +307,27 @@ class Feed:
             self._batch.restarted.add(cursor.file_id)
         if again and again.head_hash and status is not None:
             how = "is shorter than" if status.st_size < again.position.offset else "is not any more"
-            self._note(f"{found.path} {how} what was read of it before; it is read again from its start")
+            path = self._names.of_path(found.path)
+            self._note(f"{path} {how} what was read of it before; it is read again from its start")
         position = resumed.position if resumed else Position()
+        state = _state(resumed, again)
+        begin = position
+        if UNSTORABLE_STATE in state:
+            # What the reader has to know of the beginning could not be stored: it is read once more, to find it out.
+            begin, state = Position(), {}
         final = not (plain or array)
         if plain:
-            stream.seek(position.offset)
+            stream.seek(begin.offset)
         else:
             stream = cast("BinaryIO", Unread(head, stream))
             # An array's reader passes over the elements that were read; their bytes mean nothing.
-            skip(stream, 0 if array else position.offset)
-        source = Source(stream, position, final=final, state=_state(resumed, again))
+            skip(stream, 0 if array else begin.offset)
+        source = Source(stream, begin, final=final, state=state)
         # A stream has no cursor, but its messages and rejected lines name it as their source.
-        self._batch.cursors[cursor.file_id] = replace(cursor, position=position, state=dict(source.state))
-        return _Open(cursor, source, reader.agent, status, None if plain else disk, plain, position, position), reader
+        self._batch.cursors[cursor.file_id] = replace(cursor, position=position, state=self._storable(state))
+        disk = None if plain else disk
+        passed = position.offset + len(_LINE_END) if begin != position else 0
+        return _Open(cursor, source, reader.agent, status, disk, plain, position, position, passed), reader
 
     def _interrupted(self, found: Found, status: os.stat_result | None) -> Cursor | None:
         """The cursor of a file, or a member of a zip, that a run was stopped in and that has not changed since."""
@@ -315,7 +340,7 @@ class Feed:
         """Whether a file was read in the way that the user asks for now."""
         if self._format is not None and cursor.format != self._format:
             return False
-        if self._agent is not None and cursor.state.get(AGENT_STATE) != self._agent:
+        if self._agent is not None and cursor.state.get(AGENT_STATE) not in {self._agent, self._named[AGENT_STATE]}:
             return False
         return self._mapping is None or cursor.state.get(MAP_STATE) == self._mapping
 
@@ -328,10 +353,19 @@ class Feed:
 
     def _unfit(self, found: Found, why: str) -> None:
         """Report a file that is no transcript; of those in a folder that need not be any only the number."""
+        path = self._names.of_path(found.path)
         if found.named:
-            self.files.failed.append((found.path, why))
+            self.files.failed.append((path, self._names.of(why)))
         else:
-            self.files.unknown.append(found.path)
+            self.files.unknown.append(path)
+
+    def _path(self, found: Found) -> str:
+        return self._names.of_path(storable_path(found.path))
+
+    def _storable(self, state: Mapping[str, str]) -> dict[str, str]:
+        """What a reader knows of its file, as the database may hold it."""
+        stored = {name: self._names.of_path(value) for name, value in state.items()}
+        return stored if stored == state else stored | {UNSTORABLE_STATE: "1"}
 
     def _new_file_id(self) -> int:
         self._next_file_id += 1
@@ -347,9 +381,9 @@ class Feed:
             if self._left is not None:
                 self._left -= 1
         elif isinstance(item, Rejected):
-            batch.rejected.append((file_id, item))
+            batch.rejected.append((file_id, replace(item, reason=redact(item.reason)[0])))
         else:
-            batch.skipped[item.kind] += 1
+            batch.skipped[self._redact_kind(item.kind)] += 1
             if item.tags and item.session_key is not None:
                 batch.tags.append((self._agent or item.agent or opened.agent, item.session_key, item.tags))
 
@@ -376,7 +410,7 @@ class Feed:
             position=position,
             head_hash=head_hash,
             tail_hash=tail_hash,
-            state=opened.source.state | self._named,
+            state=self._storable(opened.source.state) | self._named,
         )
 
 

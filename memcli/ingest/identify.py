@@ -25,7 +25,9 @@ from memcli.filters import (
 from memcli.ingest.feed import Incoming, ReadBatch
 from memcli.ingest.restated import told_lines
 from memcli.model import Part
-from memcli.redact import Redactor, redact, untouched
+from memcli.redact import redact, untouched
+from memcli.redact.names import Names
+from memcli.redact.seams import redact_pieces
 from memcli.store import memories as memory_rows
 from memcli.store import messages as message_rows
 from memcli.store.db import Store
@@ -45,7 +47,7 @@ class Intake:
     """What is taken in: roles, the earliest time (ISO 8601 as messages have it), and the profile's noise filter.
 
     `told` asks for what system prompts and boot files say, for models that say it again. `redact` False takes
-    credentials in as they are.
+    credentials in as they are; `names` are those that the database has.
     """
 
     roles: frozenset[str]
@@ -54,6 +56,7 @@ class Intake:
     since: str | None = None
     told: bool = False
     redact: bool = True
+    names: Names = field(default_factory=Names)
 
 
 @dataclass(slots=True)
@@ -78,13 +81,18 @@ class Identified:
 
 @dataclass(slots=True)
 class _Fresh:
-    """Text that is stored for the first time: of a new message, or added to a known one (`row` None: stored)."""
+    """Text that is stored for the first time: of a new message, or added to a known one (`row` None: stored).
+
+    `agent` is named as the database has it. `pieces` are the texts of the records, of which `text` is made.
+    """
 
     incoming: Incoming
+    agent: str
     session_id: int
     message_id: int
     row: NewMessage | None
     text: str
+    pieces: list[str]
     reason: str | None = None
     recall: list[tuple[int, int, str]] = field(default_factory=list)
 
@@ -93,23 +101,25 @@ def identify(store: Store, batch: ReadBatch, intake: Intake) -> Identified:
     """Find the new messages of a batch and decide what of them is kept. Reads the database, writes nothing."""
     result = Identified()
     tombstones = Tombstones(store.conn)
-    sessions = _sessions(store, batch, result, tombstones, redact if intake.redact else untouched)
+    sessions = _sessions(store, batch, result, tombstones, intake)
     fresh = _fresh(store, batch, sessions, result, tombstones)
     rules = FilterRules(intake.min_chars, intake.filters)
+    stored = message_rows.texts(store, [each.message_id for each in fresh if each.row is None])
+    said = dict(stored)
     for each in fresh:
-        _screen(each, intake, rules, result)
+        _screen(each, intake, rules, said, result)
     _drop_known(store, fresh, intake, result)
     if tombstones:
         fresh = _without_forgotten(tombstones, fresh, result)
         _drop_forgotten_sessions(tombstones, result)
     if intake.told:
-        result.told.update((clean(each.incoming.agent), line) for each in fresh for line in _told(each))
-    _place(store, fresh, result)
+        result.told.update((each.agent, line) for each in fresh for line in _told(each))
+    _place(stored, fresh, result)
     return result
 
 
 def _sessions(
-    store: Store, batch: ReadBatch, result: Identified, tombstones: Tombstones, redactor: Redactor
+    store: Store, batch: ReadBatch, result: Identified, tombstones: Tombstones, intake: Intake
 ) -> dict[tuple[str, str], int]:
     """Ids of all sessions of the batch, new ones included, and their environment tags."""
     tags: dict[tuple[str, str], set[str]] = {}
@@ -117,14 +127,17 @@ def _sessions(
         tags.setdefault((incoming.agent, incoming.message.session_key), set()).update(incoming.message.tags)
     for agent, session_key, more in batch.tags:
         tags.setdefault((agent, session_key), set()).update(more)
-    stored = {key: (clean(key[0]), clean(key[1])) for key in tags}
+    names, redactor = intake.names, redact if intake.redact else untouched
+    stored = {key: (names.of(clean(key[0])), names.of(clean(key[1]))) for key in tags}
     ids = message_rows.session_ids(store, list(dict.fromkeys(stored.values())))
     known_tags = message_rows.session_tags(store, list(ids.values()))
     next_id = store.next_id("sessions")
-    for key in stored.values():
+    for read, key in stored.items():
         if key not in ids:
             ids[key] = next_id + len(result.new_sessions)
             result.new_sessions.append((ids[key], *key))
+            for name in read:
+                result.redacted.update(names.redact(clean(name))[1])
     for key, found in tags.items():
         session_id = ids[stored[key]]
         result.sessions[session_id] = stored[key]
@@ -233,14 +246,18 @@ def _fresh(
             result.new.append(rows[message_id])
         else:
             result.duplicate += 1
-        text = incoming.message.text
-        if len(unseen) < len(group):
-            text = SEPARATOR.join(record.text for record in unseen if record.text)
+        pieces = [incoming.message.text]
+        if len(group) > 1 or len(unseen) < len(group):
+            pieces = [record.text for record in unseen if record.text]
+        pieces = list(map(clean, pieces))
         hashes = [found for record in unseen for found in (record.identity, record.copy)]
         seen.update(hashes)
         result.records.extend((found, message_id) for found in hashes)
         result.message_ids.append(message_id)
-        fresh.append(_Fresh(incoming, session_id, message_id, rows.get(message_id), clean(text)))
+        agent, _ = result.sessions[session_id]
+        fresh.append(
+            _Fresh(incoming, agent, session_id, message_id, rows.get(message_id), SEPARATOR.join(pieces), pieces)
+        )
     return fresh
 
 
@@ -263,9 +280,12 @@ def _row(incoming: Incoming, message_id: int, session_id: int, identity: bytes) 
     )
 
 
-def _redact_names(each: _Fresh, result: Identified) -> None:
-    """Redact who speaks: a transcript may hold anything there, and both are stored, and shown to models."""
+def _redact_names(each: _Fresh, names: Names, result: Identified) -> None:
+    """Redact the message's id and who speaks: a transcript may hold anything there, and models are shown the latter."""
     message = each.incoming.message
+    if each.row is not None and each.row.external_id is not None:
+        each.row.external_id, kinds = names.redact(each.row.external_id)
+        result.redacted.update(kinds)
     (speaker, one), (model, other) = (redact(name or "") for name in (message.speaker, message.model))
     if not one and not other:
         return
@@ -277,9 +297,10 @@ def _redact_names(each: _Fresh, result: Identified) -> None:
         each.row.speaker, each.row.model = clean(speaker) or None, clean(model) or None
 
 
-def _screen(each: _Fresh, intake: Intake, rules: FilterRules, result: Identified) -> None:
+def _screen(each: _Fresh, intake: Intake, rules: FilterRules, said: dict[int, str], result: Identified) -> None:
+    """Decide of a text what is kept; `said` has what the messages say so far."""
     if intake.redact:
-        _redact_names(each, result)
+        _redact_names(each, intake.names, result)
     message = each.incoming.message
     # Who asks for the role `tool` wants tool results.
     wanted_tool = message.role == "tool" and "tool" in intake.roles
@@ -289,9 +310,12 @@ def _screen(each: _Fresh, intake: Intake, rules: FilterRules, result: Identified
     elif intake.since is not None and message.timestamp is not None and message.timestamp < intake.since:
         each.reason = BEFORE_SINCE
     else:
-        text, kinds = redact(each.text) if intake.redact else (each.text, None)
-        if kinds:
+        text, before = each.text, said.get(each.message_id, "")
+        if intake.redact:
+            text, kinds = redact_pieces(before, each.pieces, SEPARATOR)
             result.redacted.update(kinds)
+            if message.records:
+                said[each.message_id] = before + SEPARATOR + text if before else text
         each.text, each.reason = screen(message.role, origin, text, rules)
         if each.reason is None:
             each.recall = recall_lines(message.role, each.text)
@@ -311,7 +335,7 @@ def _drop_known(store: Store, fresh: list[_Fresh], intake: Intake, result: Ident
     ]
     known = message_rows.known_system_prompts(store, dict.fromkeys(prompts))
     for each, (text, reason), prompt in zip(fresh, left, is_prompt, strict=True):
-        agent = clean(each.incoming.agent)
+        agent = each.agent
         if prompt and (agent, digest(each.text)) in known:
             each.reason = SYSTEM_PROMPT
         elif each.reason is None:
@@ -367,14 +391,12 @@ def _told(each: _Fresh) -> set[bytes]:
 
 def _without_recalled(each: _Fresh, recalled: set[tuple[str, bytes]], min_chars: int) -> tuple[str, str | None]:
     """What is left of a text without the lines that are memories of its agent, and the reason to drop it, if any."""
-    agent = clean(each.incoming.agent)
-    spans = [(start, end) for start, end, said in each.recall if (agent, content_hash(said)) in recalled]
+    spans = [(start, end) for start, end, said in each.recall if (each.agent, content_hash(said)) in recalled]
     return strip_recalled(each.text, spans, min_chars) if spans else (each.text, None)
 
 
-def _place(store: Store, fresh: list[_Fresh], result: Identified) -> None:
-    """Give every text its place in a stored message, and list the kept parts."""
-    grown = message_rows.texts(store, [each.message_id for each in fresh if each.row is None])
+def _place(grown: dict[int, str], fresh: list[_Fresh], result: Identified) -> None:
+    """Give every text its place in a stored message, and list the kept parts; `grown` has the texts that are stored."""
     for each in fresh:
         row, message = each.row, each.incoming.message
         before = grown[each.message_id] if row is None else row.text

@@ -12,6 +12,7 @@ from memcli.errors import UsageError
 from memcli.model import Cursor
 from memcli.readers import SUFFIXES
 from memcli.readers.archives import COMPRESSED
+from memcli.redact.names import Names
 
 STDIN = "-"
 ZIP = ".zip"
@@ -107,7 +108,8 @@ def storable_path(path: str) -> str:
 class CursorIndex:
     """Finds the cursor that belongs to a file, whatever happened to the file's name since."""
 
-    def __init__(self, cursors: Sequence[Cursor], found: Sequence[Found]) -> None:
+    def __init__(self, cursors: Sequence[Cursor], found: Sequence[Found], names: Names | None = None) -> None:
+        self._names = names or Names()
         self._present = {each.stat.st_ino for each in found if each.stat is not None}
         self._by_path: dict[str, list[Cursor]] = {}
         self._by_inode: dict[int, list[Cursor]] = {}
@@ -118,12 +120,17 @@ class CursorIndex:
 
     def candidates(self, found: Found) -> list[Cursor]:
         """Cursors that may be this file's, likeliest first: same name and inode, same name, same inode."""
-        named = self._by_path.get(storable_path(found.path), [])
+        named = self._named(found)
         if found.stat is None:
             return named
         inode = found.stat.st_ino
         moved = [cursor for cursor in self._by_inode.get(inode, []) if cursor not in named]
         return sorted(named, key=lambda cursor: cursor.inode != inode) + moved
+
+    def _named(self, found: Found) -> list[Cursor]:
+        # Most paths hold no credential, and there may be very many: as it is comes first.
+        path = storable_path(found.path)
+        return self._by_path.get(path) or self._by_path.get(self._names.of_path(path), [])
 
     def unchanged(self, found: Found) -> Cursor | None:
         """The cursor of a file that one `stat` shows to have been read to its end."""
@@ -151,7 +158,7 @@ class CursorIndex:
         A new file under an old name (rotation) gets a cursor of its own where the old one's file is still among those
         found, under a new name. So does a new file that was given the inode of a deleted one.
         """
-        named = self._by_path.get(storable_path(found.path), [])
+        named = self._named(found)
         if found.stat is None:
             return next(iter(named), None)
         inode = found.stat.st_ino

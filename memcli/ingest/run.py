@@ -33,6 +33,7 @@ from memcli.store import runs as run_rows
 from memcli.store import windows as window_rows
 from memcli.store.calls import Ledger
 from memcli.store.db import Store, now
+from memcli.store.names import write_names_key
 from memcli.store.runs import BatchRow, WindowRow
 from memcli.store.vectors import Vectors, append_segments
 from memcli.workers import workers
@@ -334,6 +335,7 @@ class Ingest:
         with self._store.transaction(batch.generation) as conn:
             row = _batch_row(batch, self._store.next_id("batches"))
             run_rows.write_run(conn, *self._row)
+            write_names_key(conn, self._options.intake.names.new_key)
             file_rows.write_cursors(conn, read.cursors.values())
             file_rows.write_rejected(conn, _rejected_rows(read), self._run_id)
             run_rows.write_batch(conn, row, self._run_id)

@@ -93,7 +93,7 @@ def forget(store: Store, vectors: Vectors, selection: Selection) -> ForgetReport
     began = time.perf_counter()
     report = ForgetReport(str(store.path))
     is_open = store.meta(rows.UNFINISHED) is not None
-    is_named = selection != Selection()
+    is_named = selection.is_named
     if not is_named and not is_open:
         raise UsageError("nothing is named", "name what to forget: --session, --agent, --source, --text or a memory id")
     if is_named and not _take_out(store, vectors, selection, report) and not is_open:

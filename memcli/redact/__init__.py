@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Callable
+from functools import partial
 
 from memcli.redact.assigned import assigned
 from memcli.redact.keys import GATES, Detector
@@ -20,17 +21,21 @@ _KEY_CHARACTERS = string.ascii_letters + string.digits + "_.+/=-"
 _UNSHOWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 
 
-def redact(text: str) -> tuple[str, dict[str, int]]:
+# What a placeholder says of the secret that it stands for, beside its kind.
+Mark = Callable[[str], str]
+
+
+def redact(text: str, mark: Mark | None = None) -> tuple[str, dict[str, int]]:
     """Replace credentials by `[redacted:KIND]`; return the text and the number of replacements by kind.
 
-    Of connection strings, webhook addresses and assignments only the secret itself is replaced. Redacting a redacted
-    text changes nothing. Time is linear in the length of the text.
+    Of connection strings, webhook addresses and assignments only the secret itself is replaced. With `mark` it is
+    `[redacted:KIND#MARK]`. Redacting a redacted text changes nothing. Time is linear in the length of the text.
     """
     counts: dict[str, int] = {}
     for gate, detectors in GATES:
         if gate in text:
-            text = _apply(detectors, text, counts)
-    return _apply_assigned(text, counts), counts
+            text = _apply(detectors, text, counts, mark)
+    return _apply_assigned(text, counts, mark), counts
 
 
 def untouched(text: str) -> tuple[str, dict[str, int]]:
@@ -38,23 +43,33 @@ def untouched(text: str) -> tuple[str, dict[str, int]]:
     return text, {}
 
 
-def _apply(detectors: tuple[Detector, ...], text: str, counts: dict[str, int]) -> str:
+def _apply(detectors: tuple[Detector, ...], text: str, counts: dict[str, int], mark: Mark | None) -> str:
     for literal, kind, pattern in detectors:
         if literal in text:
-            keep = r"\g<keep>" if pattern.groups else ""
-            text, count = pattern.subn(f"{keep}[redacted:{kind}]", text)
+            new = (r"\g<keep>" if pattern.groups else "") + _placeholder(kind)
+            text, count = pattern.subn(new if mark is None else partial(_marked, kind=kind, mark=mark), text)
             if count:
                 counts[kind] = counts.get(kind, 0) + count
     return text
 
 
-def _apply_assigned(text: str, counts: dict[str, int]) -> str:
+def _marked(match: re.Match[str], kind: str, mark: Mark) -> str:
+    keep = match["keep"] if match.re.groups else ""
+    return keep + _placeholder(kind, mark, match[0].removeprefix(keep))
+
+
+def _placeholder(kind: str, mark: Mark | None = None, secret: str = "") -> str:
+    # Behind any other sign than # the mark of a token would look like the value of one.
+    return f"[redacted:{kind}]" if mark is None else f"[redacted:{kind}#{mark(secret)}]"
+
+
+def _apply_assigned(text: str, counts: dict[str, int], mark: Mark | None) -> str:
     spans = assigned(text)
     if not spans:
         return text
     parts, end = [], 0
     for start, stop, kind in spans:
-        parts += [text[end:start], f"[redacted:{kind}]"]
+        parts += [text[end:start], _placeholder(kind, mark, text[start:stop])]
         counts[kind] = counts.get(kind, 0) + 1
         end = stop
     return "".join([*parts, text[end:]])

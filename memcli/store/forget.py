@@ -16,7 +16,7 @@ from typing import Any
 from memcli.errors import DamagedError
 from memcli.store.db import Store
 from memcli.store.foreign import own_tables
-from memcli.store.secrets import forms_of
+from memcli.store.forget_text import blank_out, is_held, look_for
 from memcli.store.tombstones import Tombstones
 
 UNFINISHED = "forget_unfinished"
@@ -29,13 +29,19 @@ _WINDOWS, _SESSIONS, _FILES = _IN.format("touched_windows"), _IN.format("gone_se
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is to be forgotten: what all that is set applies to. A memory stands for its whole star."""
+    """What is to be forgotten: what all that is set applies to. A memory stands for its whole star.
+
+    `also` are names of the same agent, session and source under which they are stored, too. A text may stand in the
+    names of agents; `own_agents` are not meant by it.
+    """
 
     agent: str | None = None
     session: str | None = None
     source: str | None = None
     text: str | None = None
     memory: int | None = None
+    also: tuple[str | None, str | None, str | None] = (None, None, None)
+    own_agents: tuple[str, ...] = ()
 
     @property
     def values(self) -> dict[str, object]:
@@ -46,7 +52,21 @@ class Selection:
             "source": self.source,
             "text": self.text,
             "memory": self.memory,
+            "agent_also": self.also[0],
+            "session_also": self.also[1],
+            "source_also": self.also[2],
+            "own": json.dumps(self.own_agents),
         }
+
+    @property
+    def is_named(self) -> bool:
+        """Whether anything is meant at all."""
+        return (self.agent, self.session, self.source, self.text, self.memory) != (None,) * 5
+
+    @property
+    def is_agent(self) -> bool:
+        """Whether all of an agent is meant."""
+        return self.agent is not None and (self.session, self.source, self.text, self.memory) == (None,) * 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +82,20 @@ class Details:
     messages: list[int]
 
 
-_OF_SESSION = "(:agent IS NULL OR s.agent_id = :agent) AND (:session IS NULL OR s.key = :session)"
-_PATH = (
-    "(f.path = :source OR substr(f.path, 1, length(:source) + 1) = :source || '/'"
-    " OR substr(f.path, -length(:source) - 1) = '/' || :source)"
+_OF_SESSION = (
+    "(:agent IS NULL OR s.agent_id IN (:agent, :agent_also))"
+    " AND (:session IS NULL OR s.key IN (:session, :session_also))"
 )
+_PATH = (
+    "(f.path IN (:source, :source_also)"
+    " OR substr(f.path, 1, length(:source) + 1) = :source || '/'"
+    " OR substr(f.path, 1, length(:source_also) + 1) = :source_also || '/'"
+    " OR substr(f.path, -length(:source) - 1) = '/' || :source"
+    " OR substr(f.path, -length(:source_also) - 1) = '/' || :source_also)"
+)
+_STRANGE = "NOT IN (SELECT value FROM json_each(:own))"
+_CALLED = f"instr(agent_id, :text) AND agent_id {_STRANGE}"
+_NAMED = f"(instr(s.key, :text) OR (instr(s.agent_id, :text) AND s.agent_id {_STRANGE}))"
 
 
 def choose(conn: sqlite3.Connection, selection: Selection) -> None:
@@ -75,9 +104,7 @@ def choose(conn: sqlite3.Connection, selection: Selection) -> None:
     A memory goes when one of the messages that it was taken from goes.
     """
     values = selection.values
-    forms = forms_of(selection.text) if selection.text is not None else set()
-    # Of what may stand as JSON; texts are plain, and there are many.
-    conn.create_function("said", 1, lambda told: any(form in told for form in forms) if isinstance(told, str) else None)
+    look_for(conn, selection.text)
     for name in ("messages", "memories", "sessions", "files"):
         conn.execute(f"CREATE TEMP TABLE gone_{name} (id INTEGER PRIMARY KEY)")
     conn.execute("CREATE TEMP TABLE touched_windows (id INTEGER PRIMARY KEY)")
@@ -116,13 +143,13 @@ def _choose_others(conn: sqlite3.Connection, selection: Selection) -> None:
         "INSERT INTO temp.gone_messages SELECT m.id FROM messages AS m JOIN sessions AS s ON s.id = m.session_id"
         f" WHERE {_OF_SESSION} AND (:source IS NULL OR m.file_id IN (SELECT f.id FROM files AS f WHERE {_PATH}))"
         " AND (:text IS NULL OR instr(m.text, :text) OR instr(coalesce(m.speaker, ''), :text)"
-        " OR instr(coalesce(m.external_id, ''), :text))",
+        f" OR instr(coalesce(m.external_id, ''), :text) OR {_NAMED})",
         selection.values,
     )
     if selection.source is None:
         conn.execute(
             "INSERT INTO temp.gone_memories SELECT m.id FROM memories AS m JOIN sessions AS s ON s.id = m.session_id"
-            f" WHERE {_OF_SESSION} AND (:text IS NULL OR instr(m.content, :text) OR said(m.keywords))",
+            f" WHERE {_OF_SESSION} AND (:text IS NULL OR instr(m.content, :text) OR said(m.keywords) OR {_NAMED})",
             selection.values,
         )
 
@@ -133,6 +160,11 @@ def _choose_emptied(conn: sqlite3.Connection, selection: Selection) -> None:
     if whole and selection.source is None:
         conn.execute(
             f"INSERT INTO temp.gone_sessions SELECT s.id FROM sessions AS s WHERE {_OF_SESSION}", selection.values
+        )
+    elif selection.text is not None and selection.source is None:
+        conn.execute(
+            f"INSERT INTO temp.gone_sessions SELECT s.id FROM sessions AS s WHERE {_OF_SESSION} AND {_NAMED}",
+            selection.values,
         )
     conn.execute(
         "INSERT OR IGNORE INTO temp.gone_sessions SELECT DISTINCT session_id FROM ("
@@ -157,12 +189,15 @@ def is_empty(conn: sqlite3.Connection, selection: Selection) -> bool:
     tables = ("gone_messages", "gone_memories", "gone_sessions", "gone_files")
     if any(conn.execute(f"SELECT EXISTS (SELECT 1 FROM temp.{table})").fetchone()[0] for table in tables):
         return False
-    return (
-        selection.text is None
-        or not conn.execute(
+    return selection.text is None or not (
+        is_held(conn)
+        or conn.execute(
             "SELECT EXISTS (SELECT 1 FROM rejected_lines WHERE said(head || reason))"
             " OR EXISTS (SELECT 1 FROM session_tags WHERE instr(tag, :text))"
-            " OR EXISTS (SELECT 1 FROM model_answers WHERE said(answer))",
+            " OR EXISTS (SELECT 1 FROM memory_tags WHERE instr(tag, :text))"
+            " OR EXISTS (SELECT 1 FROM review_pairs WHERE said(differences))"
+            " OR EXISTS (SELECT 1 FROM model_answers WHERE said(answer))"
+            f" OR EXISTS (SELECT 1 FROM model_calls WHERE {_CALLED})",
             selection.values,
         ).fetchone()[0]
     )
@@ -295,10 +330,12 @@ def remove(conn: sqlite3.Connection, selection: Selection) -> dict[str, int]:
     counts["messages"] = conn.execute(f"DELETE FROM messages WHERE id {_MESSAGES}").rowcount
     counts["sessions"] = conn.execute(f"DELETE FROM sessions WHERE id {_SESSIONS}").rowcount
     counts["files"] = conn.execute(f"DELETE FROM files WHERE id {_FILES}").rowcount
-    if selection.agent is not None and selection == Selection(agent=selection.agent):
+    if selection.is_agent or selection.text is not None:
+        agent = "agent_id IN (:agent, :agent_also)" if selection.is_agent else _CALLED
         for table in ("boot_lines", "dedup_watermarks"):
-            counts[table] = conn.execute(f"DELETE FROM {table} WHERE agent_id = ?", (selection.agent,)).rowcount
-        conn.execute("UPDATE model_calls SET agent_id = ? WHERE agent_id = ?", (NOBODY, selection.agent))
+            counts[table] = conn.execute(f"DELETE FROM {table} WHERE {agent}", selection.values).rowcount
+        values = selection.values | {"nobody": NOBODY}
+        conn.execute(f"UPDATE model_calls SET agent_id = :nobody WHERE {agent}", values)
     conn.execute(
         "UPDATE batches SET source_message_ids = (SELECT json_group_array(value) FROM json_each(source_message_ids)"
         f" WHERE value NOT {_MESSAGES}) WHERE EXISTS (SELECT 1 FROM json_each(source_message_ids)"
@@ -307,6 +344,8 @@ def remove(conn: sqlite3.Connection, selection: Selection) -> dict[str, int]:
     # What questions have found and said; which of them concern what goes cannot be told.
     counts["search_cache"] = conn.execute("DELETE FROM search_cache").rowcount
     conn.execute("UPDATE search_cache_use SET entries = 0")
+    if selection.text is not None:
+        counts["blanked"] = blank_out(conn)
     return {table: count for table, count in counts.items() if count}
 
 
@@ -325,7 +364,6 @@ def _remove_model_traces(conn: sqlite3.Connection, selection: Selection) -> dict
         selection.values,
     ).rowcount
     calls = conn.execute(f"UPDATE model_calls SET key = randomblob(16), error = NULL WHERE {concerned}").rowcount
-    conn.execute("UPDATE model_calls SET error = NULL WHERE said(error)", selection.values)
     conn.execute(f"UPDATE window_tiers SET error = NULL WHERE window_id {_WINDOWS}")
     return {"model_answers": answers, "model_calls": calls}
 
