@@ -7,6 +7,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -119,6 +120,14 @@ def test_what_may_only_be_read_is_searched_and_not_written(home, whole, command,
         sealed.chmod(mode)
     assert home.db.read_bytes() == before
     completes(home, command, whole)
+
+
+@pytest.mark.parametrize("wait", [(), ("--wait", "60")])
+def test_a_folder_in_which_no_file_can_be_is_not_taken_for_a_busy_one(home, chat, wait):
+    began = time.monotonic()
+    done = run(home, "ingest", chat, "--db", "/proc/memory.db", *wait)
+    assert_clear(done, 2, "/proc/memory.db", "name another with --db")
+    assert time.monotonic() - began < 30, "there is nobody to wait for"
 
 
 # --- the file goes away ----------------------------------------------------------------------------------------------

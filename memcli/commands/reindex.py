@@ -17,14 +17,14 @@ from memcli.embed.carried import CarriedEmbedder
 from memcli.embed.compressed import PCA, CompressedEmbedder, CompressedModel, checked_spec
 from memcli.embed.installed import resolve
 from memcli.embed.models import ModelFiles, keep_model
-from memcli.errors import NoDatabaseError, UsageError
+from memcli.errors import UsageError
 from memcli.maintain.care import Care, CareReport, CheckReport
 from memcli.maintain.care import check as run_check
 from memcli.maintain.compress import CompressionReport, compare, compression, stored_in, to_row
 from memcli.maintain.reindex import Reindex, ReindexReport, Target
 from memcli.protocols import Embedder, Progress, Spending
 from memcli.store import reindex as rows
-from memcli.store.db import Store
+from memcli.store.db import Store, require_database
 from memcli.store.reindex import index_size
 from memcli.store.segments import give_back
 from memcli.store.vectors import Vectors
@@ -189,8 +189,7 @@ def check(config: Config, environ: Mapping[str, str]) -> CheckReport:
 
 @contextmanager
 def _writing(config: Config, *, dry_run: bool) -> Iterator[Store]:
-    if not config.db.exists():
-        raise NoDatabaseError(f"no database at {config.db}", "make one with: memcli ingest PATH")
+    require_database(config.db)
     with writable_database(config, "reindex", dry_run=dry_run) as path, Store.create(path) as store:
         yield store
 

@@ -91,10 +91,7 @@ class Store:
             MismatchError: not a memcli database, or one of another schema version.
             DamagedError: not an SQLite file, or a damaged one.
         """
-        check_regular(path)
-        # A run that was killed at its very start leaves an empty file, or one without any table.
-        if not path.is_file() or not path.stat().st_size:
-            raise _no_database(path)
+        require_database(path)
         return cls._opened(path, _READ, cls._check_any_age if any_age else cls._check_current)
 
     @classmethod
@@ -367,6 +364,18 @@ def log_of(path: Path) -> Path:
     return real.with_name(real.name + "-wal")
 
 
+def require_database(path: Path) -> None:
+    """See that there is a file to work on, before a command that makes none of its own opens it for writing.
+
+    Raises:
+        NoDatabaseError: there is none, or only the empty one that a run leaves when it is killed at its very start.
+        UsageError: it is no file.
+    """
+    check_regular(path)
+    if not path.is_file() or not path.stat().st_size:
+        raise _no_database(path)
+
+
 def _no_database(path: Path) -> NoDatabaseError:
     return NoDatabaseError(f"no database at {path}", "make one with: memcli ingest PATH")
 
@@ -413,6 +422,8 @@ def run_lock(path: Path, wait: float, command: str) -> Iterator[None]:
 
     try:
         make_private_folder(real.parent)
+        # Where no file can be made, filelock would wait for the one that it takes to have made and removed it.
+        os.close(os.open(lock_path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600))
         # A lock that is a mere file would outlive its holder.
         lock = FileLock(lock_path, timeout=wait, mode=0o600, fallback_to_soft=False, on_acquired=sign)
         lock.acquire()
