@@ -138,9 +138,12 @@ def test_a_definition_that_says_something_else_is_refused_by_name(home):
     assert "index messages_kept" in " ".join(done.err.split())
 
 
-def test_a_definition_that_is_no_text_any_more_ends_each_command(home):
+@pytest.mark.parametrize(
+    ("definition", "place"), [(b"CREATE INDEX messages_session", 20), (b"'semantic', 'episodic'", 3)]
+)
+def test_a_definition_that_is_no_text_any_more_ends_each_command(home, definition, place):
     raw = bytearray(home.db.read_bytes())
-    raw[raw.find(b"CREATE INDEX messages_session") + 20] = 0xB0
+    raw[raw.find(definition) + place] = 0xB0
     home.db.write_bytes(raw)
     for command in ("check", "dedup", "stats"):
         done = home.run(command)

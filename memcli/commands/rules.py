@@ -23,7 +23,7 @@ from memcli.extract.rule_files import (
     table_of,
 )
 from memcli.extract.rules import Rule, compile_rule, starter_rules
-from memcli.files import read_small, read_stdin, write_private
+from memcli.files import read_small, read_stdin, whole_file, write_private
 from memcli.rulebook import Change, Exported, Listed
 from memcli.store import rules as rule_rows
 from memcli.store import runs as run_rows
@@ -198,10 +198,18 @@ def export_rules(config: Config, path: str | None, file_format: str | None) -> E
     text = dump_rules(RuleFile(tuple(rules), tuple(disabled)), chosen)
     if path not in {None, STDIO}:
         try:
-            write_private(Path(str(path)).expanduser(), text)
+            _write(Path(str(path)).expanduser(), text)
         except OSError as error:
             raise UsageError(f"cannot write {path}: {error.strerror}", "name another file, or - for stdout") from error
     return Exported(text, len(rules), tuple(problems))
+
+
+def _write(path: Path, text: str) -> None:
+    if path.exists() and not path.is_file():  # a pipe, as the shell's >(...) makes one
+        write_private(path, text)
+        return
+    with whole_file(path) as file:
+        file.write(text.encode())
 
 
 # --- one change of the database --------------------------------------------------------------------------------------

@@ -171,7 +171,7 @@ class Store:
             return
         found = _named(self.path, error) if isinstance(error, sqlite3.Error) else error
         # What a damaged row makes of a program can be anything: the file is looked at before it is called a bug.
-        if found is error and (fault := _first_fault(self.path)) is not None:
+        if found is error and (fault := _first_fault(self.path) or _no_text(error)) is not None:
             found = DamagedError(f"{self.path} is damaged: {fault}", "memcli check tells what is wrong and what to do")
         if isinstance(found, MemcliError):
             raise found from error
@@ -328,6 +328,11 @@ def _named(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> BaseExcepti
 def is_interruption(error: BaseException) -> bool:
     """Whether SQLite gave up a statement because it was asked to."""
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
+
+
+def _no_text(error: Exception) -> str | None:
+    """What is wrong where bytes that are no UTF-8 stand in a text of which no check has a hash, as in a definition."""
+    return "a text in it is not UTF-8" if isinstance(error, sqlite3.Error) and "UTF-8" in str(error) else None
 
 
 def _first_fault(path: Path) -> str | None:
