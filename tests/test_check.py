@@ -150,6 +150,17 @@ def test_a_definition_that_is_no_text_any_more_ends_each_command(home, definitio
         assert (done.code, "is damaged" in " ".join((done.out + done.err).split())) == (8, True), done
 
 
+def test_a_rule_that_another_program_has_changed_is_told_and_an_edit_signs_it_anew(home):
+    assert home.run("rules", "add", "kettle", "--name", "early").code == 0
+    change(home, "UPDATE rules SET importance = 0.1")
+    done = home.run("check", "--json")
+    assert done.code == 8
+    ((table, hint),) = [(each["table"], each["todo"]) for each in done.json["findings"]]
+    assert (table, "memcli rules edit" in hint) == ("rules", True)
+    assert home.run("rules", "edit", "early", "--importance", "0.9").code == 0
+    assert home.run("check").code == 0
+
+
 THE_USERS = (
     "CREATE TABLE notes (id INTEGER PRIMARY KEY, memory INTEGER REFERENCES memories (id), at TEXT, tag VARCHAR(9))",
     "INSERT INTO notes VALUES (7, 4711, 'yesterday', 'x')",
