@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import shutil
@@ -43,6 +44,8 @@ class Command:
 COMMANDS = {
     "ingest": Command("ingest {fixtures} {chat}", "nothing", "migrate,keep model,stage embed", keeps=True),
     "ingest more": Command("ingest {chat} {more} --flush", stages="stage dedup,write pending_messages"),
+    "ingest migrate first": Command("ingest {chat} --flush", "m001", "migrate"),
+    "ingest migrate last": Command("ingest {chat} --flush", "m008", "migrate"),
     "ingest reextract": Command("ingest --reextract", "ruled", "write window_tiers"),
     "ingest models": Command("ingest {talk}", "nothing", "write model_calls,write model_answers", models=True),
     "dedup": Command("dedup", stages="write merges,write dedup_watermarks"),
@@ -154,6 +157,10 @@ def make_inputs(folder: Path, nursery: Nursery, server: Chat) -> Inputs:
     begins["damaged"] = begins["filled"]
     begins["split"] = ["ingest {chat} --agent ada", "ingest {more} --agent ada"]
     made = Inputs(folder, nursery, server, names)
+    for name in ("m001", "m008"):
+        (folder / "begins" / name).mkdir(parents=True)
+        raw = (FIXTURES.parent / "databases" / f"{name}.db.gz").read_bytes()
+        (folder / "begins" / name / "memory.db").write_bytes(gzip.decompress(raw))
     for name, commands in begins.items():
         home = Home(folder / "begins" / name, folder / "data", nursery)
         # As nothing near is merged, there is something to be found later.
