@@ -376,6 +376,11 @@ def _connection_class(passes: Callable[[str, str], None], held: list[float]) -> 
         def executemany(self, sql: str, *args: object) -> sqlite3.Cursor:
             return self._between(super().executemany, sql, *args)
 
+        def backup(self, *args: Any, **options: Any) -> None:
+            passes("named", "pages")
+            super().backup(*args, **options)
+            passes("named", "pages copied")
+
         def executescript(self, sql: str) -> sqlite3.Cursor:
             return self._between(super().executescript, sql)
 

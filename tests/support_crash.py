@@ -75,7 +75,8 @@ COMMANDS = {
     "forget memory": Command("forget 3 --yes", "filled", "vacuum", (0, 2), once=True),
     # After a repair that was killed at its very end, the next finds nothing to do and writes nothing.
     "check repair": Command("check --repair", "damaged", "write segments,write memories_fts", settles=False),
-    "backup": Command("backup --force copy.db", stages="report", once=True, makes="copy.db"),
+    "check repair pages": Command("check --repair", "wrecked", "pages,pages copied", settles=False),
+    "backup": Command("backup --force copy.db", stages="report,pages,pages copied", once=True, makes="copy.db"),
     "import database": Command("import {database}", "other", "write memories"),
     "export": Command("export --out lines.jsonl", stages="file written", once=True, makes="lines.jsonl"),
     "model import": Command("model import {model}", "nothing", "keep model", keeps=True, makes="data"),
@@ -154,7 +155,7 @@ def make_inputs(folder: Path, nursery: Nursery, server: Chat) -> Inputs:
     begins["merged"] = [*begins["filled"], "dedup"]
     begins["ruled"] = [*begins["filled"], "rules add kettle --name early", "rules import {rules}"]
     begins["ruled"].append("rules disable starter-coping starter-preference")
-    begins["damaged"] = begins["filled"]
+    begins["damaged"] = begins["wrecked"] = begins["filled"]
     begins["split"] = ["ingest {chat} --agent ada", "ingest {more} --agent ada"]
     made = Inputs(folder, nursery, server, names)
     for name in ("m001", "m008"):
@@ -175,6 +176,14 @@ def make_inputs(folder: Path, nursery: Nursery, server: Chat) -> Inputs:
                 conn.execute("DELETE FROM memories_fts_docsize WHERE id % 3 = 0")
             conn.commit()
             conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            (size,), (root,) = (
+                conn.execute(sql).fetchone()
+                for sql in ("PRAGMA page_size", "SELECT rootpage FROM sqlite_master WHERE name = 'memories_fts_data'")
+            )
+        if name == "wrecked":
+            with home.db.open("r+b") as file:
+                file.seek((root - 1) * size)
+                file.write(b"\xee" * 12)
         if name == "filled":
             run_well(home, ["export", "--out", str(names["export"])])
     return made

@@ -1,4 +1,4 @@
-"""Every command that writes is killed at every stage that has a name and at random moments, and run again.
+"""Every command that writes is killed at every stage with a name and at random moments, or told to stop, and run again.
 
 What the database says then, to the last row, vector and word, is what it says after a run that nothing disturbed. A
 further command is a further line of `support_crash.COMMANDS`.
@@ -96,6 +96,20 @@ class Harness:
             self.kill((name, number), [{"moment": f"KILL:named:{number}"}])
             assert self.killed > before, f"{self.name} does not pass {name} any more"
 
+    def interrupt_at(self, places):
+        """End it by a signal at each place. It says so, unless nothing was left to do, and is run again."""
+        for name, number in places:
+            self.runs += 1
+            home, sent = self._home(str(self.runs)), self.draw.choice(("INT", "TERM", "HUP"))
+            what = (sent, name, number)
+            done = self.inputs.nursery.run(home, *self.words, moment=f"{sent}:named:{number}")
+            assert done.code == 130 or (name, done.code) == ("unlock", 0), (what, done)
+            assert done.code == 0 or f"interrupted (SIG{sent})" in done.err, (what, done)
+            assert "Traceback" not in done.err, (what, done)
+            again = self.inputs.nursery.run(home, *self.words)
+            assert again.code in self.command.ends, (what, again)
+            self.compare(home, what)
+
     def kill_at_random(self, count):
         """Kill it `count` times from outside, wherever it is. How long it takes depends on what else there is to do."""
         wanted, most = self.killed + count, 1 if self.command.once else MOST_IN_A_ROW
@@ -126,6 +140,11 @@ def test_killed_around_a_commit_and_at_some_moment(harness):
 @pytest.mark.torture
 def test_killed_at_every_stage(harness):
     harness.kill_at(harness.places())
+
+
+@pytest.mark.torture
+def test_interrupted_at_every_stage(harness):
+    harness.interrupt_at(harness.places())
 
 
 @pytest.mark.torture
