@@ -13,7 +13,7 @@ from memcli.config import MODEL_TIERS, Config, Profile, data_dir
 from memcli.embed.installed import chosen_model, resolve
 from memcli.embed.models import ModelFiles, find_model, keep_model
 from memcli.errors import DamagedError, MismatchError, UsageError
-from memcli.files import make_private_folder, write_private
+from memcli.files import make_private_folder, whole_file
 from memcli.store import rules as rule_rows
 from memcli.store.db import Store
 from memcli.store.reindex import CompressionRow
@@ -330,7 +330,8 @@ def remember_url(url: str, environ: Mapping[str, str]) -> None:
     path = data_dir(environ) / _URLS
     try:
         make_private_folder(path.parent)
-        write_private(path, "".join(f"{each}\n" for each in [*named, url]))
+        with whole_file(path) as file:
+            file.write("".join(f"{each}\n" for each in [*named, url]).encode())
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}", "make the data folder writable") from error
 

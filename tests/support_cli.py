@@ -320,7 +320,7 @@ def _arm_stages(passes: Callable[[str, str], None]) -> None:
 
 
 def _arm_names(passes: Callable[[str, str], None]) -> None:
-    """Moments that neither the progress is told nor SQLite: the run lock, a model's files, the report."""
+    """Moments that neither the progress is told nor SQLite: the run lock, files beside it, the report."""
 
     def patch(owner: object, name: str, label: str, *, after: bool = False) -> None:
         original = getattr(owner, name)
@@ -341,6 +341,7 @@ def _arm_names(passes: Callable[[str, str], None]) -> None:
     patch(lock, "release", "unlock")
     patch(importlib.import_module("memcli.embed.models"), "move_folder", "keep model")
     patch(importlib.import_module("memcli.render.terminal"), "write", "report")
+    patch(os, "fsync", "file written", after=True)
 
 
 _WRITES = re.compile(r"(?:INSERT|REPLACE|UPDATE|DELETE)\b(?: OR \w+)?(?: INTO| FROM)? \"?(\w+)")
@@ -374,6 +375,11 @@ def _connection_class(passes: Callable[[str, str], None], held: list[float]) -> 
 
         def executemany(self, sql: str, *args: object) -> sqlite3.Cursor:
             return self._between(super().executemany, sql, *args)
+
+        def backup(self, *args: Any, **options: Any) -> None:
+            passes("named", "pages")
+            super().backup(*args, **options)
+            passes("named", "pages copied")
 
         def executescript(self, sql: str) -> sqlite3.Cursor:
             return self._between(super().executescript, sql)

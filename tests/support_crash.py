@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import shutil
@@ -22,8 +23,8 @@ class Command:
 
     A word in braces is one of `Inputs`. Code 2 is for what cannot be done twice, as to decide a pair: then the killed
     run had done it. `stages` are those that it must pass beside `ALWAYS`: a stage that is not there any more is told.
-    `settles` says that no run counts as running then, `makes` is the file that is compared, and `wipes` says that
-    nothing of the transcript `chat` is in it then.
+    `settles` says that no run counts as running then, `makes` is the file or the folder that is compared in place of
+    the database, and `wipes` says that no text of the transcript `chat` that has this in it is in any byte then.
     `once` says that it is one transaction, `keeps` that it copies a model into the data folder, `models` that it asks.
     """
 
@@ -34,7 +35,7 @@ class Command:
     once: bool = False
     keeps: bool = False
     models: bool = False
-    wipes: bool = False
+    wipes: str | None = None
     settles: bool = True
     makes: str = ""
 
@@ -43,9 +44,13 @@ class Command:
 COMMANDS = {
     "ingest": Command("ingest {fixtures} {chat}", "nothing", "migrate,keep model,stage embed", keeps=True),
     "ingest more": Command("ingest {chat} {more} --flush", stages="stage dedup,write pending_messages"),
+    "ingest migrate first": Command("ingest {chat} --flush", "m001", "migrate"),
+    "ingest migrate last": Command("ingest {chat} --flush", "m008", "migrate"),
     "ingest reextract": Command("ingest --reextract", "ruled", "write window_tiers"),
     "ingest models": Command("ingest {talk}", "nothing", "write model_calls,write model_answers", models=True),
     "dedup": Command("dedup", stages="write merges,write dedup_watermarks"),
+    "dedup rethreshold": Command("dedup --rethreshold 0.8", "merged", "write merges,write review_pairs"),
+    "dedup calibrate": Command("dedup --calibrate {pairs}", keeps=True, makes="data"),
     "dedup undo": Command("dedup --undo 2", "merged", "write merges", (0, 2), once=True),
     "dedup undo merge": Command("dedup --undo-merge 1", "merged", "write merges", (0, 2), once=True),
     "dedup accept": Command(
@@ -57,15 +62,25 @@ COMMANDS = {
     "reindex compress": Command("reindex --compress float16", stages="write compressions,vacuum"),
     "rules add": Command("rules add tea --name tea", stages="write rules", ends=(0, 2), once=True),
     "rules import": Command("rules import {rules}", stages="write rules", once=True),
+    "rules edit": Command("rules edit early --importance 0.9", "ruled", "write rules", once=True),
+    "rules enable": Command("rules enable starter-coping", "ruled", "write disabled_starter_rules", once=True),
+    "rules export": Command("rules export rules.toml", "ruled", "file written", once=True, makes="rules.toml"),
     "rules disable": Command("rules disable starter-coping", stages="write disabled_starter_rules", once=True),
     "rules remove": Command("rules remove early", "ruled", "write rules", (0, 2), once=True),
     "import": Command("import {export}", "nothing", "migrate,write memories,write segments"),
     "import into": Command("import {export}", "other", "write memories,write merges"),
-    "forget": Command("forget --source {chat} --yes", "filled", "vacuum", (0, 2), once=True, wipes=True),
+    "forget": Command("forget --source {chat} --yes", "filled", "vacuum", (0, 2), once=True, wipes=""),
+    "forget agent": Command("forget --agent default --yes", "filled", "vacuum", (0, 2), once=True, wipes=""),
+    "forget text": Command("forget --text nightly --yes", "filled", "vacuum", (0, 2), once=True, wipes="nightly"),
+    "forget memory": Command("forget 3 --yes", "filled", "vacuum", (0, 2), once=True),
     # After a repair that was killed at its very end, the next finds nothing to do and writes nothing.
     "check repair": Command("check --repair", "damaged", "write segments,write memories_fts", settles=False),
-    "backup": Command("backup --force copy.db", stages="report", once=True, makes="copy.db"),
+    "check repair pages": Command("check --repair", "wrecked", "pages,pages copied", settles=False),
+    "backup": Command("backup --force copy.db", stages="report,pages,pages copied", once=True, makes="copy.db"),
     "import database": Command("import {database}", "other", "write memories"),
+    "export": Command("export --out lines.jsonl", stages="file written", once=True, makes="lines.jsonl"),
+    "model import": Command("model import {model}", "nothing", "keep model", keeps=True, makes="data"),
+    "model use": Command("model use {model}", "nothing", "keep model", keeps=True, makes="data"),
 }
 ALWAYS = {"locked", "unlock", "begin", "commit", "committed", "write runs", "write meta", "report"}
 BATCH = 24
@@ -121,6 +136,7 @@ def make_inputs(folder: Path, nursery: Nursery, server: Chat) -> Inputs:
         "more": write_jsonl(folder / "in" / "more.jsonl", some_chat(60, seed=5)),
         "talk": write_jsonl(folder / "in" / "talk.jsonl", talk(60)),
         "rules": folder / "in" / "rules.json",
+        "pairs": folder / "in" / "pairs.jsonl",
         "export": folder / "in" / "export.jsonl",
         "database": folder / "begins" / "filled" / "memory.db",
         "model": installed(
@@ -129,15 +145,23 @@ def make_inputs(folder: Path, nursery: Nursery, server: Chat) -> Inputs:
         ).folder,
     }  # fmt: skip
     names["rules"].write_text(json.dumps(RULES))
+    names["pairs"].write_text(
+        "".join((FIXTURES.parent / "dedup_pairs.jsonl").read_text().splitlines(keepends=True)[::40])
+    )
     begins = {
         "filled": ["ingest {fixtures} {chat}"],
         "other": ["ingest {more}"],
     }
     begins["merged"] = [*begins["filled"], "dedup"]
     begins["ruled"] = [*begins["filled"], "rules add kettle --name early", "rules import {rules}"]
-    begins["damaged"] = begins["filled"]
+    begins["ruled"].append("rules disable starter-coping starter-preference")
+    begins["damaged"] = begins["wrecked"] = begins["filled"]
     begins["split"] = ["ingest {chat} --agent ada", "ingest {more} --agent ada"]
     made = Inputs(folder, nursery, server, names)
+    for name in ("m001", "m008"):
+        (folder / "begins" / name).mkdir(parents=True)
+        raw = (FIXTURES.parent / "databases" / f"{name}.db.gz").read_bytes()
+        (folder / "begins" / name / "memory.db").write_bytes(gzip.decompress(raw))
     for name, commands in begins.items():
         home = Home(folder / "begins" / name, folder / "data", nursery)
         # As nothing near is merged, there is something to be found later.
@@ -152,6 +176,14 @@ def make_inputs(folder: Path, nursery: Nursery, server: Chat) -> Inputs:
                 conn.execute("DELETE FROM memories_fts_docsize WHERE id % 3 = 0")
             conn.commit()
             conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            (size,), (root,) = (
+                conn.execute(sql).fetchone()
+                for sql in ("PRAGMA page_size", "SELECT rootpage FROM sqlite_master WHERE name = 'memories_fts_data'")
+            )
+        if name == "wrecked":
+            with home.db.open("r+b") as file:
+                file.seek((root - 1) * size)
+                file.write(b"\xee" * 12)
         if name == "filled":
             run_well(home, ["export", "--out", str(names["export"])])
     return made
@@ -172,6 +204,14 @@ _VOLATILE = re.compile(r"(run_id|_at|batch_id|call_id|timings|mtime_ns|row_hash)
 # Of a call whose answer was lost the worst is assumed: the window is charged with it. The other has a key of its own.
 _CHARGED = {("windows", "tokens"), ("windows", "cost_usd"), ("forgotten", "digest")}
 _OF_THE_MESSAGES = {("windows", "started_at"), ("windows", "ended_at")}
+
+
+def content_of(path: Path) -> object:
+    """All that a database says, all files of a folder, or the bytes of a file; drafts of killed runs go later."""
+    if path.is_dir():
+        files = {each.relative_to(path): each.read_bytes() for each in _files(path)}
+        return {name: raw for name, raw in files.items() if not any(part.startswith(".") for part in name.parts)}
+    return everything(path) if path.suffix == ".db" else path.read_bytes()
 
 
 def everything(db: Path) -> dict[str, list[tuple]]:

@@ -138,13 +138,27 @@ def test_a_definition_that_says_something_else_is_refused_by_name(home):
     assert "index messages_kept" in " ".join(done.err.split())
 
 
-def test_a_definition_that_is_no_text_any_more_ends_each_command(home):
+@pytest.mark.parametrize(
+    ("definition", "place"), [(b"CREATE INDEX messages_session", 20), (b"'semantic', 'episodic'", 3)]
+)
+def test_a_definition_that_is_no_text_any_more_ends_each_command(home, definition, place):
     raw = bytearray(home.db.read_bytes())
-    raw[raw.find(b"CREATE INDEX messages_session") + 20] = 0xB0
+    raw[raw.find(definition) + place] = 0xB0
     home.db.write_bytes(raw)
     for command in ("check", "dedup", "stats"):
         done = home.run(command)
         assert (done.code, "is damaged" in " ".join((done.out + done.err).split())) == (8, True), done
+
+
+def test_a_rule_that_another_program_has_changed_is_told_and_an_edit_signs_it_anew(home):
+    assert home.run("rules", "add", "kettle", "--name", "early").code == 0
+    change(home, "UPDATE rules SET importance = 0.1")
+    done = home.run("check", "--json")
+    assert done.code == 8
+    ((table, hint),) = [(each["table"], each["todo"]) for each in done.json["findings"]]
+    assert (table, "memcli rules edit" in hint) == ("rules", True)
+    assert home.run("rules", "edit", "early", "--importance", "0.9").code == 0
+    assert home.run("check").code == 0
 
 
 THE_USERS = (

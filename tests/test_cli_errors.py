@@ -69,6 +69,7 @@ WRONG_VALUES = {
     "a negative wait": (["--wait", "-1"], ["--wait", "-1"]),
     "a limit of nothing": (["--limit", "0"], ["--limit", "1"]),
     "a negative time budget": (["--time-budget", "-1"], ["--time-budget", "0"]),
+    "an endless time budget": (["--time-budget", "inf"], ["--time-budget", "0"]),
 }
 
 

@@ -219,6 +219,15 @@ def test_a_killed_compression_leaves_the_old_vectors_and_is_gone_on_with(home, n
     assert home.rows("SELECT count(DISTINCT model_id) FROM segments") == [(1,)]
 
 
+def test_a_search_that_cannot_be_measured_is_left_out_of_the_report(home):
+    """As where there is memory for the one process, but not for a second one beside it."""
+    patch = "import memcli.bench.measure as measure, memcli.cli; measure.__file__ = 'none.py'; memcli.cli.main()"
+    done = home.python(patch, "reindex", "--compress", "float16", "--json")
+    assert (done.code, done.json["compression"]["rss_before"]) == (0, None), done
+    assert "none.py" not in done.err
+    assert home.run("reindex", "--check").code == 0
+
+
 def test_a_basis_is_fitted_to_whole_vectors_only(home):
     assert home.run("reindex", "--compress", "int8").code == 0
     done = home.run("reindex", "--compress", "pca:64")

@@ -1,4 +1,4 @@
-"""Every command that writes is killed at every stage that has a name and at random moments, and run again.
+"""Every command that writes is killed at every stage with a name and at random moments, or told to stop, and run again.
 
 What the database says then, to the last row, vector and word, is what it says after a run that nothing disturbed. A
 further command is a further line of `support_crash.COMMANDS`.
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 from support_chat import Chat
-from support_crash import ALWAYS, COMMANDS, assert_as_whole, everything, make_inputs
+from support_crash import ALWAYS, COMMANDS, assert_as_whole, content_of, make_inputs
 
 RANDOM_MOMENTS = 200
 # So many kills in a row, before the run that is let go on to its end.
@@ -41,7 +41,7 @@ class Harness:
         self.seconds = time.monotonic() - began
         assert done.code == 0, done.err
         self.passed = json.loads((home.folder / "trace").read_text())["named"]
-        self.whole = everything(self.made_by(home))
+        self.whole = content_of(self.made_by(home))
 
     def _home(self, name):
         return self.inputs.home(f"{self.name.replace(' ', '-')}-{name}", self.command)
@@ -51,12 +51,17 @@ class Harness:
         return home.folder / (self.command.makes or home.db.name)
 
     def compare(self, home, what):
-        home.db = self.made_by(home)
-        assert_as_whole(home, self.whole, what, settled=self.command.settles)
-        if self.command.wipes:
+        made = self.made_by(home)
+        if made.suffix == ".db":
+            home.db = made
+            assert_as_whole(home, self.whole, what, settled=self.command.settles)
+        else:
+            assert content_of(made) == self.whole, what
+        if self.command.wipes is not None:
             left = b"".join(path.read_bytes() for path in home.folder.glob("memory.db*"))
-            assert self.inputs.told
-            assert not any(text in left for text in self.inputs.told), what
+            told = [text for text in self.inputs.told if self.command.wipes.encode() in text]
+            assert told
+            assert not any(text in left for text in told), what
 
     def kill(self, what, moments):
         """Kill a run at each of the `moments` in turn, run it once more, and compare."""
@@ -71,7 +76,7 @@ class Harness:
         done = self.inputs.nursery.run(home, *self.words)
         assert done.code in self.command.ends, (what, done.err)
         self.compare(home, what)
-        if self.runs == 1:
+        if self.runs == 1 and home.db.exists():
             checked = self.inputs.nursery.run(home, "check", "--db", home.db)
             assert checked.code == 0, (what, checked)
         for path in (*home.folder.glob("memory.db*"), home.db):
@@ -90,6 +95,20 @@ class Harness:
             before = self.killed
             self.kill((name, number), [{"moment": f"KILL:named:{number}"}])
             assert self.killed > before, f"{self.name} does not pass {name} any more"
+
+    def interrupt_at(self, places):
+        """End it by a signal at each place. It says so, unless nothing was left to do, and is run again."""
+        for name, number in places:
+            self.runs += 1
+            home, sent = self._home(str(self.runs)), self.draw.choice(("INT", "TERM", "HUP"))
+            what = (sent, name, number)
+            done = self.inputs.nursery.run(home, *self.words, moment=f"{sent}:named:{number}")
+            assert done.code == 130 or (name, done.code) == ("unlock", 0), (what, done)
+            assert done.code == 0 or f"interrupted (SIG{sent})" in done.err, (what, done)
+            assert "Traceback" not in done.err, (what, done)
+            again = self.inputs.nursery.run(home, *self.words)
+            assert again.code in self.command.ends, (what, again)
+            self.compare(home, what)
 
     def kill_at_random(self, count):
         """Kill it `count` times from outside, wherever it is. How long it takes depends on what else there is to do."""
@@ -121,6 +140,11 @@ def test_killed_around_a_commit_and_at_some_moment(harness):
 @pytest.mark.torture
 def test_killed_at_every_stage(harness):
     harness.kill_at(harness.places())
+
+
+@pytest.mark.torture
+def test_interrupted_at_every_stage(harness):
+    harness.interrupt_at(harness.places())
 
 
 @pytest.mark.torture

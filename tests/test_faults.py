@@ -1,12 +1,14 @@
 """No room, no rights, no file, no memory, another clock: a clear error, nothing lost, and a re-run that completes."""
 
 import hashlib
+import json
 import os
 import resource
 import shutil
 import signal
 import sqlite3
 import subprocess
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -91,6 +93,24 @@ def test_a_full_disk(home, small_disk, command, whole):
     completes(home, command, whole)
 
 
+@pytest.mark.parametrize("words", [("rules", "export", "kept"), ("export", "--out", "kept")])
+def test_a_file_that_finds_no_room_does_not_take_the_former_one_with_it(home, whole, words):
+    shutil.copy(whole.db, home.db)
+    rules = {"rules": [{"name": f"rule {number}", "pattern": f"kettle {number}"} for number in range(900)]}
+    (home.folder / "rules.json").write_text(json.dumps(rules))
+    assert home.run("rules", "import", "rules.json").code == 0
+    with closing(sqlite3.connect(home.db)) as conn:
+        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    kept = home.folder / "kept"
+    kept.write_text("the former")
+    kinds = ("--format", "toml" if words[0] == "rules" else "jsonl")
+    # SQLite needs 32 KiB for the index of its log, even to read; Python would keep half of a module that it compiles.
+    env = home.env | {"PYTHONDONTWRITEBYTECODE": "1"}
+    done = run(home, *words, *kinds, prepare=limited(resource.RLIMIT_FSIZE, 33_000), env=env)
+    assert_clear(done, 2, kept.name, "name another")
+    assert [(path.name, path.read_text()) for path in home.folder.glob("*kept*")] == [("kept", "the former")]
+
+
 @pytest.mark.parametrize("words", [("search", "tea"), ("search", "tea", "--json"), ("export",), ("--help",)])
 def test_what_reads_is_told_when_its_output_finds_no_room(whole, words):
     with Path("/dev/full").open("wb") as full:
@@ -119,6 +139,14 @@ def test_what_may_only_be_read_is_searched_and_not_written(home, whole, command,
         sealed.chmod(mode)
     assert home.db.read_bytes() == before
     completes(home, command, whole)
+
+
+@pytest.mark.parametrize("wait", [(), ("--wait", "60")])
+def test_a_folder_in_which_no_file_can_be_is_not_taken_for_a_busy_one(home, chat, wait):
+    began = time.monotonic()
+    done = run(home, "ingest", chat, "--db", "/proc/memory.db", *wait)
+    assert_clear(done, 2, "/proc/memory.db", "name another with --db")
+    assert time.monotonic() - began < 30, "there is nobody to wait for"
 
 
 # --- the file goes away ----------------------------------------------------------------------------------------------

@@ -386,6 +386,8 @@ def test_on_a_terminal_it_shows_what_goes_and_asks(filled, answer, stays):
     os.close(ours)
     assert "Forget all of this for good?" in written.decode()
     assert "blue door" in written.decode()
+    assert "Dry run" not in written.decode(), "nobody asked for one"
+    assert ("Nothing was forgotten." in written.decode()) == stays
     assert bool(holds(filled.db)) == stays
 
 

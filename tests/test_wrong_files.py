@@ -93,3 +93,20 @@ def test_a_setting_is_a_finite_number(home, tmp_path, name, number):
 def test_settings_are_shown_as_the_file_takes_them(home):
     shown = {line.split()[0]: line.split()[1] for line in home.run("config", "show").out.splitlines()[1:]}
     assert (shown["redact"], shown["max_usd"], shown["batch_size"]) == ("true", "-", "1024")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("dedup",), ("dedup", "--dry-run"), ("dedup", "--undo", "1"), ("reindex",), ("forget", "1", "--yes")),
+        *(("rules", "remove", "early"), ("check", "--repair"), ("search", "tea"), ("backup", "copy.db")),
+    ],
+)
+def test_an_empty_file_is_no_database_and_is_left_alone(nursery, home, words):
+    """Such a file is what a run leaves that is killed at its very start."""
+    home.folder.mkdir(exist_ok=True)
+    home.db.touch()
+    done = nursery.run(home, *words)
+    assert done.code == 4, done
+    assert "memcli ingest PATH" in done.err
+    assert home.db.stat().st_size == 0

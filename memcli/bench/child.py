@@ -28,10 +28,12 @@ class Measured:
     document: Any
 
 
-def run_python(arguments: Sequence[str], folder: Path, data_dir: Path | None = None) -> Measured:
+def run_python(
+    arguments: Sequence[str], folder: Path, data_dir: Path | None = None, *, quiet: bool = False
+) -> Measured:
     """Run Python with `arguments` in `folder`, with memcli's database and data there and none of the user's settings.
 
-    `data_dir` names another folder of memcli's data.
+    `data_dir` names another folder of memcli's data; `quiet` says that nobody wants to read its errors.
 
     Raises:
         MemcliError: it failed.
@@ -44,6 +46,7 @@ def run_python(arguments: Sequence[str], folder: Path, data_dir: Path | None = N
     with subprocess.Popen(  # noqa: S603 - as said
         [sys.executable, "-I", "-S", str(measure.__file__), str(report), sys.executable, *arguments],
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if quiet else None,
         env=environment,
         cwd=folder,
         start_new_session=True,

@@ -78,15 +78,17 @@ def forget(
 def _run(settings: Config, selection: Selection, *, as_json: bool, yes: bool, dry_run: bool) -> None:
     from memcli import render  # noqa: PLC0415 - keeps --help fast
     from memcli.commands import forget as command  # noqa: PLC0415 - as above: numpy
+    from memcli.store.db import require_database  # noqa: PLC0415 - as above: sqlite3
 
-    command.require_database(settings)
+    require_database(settings.db)
     if not (yes or dry_run):
         if as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
             raise UsageError("what is forgotten is gone for good", "look at it with --dry-run, then add --yes")
-        render.show_forget(command.forget(settings, selection, dry_run=True))
+        render.show_forget(command.forget(settings, selection, dry_run=True), asking=True)
         sys.stdout.write("Forget all of this for good? [y/N] ")
         sys.stdout.flush()
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+            sys.stdout.write("Nothing was forgotten.\n")
             return
     report = command.forget(settings, selection, dry_run=dry_run)
     if as_json:

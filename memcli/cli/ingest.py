@@ -71,7 +71,8 @@ def ingest(
     since: SinceOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many messages, at the end of a line.")] = None,
     time_budget: Annotated[
-        float | None, typer.Option(min=0, metavar="SECONDS", help="Stop after the batch that passes this time.")
+        float | None,
+        typer.Option(min=0, max=1_000_000_000, metavar="SECONDS", help="Stop after the batch that passes this time."),
     ] = None,
     flush: Annotated[bool, typer.Option("--flush", help="Close all partial windows at the end.")] = False,
     reextract: Annotated[

@@ -16,7 +16,7 @@ from memcli.dedup.gates import GATE_VERSION
 from memcli.embed.api import ApiModel
 from memcli.embed.installed import chosen_model, resolve
 from memcli.embed.models import ModelFiles, keep_model, write_calibration
-from memcli.errors import NoDatabaseError, UsageError
+from memcli.errors import UsageError
 from memcli.maintain import review as review_case
 from memcli.maintain.dedup import Dedup, Options
 from memcli.maintain.explain import Explanation
@@ -26,7 +26,7 @@ from memcli.maintain.second import SecondOpinion
 from memcli.maintain.undo import UndoReport, undo_merge, undo_run
 from memcli.protocols import Progress
 from memcli.stats import check_agent
-from memcli.store.db import Store
+from memcli.store.db import Store, require_database
 from memcli.store.dedup import Scope
 from memcli.store.memories import Evidence
 from memcli.store.metrics import agent_names
@@ -180,8 +180,7 @@ def _threshold(config: Config, files: wiring.Model) -> float:
 
 @contextmanager
 def _writing(config: Config, *, dry_run: bool) -> Iterator[Store]:
-    if not config.db.exists():
-        raise NoDatabaseError(f"no database at {config.db}", "make one with: memcli ingest PATH")
+    require_database(config.db)
     with writable_database(config, COMMAND, dry_run=dry_run) as path, Store.create(path) as store:
         yield store
 

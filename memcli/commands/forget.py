@@ -8,23 +8,16 @@ from dataclasses import replace
 from memcli import wiring
 from memcli.commands.database import writable_database
 from memcli.config import Config
-from memcli.errors import NoDatabaseError
 from memcli.ingest.inputs import storable_path
 from memcli.maintain.forget import COMMAND, ForgetReport
 from memcli.maintain.forget import forget as take_out
 from memcli.readers import FORMATS
 from memcli.redact.names import Names
-from memcli.store.db import Store
+from memcli.store.db import Store, require_database
 from memcli.store.forget import Selection
 from memcli.store.names import names_key
 from memcli.store.vectors import Vectors
 from memcli.text import clean
-
-
-def require_database(config: Config) -> None:
-    """Raise NoDatabaseError where there is nothing to forget anything of."""
-    if not config.db.exists():
-        raise NoDatabaseError(f"no database at {config.db}", "make one with: memcli ingest PATH")
 
 
 def forget(config: Config, selection: Selection, *, dry_run: bool) -> ForgetReport:
@@ -35,7 +28,7 @@ def forget(config: Config, selection: Selection, *, dry_run: bool) -> ForgetRepo
         UsageError: there is nothing of that kind.
         LockedError: another run, or a reader that does not end, is in the way.
     """
-    require_database(config)
+    require_database(config.db)
     with writable_database(config, COMMAND, dry_run=dry_run) as path, Store.create(path) as store:
         vectors = Vectors(store, str(store.meta("model_id")), config.max_memory, wiring.coding())
         report = take_out(store, vectors, _as_stored(store, selection))

@@ -17,14 +17,14 @@ from memcli.embed.carried import CarriedEmbedder
 from memcli.embed.compressed import PCA, CompressedEmbedder, CompressedModel, checked_spec
 from memcli.embed.installed import resolve
 from memcli.embed.models import ModelFiles, keep_model
-from memcli.errors import NoDatabaseError, UsageError
+from memcli.errors import InterruptedRunError, MemcliError, UsageError
 from memcli.maintain.care import Care, CareReport, CheckReport
 from memcli.maintain.care import check as run_check
 from memcli.maintain.compress import CompressionReport, compare, compression, stored_in, to_row
 from memcli.maintain.reindex import Reindex, ReindexReport, Target
 from memcli.protocols import Embedder, Progress, Spending
 from memcli.store import reindex as rows
-from memcli.store.db import Store
+from memcli.store.db import Store, require_database
 from memcli.store.reindex import index_size
 from memcli.store.segments import give_back
 from memcli.store.vectors import Vectors
@@ -189,19 +189,26 @@ def check(config: Config, environ: Mapping[str, str]) -> CheckReport:
 
 @contextmanager
 def _writing(config: Config, *, dry_run: bool) -> Iterator[Store]:
-    if not config.db.exists():
-        raise NoDatabaseError(f"no database at {config.db}", "make one with: memcli ingest PATH")
+    require_database(config.db)
     with writable_database(config, "reindex", dry_run=dry_run) as path, Store.create(path) as store:
         yield store
 
 
 def _search_rss(db: Path, environ: Mapping[str, str], base: ModelFiles | ApiModel) -> int | None:
-    """The largest memory of a process that searches, in bytes; None for a model that somebody would charge for."""
+    """The largest memory of a process that searches, in bytes; None for a model that somebody would charge for.
+
+    None, too, where it cannot be measured, as for want of memory: nothing but a line of the report depends on it.
+    """
     if isinstance(base, ApiModel):
         return None
     query = ("-m", "memcli", "search", "what was decided", "--db", str(db.absolute()), "--json", "--no-cache")
     with tempfile.TemporaryDirectory(prefix="memcli-search-") as folder:
-        return int(run_python(query, Path(folder), data_dir(environ)).peak_rss_mb * 1e6)
+        try:
+            return int(run_python(query, Path(folder), data_dir(environ), quiet=True).peak_rss_mb * 1e6)
+        except InterruptedRunError:
+            raise
+        except (MemcliError, OSError):
+            return None
 
 
 def _provider(

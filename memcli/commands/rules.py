@@ -11,7 +11,7 @@ from typing import Any
 from memcli import __version__, wiring
 from memcli.commands.database import writable_database
 from memcli.config import Config
-from memcli.errors import NoDatabaseError, UsageError
+from memcli.errors import UsageError
 from memcli.extract.rule_files import (
     FORMATS,
     FileFormat,
@@ -23,11 +23,11 @@ from memcli.extract.rule_files import (
     table_of,
 )
 from memcli.extract.rules import Rule, compile_rule, starter_rules
-from memcli.files import read_small, read_stdin, write_private
+from memcli.files import read_small, read_stdin, whole_file, write_private
 from memcli.rulebook import Change, Exported, Listed
 from memcli.store import rules as rule_rows
 from memcli.store import runs as run_rows
-from memcli.store.db import Store
+from memcli.store.db import Store, require_database
 from memcli.text import digest
 
 STDIO = "-"
@@ -198,10 +198,18 @@ def export_rules(config: Config, path: str | None, file_format: str | None) -> E
     text = dump_rules(RuleFile(tuple(rules), tuple(disabled)), chosen)
     if path not in {None, STDIO}:
         try:
-            write_private(Path(str(path)).expanduser(), text)
+            _write(Path(str(path)).expanduser(), text)
         except OSError as error:
             raise UsageError(f"cannot write {path}: {error.strerror}", "name another file, or - for stdout") from error
     return Exported(text, len(rules), tuple(problems))
+
+
+def _write(path: Path, text: str) -> None:
+    if path.exists() and not path.is_file():  # a pipe, as the shell's >(...) makes one
+        write_private(path, text)
+        return
+    with whole_file(path) as file:
+        file.write(text.encode())
 
 
 # --- one change of the database --------------------------------------------------------------------------------------
@@ -250,8 +258,8 @@ def _changing(
     config: Config, command: str, *, dry_run: bool, creates: bool = False
 ) -> Iterator[tuple[Store, _Changes]]:
     """The database open for writing; what is collected meanwhile is committed at the end."""
-    if not creates and not config.db.exists():
-        raise NoDatabaseError(f"no database at {config.db}", "make one with: memcli ingest PATH")
+    if not creates:
+        require_database(config.db)
     changes = _Changes(str(config.db), dry_run=dry_run)
     with writable_database(config, command, dry_run=dry_run) as path, Store.create(path) as store:
         yield store, changes

@@ -19,8 +19,11 @@ _SHOWN = 10
 _TOLD = ("messages", "memories", "sessions", "rejected_lines", "model_answers", "files")
 
 
-def show_forget(report: ForgetReport) -> None:
-    """Print what went, by table, or, of a dry run, what would go and the first few of it."""
+def show_forget(report: ForgetReport, *, asking: bool = False) -> None:
+    """Print what went, by table, or, of a dry run, what would go and the first few of it.
+
+    `asking` says that it is shown to somebody who is then asked, and did not wish for a dry run.
+    """
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(justify="right")
@@ -40,7 +43,7 @@ def show_forget(report: ForgetReport) -> None:
         table.add_row(Text(str(memory_id), style="dim"), "", one_line(content))
     if shown and (more := report.rows.get("memories", 0) - len(shown)) > 0:
         table.add_row("", "", f"and {number_of(more, 'more memory', 'more memories')}")
-    show([table, Text(_closing(report), style="dim")])
+    show([table] if asking else [table, Text(_closing(report), style="dim")])
 
 
 def _names(report: ForgetReport, name: str) -> str:

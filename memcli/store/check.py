@@ -223,6 +223,8 @@ def _shown(value: object) -> str:
 # --- rows with text -------------------------------------------------------------------------------------------------
 
 _LOST = "a changed row cannot be brought back: " + RESTORE
+# Only of a rule somebody knows what it should say.
+_RULE = "see whether memcli rules show says what it should: memcli rules edit signs the row anew, rules remove drops it"
 
 
 def messages(store: Store) -> Iterator[Finding | None]:
@@ -257,9 +259,10 @@ def hashed(store: Store) -> Iterator[Finding]:
         for found, *values in store.conn.execute(
             f"SELECT row_hash, {', '.join(HASHED[table])} FROM {table} NOT INDEXED"
         ):
-            # Whoever writes a rule with another program leaves its hash out.
+            # Whoever adds a rule with another program leaves its hash out.
             if row_hash(*values) != found and not (found is None and table == "rules"):
-                yield Finding(table, _id(values[0]), "the row is not what was stored", _LOST)
+                advice = _RULE if table == "rules" else _LOST
+                yield Finding(table, _id(values[0]), "the row is not what was stored", advice)
 
 
 def provenance(store: Store) -> Iterator[Finding | None]:

@@ -91,10 +91,7 @@ class Store:
             MismatchError: not a memcli database, or one of another schema version.
             DamagedError: not an SQLite file, or a damaged one.
         """
-        check_regular(path)
-        # A run that was killed at its very start leaves an empty file, or one without any table.
-        if not path.is_file() or not path.stat().st_size:
-            raise _no_database(path)
+        require_database(path)
         return cls._opened(path, _READ, cls._check_any_age if any_age else cls._check_current)
 
     @classmethod
@@ -174,7 +171,7 @@ class Store:
             return
         found = _named(self.path, error) if isinstance(error, sqlite3.Error) else error
         # What a damaged row makes of a program can be anything: the file is looked at before it is called a bug.
-        if found is error and (fault := _first_fault(self.path)) is not None:
+        if found is error and (fault := _first_fault(self.path) or _no_text(error)) is not None:
             found = DamagedError(f"{self.path} is damaged: {fault}", "memcli check tells what is wrong and what to do")
         if isinstance(found, MemcliError):
             raise found from error
@@ -333,6 +330,11 @@ def is_interruption(error: BaseException) -> bool:
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
 
 
+def _no_text(error: Exception) -> str | None:
+    """What is wrong where bytes that are no UTF-8 stand in a text of which no check has a hash, as in a definition."""
+    return "a text in it is not UTF-8" if isinstance(error, sqlite3.Error) and "UTF-8" in str(error) else None
+
+
 def _first_fault(path: Path) -> str | None:
     from memcli.store.check_fault import first_fault  # noqa: PLC0415 - it needs this module
 
@@ -365,6 +367,18 @@ def log_of(path: Path) -> Path:
     """The log of a database: SQLite has it beside the file itself, by whatever link that is named."""
     real = Path(os.path.realpath(path))
     return real.with_name(real.name + "-wal")
+
+
+def require_database(path: Path) -> None:
+    """See that there is a file to work on, before a command that makes none of its own opens it for writing.
+
+    Raises:
+        NoDatabaseError: there is none, or only the empty one that a run leaves when it is killed at its very start.
+        UsageError: it is no file.
+    """
+    check_regular(path)
+    if not path.is_file() or not path.stat().st_size:
+        raise _no_database(path)
 
 
 def _no_database(path: Path) -> NoDatabaseError:
@@ -413,6 +427,8 @@ def run_lock(path: Path, wait: float, command: str) -> Iterator[None]:
 
     try:
         make_private_folder(real.parent)
+        # Where no file can be made, filelock would wait for the one that it takes to have made and removed it.
+        os.close(os.open(lock_path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600))
         # A lock that is a mere file would outlive its holder.
         lock = FileLock(lock_path, timeout=wait, mode=0o600, fallback_to_soft=False, on_acquired=sign)
         lock.acquire()
