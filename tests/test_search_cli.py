@@ -138,3 +138,12 @@ def test_a_filter_that_names_what_there_is_not_says_what_there_is(home, flags, s
 def test_a_filter_that_names_what_there_is_says_nothing(home, flag, named):
     done = home.run("search", "heron", flag, named, "--until", "1990-01-01")
     assert ("no memories found" in done.out, done.err) == (True, "")
+
+
+def test_a_transcript_whose_name_reads_like_a_pattern_is_found_by_it(tmp_path):
+    other = Home(tmp_path)
+    for name in ("log[1].jsonl", "log1.jsonl"):
+        write(other.folder / "chats" / name, flat(f"The heron of {name} stands there.", session_id=name))
+    assert other.run("ingest", other.folder, "--quiet").code == 0
+    found = other.run("search", "heron", "--source", "log[1].jsonl", "--json").json[0]["hits"]
+    assert "The heron of log[1].jsonl stands there." in [hit["content"] for hit in found]

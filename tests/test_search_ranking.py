@@ -188,6 +188,7 @@ def test_more_filters(db):
         assert sorted(contents(db, "x", mode=mode, source="chats/othe?.jsonl")) == sorted(said)
         assert contents(db, "x", mode=mode, source="the*.jsonl") == [], "of whole parts of the path only"
         assert sorted(contents(db, "x", mode=mode, source=str(db.with_name("chats") / "other.jsonl"))) == sorted(said)
+        assert sorted(contents(db, "x", mode=mode, source=f"{db.parent}/ch*/other.*")) == sorted(said), "of the path"
         assert contents(db, "x", mode=mode, source="ther.jsonl") == []
         span = {"since": "2024-08-20T10:01:00.000Z", "until": "2024-08-20T10:03:00.000Z"}
         assert sorted(contents(db, "x", mode=mode, **span)) == sorted(said[1:3])
