@@ -1,5 +1,7 @@
 """What ranks a memory: words, meaning, the turns around it, who said it and when; modes, filters, explanations."""
 
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
 import pytest
 from support_ingest import append, flat, query, run, user, write
@@ -105,6 +107,26 @@ def test_the_date_that_a_query_names(db, asked):
 def test_a_question_is_no_answer(db):
     assert parts(db, "deposit for the landlord", CHAT[2][1])["question"] < 0
     assert parts(db, "deposit for the landlord", CHAT[3][1])["question"] == 0
+
+
+def test_what_is_important_and_what_is_new_comes_a_little_before_the_rest(tmp_path):
+    ages = {"oak": 0, "elm": 90, "ash": 180}
+    days = {tree: (datetime.now(UTC) - timedelta(age)).isoformat() for tree, age in ages.items()}
+    lines = [
+        flat(f"The {tree} stands in our garden.", id=tree, session_id=tree, timestamp=day) for tree, day in days.items()
+    ]
+    lines += [flat("Please always water the garden.", id=9, session_id="rule")]
+    run(tmp_path / "memory.db", write(tmp_path / "a.jsonl", *lines), near_threshold=1.0)
+    (answer,) = search(tmp_path / "memory.db", "garden", explain=True)
+    by_text = {hit["content"]: hit for hit in answer["hits"]}
+    for tree, age in ages.items():
+        recency = by_text[f"The {tree} stands in our garden."]["parts"]["recency"]
+        assert recency == pytest.approx(0.05 * 0.5 ** (age / 90), abs=0.001)
+    assert by_text["Please always water the garden."]["parts"]["recency"] == 0, "it has no date"
+    importances = {hit["importance"] for hit in answer["hits"]}
+    assert len(importances) > 1, "a rule makes it more important"
+    for hit in answer["hits"]:
+        assert hit["parts"]["importance"] == pytest.approx(0.1 * hit["importance"], abs=0.001)
 
 
 @pytest.mark.parametrize("asked", ["apartment", "what did Ben say in May 2024", "xyzzy"])
