@@ -189,7 +189,16 @@ def test_workers_is_a_whole_number_from_1_on(home, wrong):
     assert "Traceback" not in done.err
 
 
-@pytest.mark.parametrize("command", [("ingest", "x"), ("dedup",), ("reindex", "--model", "default"), ("search", "x")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ingest", "x"),
+        ("dedup",),
+        ("reindex", "--model", "default"),
+        ("search", "x"),
+        ("import", FIXTURES / "transcripts" / "agents" / "support.jsonl"),
+    ],
+)
 def test_every_command_that_has_pools_takes_workers(home, command):
     home.run("ingest", FIXTURES / "transcripts" / "claude-code")
     done = home.run(*(FIXTURES / "transcripts" if word == "x" else word for word in command), "--workers", "1")

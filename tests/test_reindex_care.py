@@ -57,6 +57,13 @@ def test_small_segments_become_one_and_the_memories_stay_as_they_were(home):
     assert home.run("reindex", "--check").code == 0
 
 
+def test_the_keyword_index_becomes_one_piece(home):
+    pieces = "SELECT DISTINCT segid FROM memories_fts_idx"
+    assert len(home.rows(pieces)) > 1
+    assert home.run("reindex").code == 0
+    assert len(home.rows(pieces)) == 1
+
+
 def test_nothing_to_do_writes_nothing_and_reads_next_to_nothing(home):
     assert home.run("reindex").code == 0
     bytes_before = home.db.read_bytes()

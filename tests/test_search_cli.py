@@ -114,3 +114,36 @@ def test_a_memory_with_very_many_duplicates_does_not_push_out_the_others(tmp_pat
     hits = other.run("search", "heron in the pond in the morning", "--mode", mode, "-k", "9", "--json").json[0]["hits"]
     assert len(hits) == other.rows("SELECT count(*) FROM active_memories")[0][0]
     assert set(drawn) <= {hit["content"] for hit in hits}
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--agent", "nobody"], "no memory has the agent nobody: there is default\n"),
+        (["--agent", "defautl", "--json"], "no memory has the agent defautl: the nearest is default\n"),
+        (["--session", "none", "--mode", "keyword"], "no memory has the session none: there is s\n"),
+        (["--tag", "project:x"], "no memory has the tag project:x: there is none yet\n"),
+        (["--source", "b.jsonl"], "no memory has the source b.jsonl: the nearest is a.jsonl\n"),
+        (["--agent", "\x1b[31m"], "no memory has the agent \\x1b[31m: there is default\n"),
+    ],
+)
+def test_a_filter_that_names_what_there_is_not_says_what_there_is(home, flags, says):
+    for _ in range(2):  # found, and from the cache
+        done = home.run("search", "heron", *flags)
+        assert (done.code, done.err) == (0, f"memcli: warning: {says}")
+    assert home.run("search", "heron", *flags, "--quiet").err == ""
+
+
+@pytest.mark.parametrize(("flag", "named"), [("--agent", "default"), ("--session", "s"), ("--source", "*.jsonl")])
+def test_a_filter_that_names_what_there_is_says_nothing(home, flag, named):
+    done = home.run("search", "heron", flag, named, "--until", "1990-01-01")
+    assert ("no memories found" in done.out, done.err) == (True, "")
+
+
+def test_a_transcript_whose_name_reads_like_a_pattern_is_found_by_it(tmp_path):
+    other = Home(tmp_path)
+    for name in ("log[1].jsonl", "log1.jsonl"):
+        write(other.folder / "chats" / name, flat(f"The heron of {name} stands there.", session_id=name))
+    assert other.run("ingest", other.folder, "--quiet").code == 0
+    found = other.run("search", "heron", "--source", "log[1].jsonl", "--json").json[0]["hits"]
+    assert "The heron of log[1].jsonl stands there." in [hit["content"] for hit in found]

@@ -1,5 +1,7 @@
 """What ranks a memory: words, meaning, the turns around it, who said it and when; modes, filters, explanations."""
 
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
 import pytest
 from support_ingest import append, flat, query, run, user, write
@@ -107,6 +109,26 @@ def test_a_question_is_no_answer(db):
     assert parts(db, "deposit for the landlord", CHAT[3][1])["question"] == 0
 
 
+def test_what_is_important_and_what_is_new_comes_a_little_before_the_rest(tmp_path):
+    ages = {"oak": 0, "elm": 90, "ash": 180}
+    days = {tree: (datetime.now(UTC) - timedelta(age)).isoformat() for tree, age in ages.items()}
+    lines = [
+        flat(f"The {tree} stands in our garden.", id=tree, session_id=tree, timestamp=day) for tree, day in days.items()
+    ]
+    lines += [flat("Please always water the garden.", id=9, session_id="rule")]
+    run(tmp_path / "memory.db", write(tmp_path / "a.jsonl", *lines), near_threshold=1.0)
+    (answer,) = search(tmp_path / "memory.db", "garden", explain=True)
+    by_text = {hit["content"]: hit for hit in answer["hits"]}
+    for tree, age in ages.items():
+        recency = by_text[f"The {tree} stands in our garden."]["parts"]["recency"]
+        assert recency == pytest.approx(0.05 * 0.5 ** (age / 90), abs=0.001)
+    assert by_text["Please always water the garden."]["parts"]["recency"] == 0, "it has no date"
+    importances = {hit["importance"] for hit in answer["hits"]}
+    assert len(importances) > 1, "a rule makes it more important"
+    for hit in answer["hits"]:
+        assert hit["parts"]["importance"] == pytest.approx(0.1 * hit["importance"], abs=0.001)
+
+
 @pytest.mark.parametrize("asked", ["apartment", "what did Ben say in May 2024", "xyzzy"])
 def test_the_parts_add_up_to_the_score(db, asked):
     (answer,) = search(db, asked, explain=True)
@@ -188,6 +210,7 @@ def test_more_filters(db):
         assert sorted(contents(db, "x", mode=mode, source="chats/othe?.jsonl")) == sorted(said)
         assert contents(db, "x", mode=mode, source="the*.jsonl") == [], "of whole parts of the path only"
         assert sorted(contents(db, "x", mode=mode, source=str(db.with_name("chats") / "other.jsonl"))) == sorted(said)
+        assert sorted(contents(db, "x", mode=mode, source=f"{db.parent}/ch*/other.*")) == sorted(said), "of the path"
         assert contents(db, "x", mode=mode, source="ther.jsonl") == []
         span = {"since": "2024-08-20T10:01:00.000Z", "until": "2024-08-20T10:03:00.000Z"}
         assert sorted(contents(db, "x", mode=mode, **span)) == sorted(said[1:3])

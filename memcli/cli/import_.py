@@ -22,6 +22,7 @@ from memcli.cli.options import (
     RedactOption,
     VerboseOption,
     WaitOption,
+    WorkersOption,
 )
 from memcli.cli.options import settings as load_settings
 from memcli.errors import InputRejectedError
@@ -42,6 +43,7 @@ def import_(
     embed_batch_size: EmbedBatchSizeOption = None,
     base_url: BaseUrlOption = None,
     max_memory: MaxMemoryOption = None,
+    workers: WorkersOption = None,
     wait: WaitOption = None,
     dry_run: DryRunOption = False,
     db: DbOption = None,
@@ -65,6 +67,7 @@ def import_(
         "embed_batch_size": embed_batch_size,
         "base_url": base_url,
         "max_memory": max_memory,
+        "workers": workers,
         "wait": wait,
     }
     settings, _ = load_settings(config, flags)

@@ -66,7 +66,7 @@ def search(
     db: DbOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
-    quiet: QuietOption = False,  # noqa: ARG001 - there is no progress here to leave out
+    quiet: QuietOption = False,
     verbose: VerboseOption = False,  # noqa: ARG001 - read by the error boundary
 ) -> None:
     """Find memories by words and meaning.
@@ -92,6 +92,8 @@ def search(
         render.print_documents(command.search_json(settings, asked, request, os.environ, use_cache=use_cache))
     else:
         render.show_answers(command.search(settings, asked, request, os.environ, use_cache=use_cache, mark=True))
+    if not quiet:
+        render.warn(command.unknown_names(settings, filters))
 
 
 def _check(what: str, value: str | None, allowed: tuple[str, ...]) -> None:

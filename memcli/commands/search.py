@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from memcli.errors import UsageError
 from memcli.files import read_small, read_stdin
 from memcli.redact import redact
 from memcli.search import Answer, Request, Searcher
+from memcli.store import search as search_rows
 from memcli.store.cache import Limits
 from memcli.store.db import Store
 from memcli.store.search import Filters
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from memcli.protocols import Embedder
 
 STDIN = "-"
+_SHOWN_NAMES = 4
 
 T = TypeVar("T")
 
@@ -56,6 +59,26 @@ def search_json(
     """
     indent = 2 if len(queries) == 1 else None
     return _spread(partial(_documents, use_cache=use_cache, indent=indent), config, request, environ, queries)
+
+
+def unknown_names(config: Config, filters: Filters) -> list[str]:
+    """For each filter that names an agent, session, tag or transcript that there is none of: what there is."""
+    if filters.agent is filters.session is filters.tag is filters.source is None:
+        return []
+    filters = _storable(filters)
+    with Store.open(config.db) as store:
+        unknown = search_rows.unknown_names(store, filters)
+    return [_instead(what, getattr(filters, what), names) for what, names in unknown.items()]
+
+
+def _instead(what: str, asked: str, names: Sequence[str]) -> str:
+    if what == "source":
+        names = list(dict.fromkeys(name.rpartition("/")[2] for name in names))
+    near = difflib.get_close_matches(asked, names, n=_SHOWN_NAMES)
+    shown = ", ".join(near or names[:_SHOWN_NAMES])
+    rest = "" if near or len(names) <= _SHOWN_NAMES else " and others"
+    there_is = f"{'the nearest' if near else 'there'} {'is' if len(near or names) == 1 else 'are'} {shown}{rest}"
+    return f"no memory has the {what} {asked}: {there_is if names else 'there is none yet'}"
 
 
 def _spread(

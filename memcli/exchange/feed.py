@@ -122,7 +122,7 @@ class Feed:
         """Yield everything that is new, in batches.
 
         Raises:
-            UsageError: a file cannot be read.
+            UsageError: a file cannot be read, or there is no JSON object in a stream.
             MismatchError: an export or a database of a newer memcli.
         """
         for found in self._found:
@@ -174,12 +174,14 @@ class Feed:
         position = resumed.position if resumed else Position()
         batch = ReadBatch(cursor)
         expected = seen = 0
+        is_rubbish = found.stat is None
         for line in _lines(Source(stream, position, final=True)):
             record = parse(line) if isinstance(line, Line) else line
             is_first = position.line == 0
             batch.lines += 1
             batch.bytes += line.end - position.offset
             position = Position(line.end, line.line if isinstance(line, Rejected) else line.number)
+            is_rubbish = is_rubbish and not isinstance(record, dict)
             if is_first and isinstance(record, dict) and "memcli" in record:
                 expected = _check_header(found.path, record)
                 batch.decided, batch.model_id = True, str(record.get("model_id"))
@@ -190,7 +192,10 @@ class Feed:
                 batch.rejected.append(record)
             if batch.size >= self._batch_size:
                 yield self._marked(batch, found, stream, position, status)
-                batch = ReadBatch(cursor, batch.decided, batch.model_id)
+                batch, is_rubbish = ReadBatch(cursor, batch.decided, batch.model_id), False
+        if is_rubbish and batch.rejected:
+            # `check` cannot look at a stream beforehand.
+            raise UsageError(f"{found.path} is no lines of JSON, one object each", _TAKEN)
         if expected > seen:
             self.files.notes.append(
                 f"{cursor.path} should hold {expected:,} memories, but holds {seen:,}: it was cut off, or is damaged"
@@ -317,7 +322,7 @@ class Feed:
         elif found.stat is not None:
             batch.cursor = replace(batch.cursor, mtime_ns=found.stat.st_mtime_ns)
         batch.done = done
-        if done and found.stat is not None:
+        if done and found.stat is not None and position.offset:
             batch.cursor = replace(batch.cursor, size=found.stat.st_size)
         return batch
 

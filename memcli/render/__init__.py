@@ -42,11 +42,11 @@ if TYPE_CHECKING:
     from memcli.render.profiles import show_profiles
     from memcli.render.progress import ConsoleProgress
     from memcli.render.reindex import show_care, show_check, show_reindex
-    from memcli.render.rules import show_change, show_coverage, show_exported, show_rule, show_rules, show_trial, warn
+    from memcli.render.rules import show_change, show_coverage, show_exported, show_rule, show_rules, show_trial
     from memcli.render.search import show_answers
     from memcli.render.secrets import show_secrets
     from memcli.render.stats import show_stats
-    from memcli.render.terminal import print_documents, print_error, print_json, safe, write
+    from memcli.render.terminal import print_documents, print_error, print_json, safe, warn, write
 
 __all__ = [
     "ConsoleProgress",
@@ -156,11 +156,11 @@ _MODULES = {
     "profiles": ("show_profiles",),
     "progress": ("ConsoleProgress",),
     "reindex": ("show_care", "show_check", "show_reindex"),
-    "rules": ("show_change", "show_coverage", "show_exported", "show_rule", "show_rules", "show_trial", "warn"),
+    "rules": ("show_change", "show_coverage", "show_exported", "show_rule", "show_rules", "show_trial"),
     "search": ("show_answers",),
     "secrets": ("show_secrets",),
     "stats": ("show_stats",),
-    "terminal": ("print_documents", "print_error", "print_json", "safe", "write"),
+    "terminal": ("print_documents", "print_error", "print_json", "safe", "warn", "write"),
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from memcli.render.layout import number_of
-from memcli.render.terminal import one_line, safe, show
+from memcli.render.terminal import one_line, safe, show, warn
 
 if TYPE_CHECKING:
     from memcli.rulebook import Change, Coverage, Example, Listed, Trial
@@ -161,13 +160,6 @@ def show_coverage(coverage: Coverage) -> None:
             blocks.append(Text(f"   {names}: {pair.messages:,}, {pair.share:.0%} of the rarer one's"))
     show(blocks)
     warn(coverage.problems)
-
-
-def warn(problems: Iterable[str]) -> None:
-    """Write to stderr what is wrong with rules."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    for problem in problems:
-        console.print(Text(f"memcli: warning: {safe(problem)}"))
 
 
 def _table(headings: Sequence[str], numbers: Sequence[str]) -> Table:

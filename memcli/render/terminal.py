@@ -119,6 +119,13 @@ def _pointed(text: str, place: int) -> tuple[str, str]:
     return before + after, " " * cell_len(before) + "^"
 
 
+def warn(problems: Iterable[str]) -> None:
+    """Write warnings to stderr, each on a line of its own."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    for problem in problems:
+        console.print(Text(f"memcli: warning: {safe(problem)}"))
+
+
 def print_error(error: MemcliError) -> None:
     """Write an error and what to do about it to stderr."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)

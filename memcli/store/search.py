@@ -168,6 +168,10 @@ def marked(store: Store, match: str, memory_ids: Sequence[int], marks: tuple[str
     return found
 
 
+_IS_SOURCE = (
+    "(f.path = :source OR f.path GLOB :source OR f.path GLOB '*/' || :source"
+    " OR substr(f.path, -length(:source) - 1) = '/' || :source)"
+)
 _MEMBER_CLAUSES = {
     "since": "m.timestamp >= :since",
     "until": "m.timestamp < :until",
@@ -178,8 +182,7 @@ _MEMBER_CLAUSES = {
     " WHERE p.memory_id = m.id AND x.role = :role)",
     "source": "EXISTS (SELECT 1 FROM provenance AS p JOIN messages AS x ON x.id = p.message_id"
     " JOIN files AS f ON f.id = x.file_id WHERE p.memory_id = m.id"
-    " AND (f.path = :source OR f.path GLOB :source OR f.path GLOB '*/' || :source"
-    " OR substr(f.path, -length(:source) - 1) = '/' || :source))",
+    f" AND {_IS_SOURCE})",
 }
 _WINNER_CLAUSES = {"agent": "w.agent_id = :agent", "type": "w.type = :type"}
 
@@ -200,6 +203,37 @@ def filtered_ids(store: Store, filters: Filters) -> list[int]:
         asked,
     )
     return [row[0] for row in rows]
+
+
+# For each filter that names something: whether there is such a thing, and what there is instead, the latest first.
+_NAMED = {
+    "agent": (
+        "SELECT 1 FROM sessions WHERE agent_id = :agent LIMIT 1",
+        "SELECT agent_id FROM sessions GROUP BY agent_id ORDER BY max(id) DESC LIMIT 2000",
+    ),
+    "session": (
+        "SELECT 1 FROM sessions WHERE key = :session LIMIT 1",
+        "SELECT key FROM sessions GROUP BY key ORDER BY max(id) DESC LIMIT 2000",
+    ),
+    "tag": (
+        "SELECT 1 FROM memory_tags WHERE tag = :tag LIMIT 1",
+        "SELECT tag FROM session_tags GROUP BY tag ORDER BY max(session_id) DESC LIMIT 2000",
+    ),
+    "source": (
+        f"SELECT 1 FROM files AS f WHERE {_IS_SOURCE} LIMIT 1",
+        "SELECT path FROM files ORDER BY id DESC LIMIT 2000",
+    ),
+}
+
+
+def unknown_names(store: Store, filters: Filters) -> dict[str, list[str]]:
+    """Those filters that name what the database does not have, each with (at most 2,000 of) the names that it has."""
+    unknown = {}
+    for name, (there_is, there_are) in _NAMED.items():
+        value = getattr(filters, name)
+        if value is not None and not store.conn.execute(there_is, {name: value}).fetchone():
+            unknown[name] = [row[0] for row in store.conn.execute(there_are)]
+    return unknown
 
 
 def winners(store: Store, memory_ids: Sequence[int]) -> dict[int, int]:
