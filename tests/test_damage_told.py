@@ -8,6 +8,7 @@ import pytest
 
 from memcli.errors import DamagedError
 from memcli.store.check_fault import damage, first_fault
+from memcli.store.db import Store
 
 # Fails where a report is shown: the database has been read and closed by then.
 BUG = (
@@ -57,6 +58,13 @@ def test_a_definition_that_is_no_text_is_damage_to_every_command(filled, tea, co
     assert done.code == 8, done
     assert "is damaged: a text in it is no UTF-8" in done.err + " ".join(done.out.split())
     assert "CREATE" not in done.err
+
+
+def test_it_is_so_in_a_folder_that_cannot_be_written(filled, monkeypatch):
+    in_file(filled, b"roles IN ('user', 'assistant'", b"roles IN ('u\xffer', 'assistant'")
+    monkeypatch.setattr("memcli.store.db.os.access", lambda *_: False)
+    with pytest.raises(DamagedError, match="no UTF-8"):
+        Store.open(filled.db)
 
 
 def test_a_text_of_a_row_that_is_none_is_damage(filled):

@@ -8,6 +8,7 @@ import resource
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 
 from memcli import workers
 from memcli.errors import DamagedError, MemcliError, UsageError
@@ -46,9 +47,11 @@ def of_database(error: Exception) -> DamagedError | None:
     """The damage of a database that was read, where there is any: nobody knows what a damaged row can lead to."""
     if "memcli.store.db" not in sys.modules:
         return None
-    from memcli.store.check_fault import damage_of_read  # noqa: PLC0415 - as above
+    with suppress(Exception):  # the fault that is to be told must not be hidden by a second one
+        from memcli.store.check_fault import damage_of_read  # noqa: PLC0415 - only after a fault
 
-    return damage_of_read(error)
+        return damage_of_read(error)
+    return None
 
 
 def _of_system(error: OSError) -> UsageError | None:

@@ -17,7 +17,7 @@ from memcli.store import check as rows
 from memcli.store import db
 from memcli.store.check import Finding
 from memcli.store.check_schema import schema
-from memcli.store.db import Store
+from memcli.store.db import Store, code_of
 from memcli.store.segments import damaged
 
 # Whoever waits for a message wants it soon: 35 s for 100,000 messages (600 MB) on two busy cores.
@@ -97,7 +97,7 @@ def first_fault(path: Path) -> str | None:
                     if time.monotonic() > end:
                         raise _UnknownError
     except (UnicodeDecodeError, sqlite3.DatabaseError) as error:
-        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _PASSING:
+        if code_of(error) in _PASSING:
             raise
         return f"it cannot be read to its end: {error}"
     return None

@@ -326,7 +326,7 @@ def _named(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> BaseExcepti
         return DamagedError(f"{path} is damaged: {error}", RESTORE)
     if (text := _NO_UTF8.match(str(error))) is not None:
         return DamagedError(f"{path} is damaged: a text in it is no UTF-8 (column {text[1]})", RESTORE)
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    code = code_of(error)
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
         return LockedError(f"{path} is locked by another program", "close it, or try again later")
     if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}:
@@ -340,7 +340,12 @@ def _named(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> BaseExcepti
 
 def is_interruption(error: BaseException) -> bool:
     """Whether SQLite gave up a statement because it was asked to."""
-    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
+    return isinstance(error, sqlite3.Error) and code_of(error) == sqlite3.SQLITE_INTERRUPT
+
+
+def code_of(error: BaseException) -> int:
+    """The primary result code of SQLite's; that of any error for what Python alone has found wrong, as a text."""
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
 
 
 def _damage(error: Exception, path: Path) -> DamagedError | None:
@@ -359,7 +364,7 @@ def _needs_no_log(path: Path, error: BaseException) -> bool:
         return False
     log = log_of(path)
     refused = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
-    return error.sqlite_errorcode & 0xFF in refused and not (log.exists() and log.stat().st_size)
+    return code_of(error) in refused and not (log.exists() and log.stat().st_size)
 
 
 def _identity(path: Path) -> _Identity | None:
