@@ -55,9 +55,10 @@ class ProviderError(MemcliError):
 
 
 class DamagedError(MemcliError):
-    """The database or a model file is damaged."""
+    """The database or a model file is damaged. `fault`: what that has led to, where no error of ours told of it."""
 
     exit_code = 8
+    fault: Exception | None = None
 
 
 class InterruptedRunError(MemcliError):

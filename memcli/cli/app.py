@@ -20,7 +20,7 @@ from memcli.cli import faults, on_stopping, streams
 from memcli.cli.first import Group, Root
 from memcli.cli.values import quick
 from memcli.cli.wording import polish
-from memcli.errors import EXIT_CODES, InterruptedRunError, MemcliError
+from memcli.errors import EXIT_CODES, DamagedError, InterruptedRunError, MemcliError
 
 # Typer's arguments go through pydantic, which would read the metadata of all installed packages to look for plugins.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
@@ -93,6 +93,8 @@ def _end_with(error: Exception) -> NoReturn:
     ours = _interruptions[0] if _interruptions else faults.meant(error) or error
     # Whoever is impatient now ends it at once: nothing is left to be kept.
     on_stopping(signal.SIG_DFL)
+    if not isinstance(ours, MemcliError):
+        ours = faults.of_database(error) or error
     try:
         sys.stdout.flush()
     except OSError:
@@ -100,6 +102,8 @@ def _end_with(error: Exception) -> NoReturn:
     if not isinstance(ours, MemcliError):
         _report_bug(error)
         sys.exit(1)
+    if isinstance(ours, DamagedError) and ours.fault is not None:
+        _show_trace(ours.fault)
     try:
         from memcli import render  # noqa: PLC0415 - Rich takes 50 ms, which --help and completion need not wait for
 
@@ -128,14 +132,20 @@ def _print_plain(error: MemcliError) -> None:
         print(name, ascii(text)[1:-1], file=sys.stderr)  # noqa: T201 - as in `_report_bug`
 
 
-def _report_bug(error: Exception) -> None:
+def _show_trace(error: Exception) -> None:
     if "--verbose" in sys.argv:
         for part in traceback.format_exception(error):
             # Our own lines of the stack are as they are; what an error says is one line of what it was.
             shown = part if part.startswith("  File ") else f"{_written_out(part.rstrip())}\n"
             print(shown, end="", file=sys.stderr)  # noqa: T201 - as below
+
+
+def _report_bug(error: Exception) -> None:
+    _show_trace(error)
     text = _written_out(str(error))
     print(f"memcli: unexpected fault, a bug: {type(error).__name__}: {text}", file=sys.stderr)  # noqa: T201 - Rich may fail
+    for note in getattr(error, "__notes__", ()):
+        print(f"        {_written_out(note)}", file=sys.stderr)  # noqa: T201
     print("        run it again with --verbose for the trace, and report it", file=sys.stderr)  # noqa: T201
 
 

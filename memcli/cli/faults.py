@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 
 from memcli import workers
-from memcli.errors import MemcliError, UsageError
+from memcli.errors import DamagedError, MemcliError, UsageError
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FILE = {errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENODEV}
@@ -39,6 +41,17 @@ def meant(error: BaseException) -> MemcliError | None:
     if isinstance(error, RuntimeError) and str(error).startswith(_LOOP):  # what pathlib makes of it before Python 3.13
         return UsageError(str(error), _ANOTHER)
     return _of_system(error) if isinstance(error, OSError) else None
+
+
+def of_database(error: Exception) -> DamagedError | None:
+    """The damage of a database that was read, where there is any: nobody knows what a damaged row can lead to."""
+    if "memcli.store.db" not in sys.modules:
+        return None
+    with suppress(Exception):  # the fault that is to be told must not be hidden by a second one
+        from memcli.store.check_fault import damage_of_read  # noqa: PLC0415 - only after a fault
+
+        return damage_of_read(error)
+    return None
 
 
 def _of_system(error: OSError) -> UsageError | None:

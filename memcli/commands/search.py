@@ -65,7 +65,7 @@ def unknown_names(config: Config, filters: Filters) -> list[str]:
     """For each filter that names an agent, session, tag or transcript that there is none of: what there is."""
     if filters.agent is filters.session is filters.tag is filters.source is None:
         return []
-    filters = _storable(filters)
+    filters = _storable(config, filters)
     with Store.open(config.db) as store:
         unknown = search_rows.unknown_names(store, filters)
     return [_instead(what, getattr(filters, what), names) for what, names in unknown.items()]

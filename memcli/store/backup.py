@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from memcli.store.db import Store
+from memcli.store.db import Store, code_of
 
 _PAGES_AT_ONCE = 512
 _FAULTS = 20
@@ -58,7 +58,7 @@ def copy_to(source: Store, target: Path, told: Callable[[int, int], None]) -> Co
                 copy.execute("PRAGMA synchronous = OFF")
                 source.conn.backup(copy, pages=_PAGES_AT_ONCE, progress=step)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY}:
+            if code_of(error) in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY}:
                 raise CannotCopyError(str(error)) from error
             raise
     with target.open("rb") as file:

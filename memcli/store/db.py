@@ -23,10 +23,15 @@ _WAL_PAGES = 4000
 _READ, _WRITE = "ro", "rw"
 _SIGNED = re.compile(r", process (?P<pid>\d{1,18}), on (?P<host>.*), since ")
 _LONGEST_HOLDER = 300
+# How Python tells it, with a code of its own that says nothing, and the text itself.
+_NO_UTF8 = re.compile(r"Could not decode to UTF-8 column '(.{1,64}?)'")
 # How often, and with how many seconds between, to look who holds the lock.
 _LOOKS, _BETWEEN_LOOKS = 10, 0.02
 
 _Identity = tuple[int, int]
+
+# Databases that were read without any fault. What came of their rows may still fail, once it is worked on or shown.
+closed_well: set[Path] = set()
 
 # Rows 0.. of a blob of concatenated 16-byte hashes. One statement looks up any number of them: no limit on the number
 # of parameters to chunk for, no temporary table to fill.
@@ -167,12 +172,15 @@ class Store:
                 self.check_file()
         finally:
             self.close()
+        if error is None:
+            closed_well.add(self.path)
+            return
+        closed_well.discard(self.path)
         if not isinstance(error, Exception) or isinstance(error, MemcliError) or is_interruption(error):
             return
-        found = _named(self.path, error) if isinstance(error, sqlite3.Error) else error
-        # What a damaged row makes of a program can be anything: the file is looked at before it is called a bug.
-        if found is error and (fault := _first_fault(self.path) or _no_text(error)) is not None:
-            found = DamagedError(f"{self.path} is damaged: {fault}", "memcli check tells what is wrong and what to do")
+        found: BaseException | None = _named(self.path, error) if isinstance(error, sqlite3.Error) else error
+        if found is error:
+            found = _damage(error, self.path)
         if isinstance(found, MemcliError):
             raise found from error
 
@@ -313,7 +321,9 @@ def _named(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> BaseExcepti
     """What an error of SQLite's means to the user; `error` itself where it can only be a bug."""
     if isinstance(error, UnicodeDecodeError):  # how Python tells of a definition with bytes that are no UTF-8
         return DamagedError(f"{path} is damaged: {error}", RESTORE)
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if (text := _NO_UTF8.match(str(error))) is not None:
+        return DamagedError(f"{path} is damaged: a text in it is no UTF-8 (column {text[1]})", RESTORE)
+    code = code_of(error)
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
         return LockedError(f"{path} is locked by another program", "close it, or try again later")
     if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}:
@@ -327,18 +337,18 @@ def _named(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> BaseExcepti
 
 def is_interruption(error: BaseException) -> bool:
     """Whether SQLite gave up a statement because it was asked to."""
-    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
+    return isinstance(error, sqlite3.Error) and code_of(error) == sqlite3.SQLITE_INTERRUPT
 
 
-def _no_text(error: Exception) -> str | None:
-    """What is wrong where bytes that are no UTF-8 stand in a text of which no check has a hash, as in a definition."""
-    return "a text in it is not UTF-8" if isinstance(error, sqlite3.Error) and "UTF-8" in str(error) else None
+def code_of(error: BaseException) -> int:
+    """The primary result code of SQLite's; that of any error for what Python alone has found wrong, as a text."""
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
 
 
-def _first_fault(path: Path) -> str | None:
-    from memcli.store.check_fault import first_fault  # noqa: PLC0415 - it needs this module
+def _damage(error: Exception, path: Path) -> DamagedError | None:
+    from memcli.store.check_fault import damage  # noqa: PLC0415 - it needs this module
 
-    return first_fault(path)
+    return damage(error, [path])
 
 
 def _needs_no_log(path: Path, error: BaseException) -> bool:
@@ -351,7 +361,7 @@ def _needs_no_log(path: Path, error: BaseException) -> bool:
         return False
     log = log_of(path)
     refused = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
-    return error.sqlite_errorcode & 0xFF in refused and not (log.exists() and log.stat().st_size)
+    return code_of(error) in refused and not (log.exists() and log.stat().st_size)
 
 
 def _identity(path: Path) -> _Identity | None:

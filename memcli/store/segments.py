@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memcli.errors import DamagedError
-from memcli.store.db import Store, now
+from memcli.store.db import Store, code_of, now
 from memcli.store.vectors import INSERT, MAX_MERGED_ROWS, Coding, Segment, hash_of, row_of, segment_of
 
 _Ids = NDArray[np.int64]
@@ -155,7 +155,7 @@ def words_are_whole(store: Store) -> bool:
     try:
         store.conn.execute("INSERT INTO memories_fts (memories_fts) VALUES ('integrity-check')")
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY:
+        if code_of(error) == sqlite3.SQLITE_READONLY:
             raise
         return False
     return True
