@@ -254,7 +254,7 @@ class Feed:
         self.files.read += 1
         self.files.formats[reader.name] += 1
         for item in reader.read(opened.source):
-            if item.end <= opened.passed:
+            if opened.passed and item.end <= opened.passed:
                 continue
             self._take(opened, item)
             if isinstance(item, Skipped):
