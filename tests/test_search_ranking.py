@@ -56,6 +56,7 @@ def test_the_turns_around_a_memory_count(db):
     assert order.index(answer) < order.index(stranger)
     assert parts(db, "apartment in Ghent", answer)["context"] > 0.3
     assert parts(db, "apartment in Ghent", stranger)["context"] < 0.2
+    assert parts(db, "apartment in Ghent", CHAT[2][1])["context"] > 0.2, "two turns away"
 
 
 def test_context_ends_with_the_session(tmp_path):
