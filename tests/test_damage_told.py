@@ -84,6 +84,14 @@ def test_a_value_that_is_missing_is_damage_even_where_it_is_only_shown(filled, c
     assert filled.run("check").code == 8
 
 
+def test_counts_that_nobody_can_add_up_are_damage(filled):
+    with closing(sqlite3.connect(filled.db)) as conn, conn:
+        conn.execute("UPDATE batches SET memories_merged = ?", (2**62,))
+    done = filled.run("stats")
+    assert done.code == 8, done
+    assert "is damaged: integer overflow" in done.err
+
+
 def test_what_fails_after_a_damaged_database_was_read_is_damage_and_the_trace_is_kept(filled):
     without_its_text(filled, "type")
     done = filled.python(BUG + RUN, "stats")

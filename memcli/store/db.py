@@ -330,8 +330,8 @@ def _named(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> BaseExcepti
         return UsageError(f"cannot read or write {path}: {error}", "check the disk and the permissions")
     if code == sqlite3.SQLITE_NOTADB:
         return DamagedError(f"{path} is damaged, or no database at all", "restore a backup, or name another with --db")
-    # A damaged page of a virtual table shows as an error of its constructor.
-    damaged = code == sqlite3.SQLITE_CORRUPT or "vtable" in str(error)
+    # A damaged page of a virtual table shows as an error of its constructor, a count that cannot be in its sum.
+    damaged = code == sqlite3.SQLITE_CORRUPT or "vtable" in str(error) or "integer overflow" in str(error)
     return DamagedError(f"{path} is damaged: {error}", RESTORE) if damaged else error
 
 
