@@ -376,3 +376,9 @@ def test_texts_that_may_merge_have_one_merge_key(first, second):
 
 def test_another_number_is_another_merge_key():
     assert merge_key("job 7 is done") != merge_key("job 8 is done")
+
+
+def test_texts_of_thousands_of_tokens_are_judged():
+    text = "A. " * 3000
+    assert judge(text, text, 0.99, 0.9).failed == ()
+    assert judge(text, text + "Rex is not here.", 0.99, 0.9).failed

@@ -116,6 +116,7 @@ def test_judging_is_symmetric_whatever_the_order_of_words(a, b):
 @given(
     st.lists(PLAIN, min_size=1, max_size=8), st.sampled_from(("not", "never", "some", "only", "may", "will", "without"))
 )
+@example(["from", "must"], "may")
 def test_a_word_that_turns_a_statement_is_never_light(words, turning):
     assume(turning not in words)
     assert failed(" ".join(words), " ".join([*words[:1], turning, *words[1:]]), 1.0) != ()

@@ -408,8 +408,14 @@ def remove_occurrences(conn: sqlite3.Connection, rows: Sequence[tuple[bytes, int
 
 
 def occurrences(conn: sqlite3.Connection) -> Iterator[tuple[bytes, int, int]]:
-    """Yield what counts messages without an id: (digest, file id, how often)."""
-    yield from conn.execute("SELECT digest, file_id, count FROM message_occurrences")
+    """Yield what counts messages without an id: (digest, file id, how often).
+
+    That is never more than all messages that there are and were, whatever a damaged row says.
+    """
+    yield from conn.execute(
+        "SELECT digest, file_id, min(count, (SELECT count(*) FROM messages) + (SELECT count(*) FROM forgotten))"
+        " FROM message_occurrences"
+    )
 
 
 def gone_identities(conn: sqlite3.Connection) -> set[bytes]:

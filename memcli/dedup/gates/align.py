@@ -64,29 +64,21 @@ def aligned(first: Sequence[Token], second: Sequence[Token], context: Context, s
 
     `spare` is how many light words may stand on one side only.
     """
-    return _explained(first, second, 0, 0, context, spare, set())
-
-
-def _explained(
-    first: Sequence[Token],
-    second: Sequence[Token],
-    at: int,
-    to: int,
-    context: Context,
-    spare: int,
-    dead: set[tuple[int, int, int]],
-) -> bool:
     ends = len(first), len(second)
-    while at < ends[0] and to < ends[1] and first[at] == second[to]:
-        at, to = at + 1, to + 1
-    if (at, to) == ends:
-        return True
-    if (at, to, spare) in dead:
-        return False
-    for taken, other, cost in _steps(first, second, at, to, context):
-        if cost <= spare and _explained(first, second, at + taken, to + other, context, spare - cost, dead):
+    seen: set[tuple[int, int, int]] = set()
+    ways = [(0, 0, spare)]
+    while ways:
+        at, to, left = ways.pop()
+        while at < ends[0] and to < ends[1] and first[at] == second[to]:
+            at, to = at + 1, to + 1
+        if (at, to) == ends:
             return True
-    dead.add((at, to, spare))
+        if (at, to, left) in seen:
+            continue
+        seen.add((at, to, left))
+        # Of the steps from one place the first is tried first.
+        steps = _steps(first, second, at, to, context)
+        ways += [(at + taken, to + other, left - cost) for taken, other, cost in reversed(steps) if cost <= left]
     return False
 
 
@@ -116,7 +108,9 @@ def _steps(
     for token, step in ((left, (1, 0)), (right, (0, 1))):
         if token and token.kind is WORD:
             stopped = token.key in _STOPPED and _stopped(token.key, first, second, at, to)
-            one, other = (first[at:], second[to:]) if step[0] else (second[to:], first[at:])
+            # No more than what is asked: to copy the rest for each token would take the square of its length.
+            next_two = first[at : at + 2], second[to : to + 2]
+            one, other = next_two if step[0] else next_two[::-1]
             untold = begins(first, at) and begins(second, to) and untold_subject(one, other)
             mine, theirs = ((first, at), (second, to)) if step[0] else ((second, to), (first, at))
             if token.key in EMPTY or stopped or untold or implied(*mine, *theirs):

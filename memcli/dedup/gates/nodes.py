@@ -58,7 +58,10 @@ def nodes(tokens: tuple[Token, ...]) -> list[Node] | None:
             sentence = []
     if sentence:
         parser.parse(uncleft(sentence))
-    return parser.result()
+    found = parser.result()
+    told = {node.token.key for node in found}.union(*(node.marks for node in found))
+    # Of two in a row, as in "from may must", one may have got lost: then nothing can be said.
+    return found if told.issuperset(token.key for token in tokens if token.key in MODAL) else None
 
 
 def _group_begin(clause: Clause) -> int:

@@ -39,9 +39,11 @@ _PROTECTED |= {
 _TYPOGRAPHY = str.maketrans(
     {"’": "'", "‘": "'", "“": '"', "”": '"', "—": " ; ", "–": "-", "‑": "-", "−": "-", "\u00ad": None}
 )
-# A sign before a figure is no bullet: "- 500" may be less than nothing.
+# A sign before a figure is no bullet: "- 500" may be less than nothing. A line of rules and bars is first seen to hold
+# nothing else: looked for at once, it would take the square of its length.
 _BULLETS = re.compile(
-    r"^[ \t]*(?:(?:[-+>](?!\s+[-+$€£¥]?\d)|[*•·]|#{1,6})(?=\s)[ \t]*)+|^[ \t]*[-|:= \t]*[-|=]{3}[-|:= \t]*$",
+    r"^[ \t]*(?:(?:[-+>](?!\s+[-+$€£¥]?\d)|[*•·]|#{1,6})(?=\s)[ \t]*)+"
+    r"|^(?=[-|:= \t]*+$)[-|:= \t]*?[-|=]{3}[-|:= \t]*+$",
     re.MULTILINE,
 )
 _TABLE_ROW = re.compile(r"^[ \t]*\|(.*?)\|[ \t]*$", re.MULTILINE)
