@@ -55,6 +55,7 @@ ROOMS = {
         "dedup/make_lexicon",
         "dedup/blocks",
         "dedup/scan",
+        "dedup/standing",
         "store/check_log",
         "store/repair",
         "store/segments",

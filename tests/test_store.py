@@ -194,6 +194,7 @@ def test_a_run_beside_another_writer_ends_without_half_a_batch(db, tmp_path, mon
 
 WRITES = [
     (runs, "write_run"),
+    (ingest_run, "write_names_key"),
     (files, "write_cursors"),
     (files, "write_rejected"),
     (runs, "write_batch"),
