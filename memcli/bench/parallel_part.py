@@ -18,6 +18,8 @@ from typing import Any
 from memcli.workers import use, workers
 
 _WARM_UP = 64
+# Passes over a part, the fastest of which counts, as long as they take no more seconds than this.
+_PASSES, _SECONDS = 4, 3.0
 _THRESHOLD = 0.9
 
 # What is timed, to be called once, and the bytes that its result is compared by.
@@ -100,15 +102,19 @@ PARTS: dict[str, Callable[..., Part]] = {
 
 
 def measured(part: str, count: int, **options: Any) -> dict[str, Any]:  # noqa: ANN401 - what JSON holds
-    """Prepare a part with `count` workers, time it, and say what came out as a hash."""
+    """Prepare a part with `count` workers, time its fastest pass, and say what came out as a hash."""
     use(count)
     timed = PARTS[part](**options)
-    began, began_cpu = time.perf_counter(), time.process_time()
-    found = timed()
-    seconds, cpu = time.perf_counter() - began, time.process_time() - began_cpu
+    passes: list[tuple[float, float]] = []
+    found: Iterable[bytes] = ()
+    while not passes or (len(passes) < _PASSES and sum(seconds for seconds, _ in passes) < _SECONDS):
+        began, began_cpu = time.perf_counter(), time.process_time()
+        found = timed()
+        passes.append((time.perf_counter() - began, time.process_time() - began_cpu))
     checksum = hashlib.blake2b(digest_size=16)
     for each in found:
         checksum.update(each)
+    seconds, cpu = min(passes)
     return {"seconds": seconds, "cpu_seconds": cpu, "result": checksum.hexdigest()}
 
 
