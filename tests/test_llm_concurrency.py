@@ -50,13 +50,14 @@ def test_eight_at_a_time_are_five_times_faster_and_change_nothing(home, tmp_path
     alone, _, wanted = ingested("alone", 1)
     assert alone >= WINDOWS * DELAY
     # A busy machine may stop a thread for as long as an answer takes: the best of three is what the pool can do.
-    spans = []
+    spans, together = [], 0
     for attempt in range(3):
         span, most_at_once, found = ingested(f"together{attempt}", 8)
-        assert most_at_once == 8
+        together = max(together, most_at_once)
         for name in ("memories", "windows", "tiers", "provenance", "links", "reviews"):
             assert found[name] == wanted[name], f"{name} differ"
         spans.append(span)
-        if alone / min(spans) >= 5:
+        if alone / min(spans) >= 5 and together == 8:
             break
+    assert together == 8
     assert alone / min(spans) >= 5, (alone, spans)
