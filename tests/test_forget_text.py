@@ -5,9 +5,10 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from support_ingest import query, run, texts, user, write
+from support_ingest import append, query, run, texts, user, write
 from test_forget import MARK, OTHER, SECRET, SHARED, assert_sound, gone, holds, said
 
+from memcli.errors import UsageError
 from memcli.store.hashes import HASHED, row_hash
 
 # Columns that say something of a transcript, or of a call about it, beside the texts themselves.
@@ -101,3 +102,33 @@ def test_what_is_named_after_a_key_is_forgotten_by_the_name_in_the_transcript(tm
         if what != "source":
             assert holds(db, key) == []
         assert_sound(db)
+
+
+def test_a_text_of_one_agent_or_session_takes_nothing_from_others(tmp_path):
+    db = tmp_path / "m.db"
+    for agent in ("alice", "bob"):
+        path = write(tmp_path / f"{agent}.jsonl", said(f"{OTHER} {MARK}", 1, agent, agent_id=agent))
+        append(path, said(SHARED, 2, agent, agent_id=agent))
+        run(db, path)
+    with closing(sqlite3.connect(db)) as conn, conn:
+        conn.execute("INSERT INTO session_tags SELECT id, ? FROM sessions", (f"project:{MARK}",))
+        conn.execute("UPDATE batches SET error = ?", (MARK,))
+    before = query(db, "SELECT text, model FROM messages WHERE session_id = 1"), query(db, "SELECT path FROM files")
+    gone(db, text=MARK, agent="bob")
+    assert texts(db) == [f"{OTHER} {MARK}", SHARED, SHARED]
+    assert (
+        query(db, "SELECT text, model FROM messages WHERE session_id = 1"),
+        query(db, "SELECT path FROM files"),
+    ) == before
+    assert query(db, "SELECT session_id, tag FROM session_tags WHERE instr(tag, ?)", MARK)[0] == (1, f"project:{MARK}")
+    assert query(db, "SELECT count(*) FROM batches WHERE error IS NULL") == [(0,)]
+    gone(db, text=MARK)
+    assert holds(db) == []
+
+
+def test_a_word_of_the_reports_own_is_nothing_that_is_held(tmp_path):
+    db = tmp_path / "m.db"
+    run(db, write(tmp_path / "a.jsonl", said(SHARED, 1)))
+    assert query(db, "SELECT count(*) FROM runs WHERE instr(report, 'timings')") == [(1,)]
+    with pytest.raises(UsageError, match="nothing"):
+        gone(db, text="timings", dry_run=True)

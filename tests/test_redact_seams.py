@@ -2,6 +2,7 @@
 
 import random
 import string
+import time
 
 import pytest
 from support_ingest import append, assert_sound, assistant, query, run, texts, user, write
@@ -70,3 +71,27 @@ def test_what_is_no_credential_stays_as_it_is(first, second):
 def test_pieces_without_a_seam_are_redacted_as_one_text_is():
     pieces = [f"Use {KEY} here.", "And AKIA" + "IOSFODNN7EXAMPLQ there.", "No more of it."]
     assert redact_pieces("", pieces, SEPARATOR) == redact(SEPARATOR.join(pieces))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("PGPASSWORD=x1", "Restarted postgres-14 on port 5432."),
+        ("--password=abc1", "Migration0007 was applied."),
+        ("see https://user:pw", "Then@mention someone."),
+    ],
+)
+def test_a_word_is_no_more_of_a_value_that_ended_with_its_record(first, second):
+    assert redact(f"{first}{SEPARATOR}{second}")[1] == {}
+    assert redact_pieces("", [first, second], SEPARATOR) == (f"{first}{SEPARATOR}{second}", {})
+
+
+def test_a_message_of_very_many_pieces_costs_no_more_for_each():
+    long, pieces = "A line of a log without any key. " * 200_000, ["It goes on."] * 200
+    began = time.process_time()
+    redact_pieces("", [long[:8000], *pieces], SEPARATOR)
+    short = time.process_time() - began
+    began = time.process_time()
+    said, _ = redact_pieces(long, pieces, SEPARATOR)
+    assert time.process_time() - began < 10 * short + 0.2
+    assert said == SEPARATOR.join(pieces)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from memcli.redact import redact
+from memcli.redact.assigned import assigned
 
 _CONTEXT = 4000  # more than any name with its value; of a block of a private key the first lines are enough
 _GLUED = 1000
@@ -27,7 +28,8 @@ def redact_pieces(before: str, pieces: Sequence[str], separator: str) -> tuple[s
     for piece in pieces:
         text, kinds = redact_behind(before, piece, separator)
         said.append(text)
-        before = before + separator + text if before else text
+        # No more of it than is looked at: a message may come in very many pieces.
+        before = (before[-_CONTEXT:] + separator + text if before else text)[-_CONTEXT:]
         for kind, count in kinds.items():
             counts[kind] = counts.get(kind, 0) + count
     return separator.join(said), counts
@@ -48,7 +50,11 @@ def redact_behind(before: str, text: str, separator: str) -> tuple[str, dict[str
 
 
 def _glued(before: str, text: str) -> tuple[str, dict[str, int]] | None:
-    """One that was cut in its middle: it is whole where the last word and the first are put together."""
+    """One that was cut in its middle: it is whole where the last word and the first are put together.
+
+    It must be one by its own form: behind "PGPASSWORD=x1" any word that the next piece begins with would look like more
+    of the value.
+    """
     last, first = _LAST_RUN.search(before), _FIRST_RUN.match(text)
     if last is None or first is None:
         return None
@@ -60,8 +66,10 @@ def _glued(before: str, text: str) -> tuple[str, dict[str, int]] | None:
     if found == whole or begin >= len(last[0]) or taken <= 0 or redact(first[0])[1]:
         return None
     placeholder = found[begin : len(found) - behind]
-    rest, kinds = redact(text[taken:])
     kind = placeholder.removeprefix(_PLACEHOLDER).removesuffix("]")
+    if kind == "password" or any(start < len(last[0]) < end for start, end, _ in assigned(whole)):
+        return None
+    rest, kinds = redact(text[taken:])
     return placeholder + rest, kinds | {kind: kinds.get(kind, 0) + 1}
 
 

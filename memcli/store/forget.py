@@ -51,12 +51,18 @@ class Selection:
             "session": self.session,
             "source": self.source,
             "text": self.text,
+            "anywhere": self.anywhere,
             "memory": self.memory,
             "agent_also": self.also[0],
             "session_also": self.also[1],
             "source_also": self.also[2],
             "own": json.dumps(self.own_agents),
         }
+
+    @property
+    def anywhere(self) -> str | None:
+        """The text where it is meant wherever it stands, and not of an agent, a session or a source alone."""
+        return self.text if (self.agent, self.session, self.source, self.memory) == (None,) * 4 else None
 
     @property
     def is_named(self) -> bool:
@@ -94,7 +100,7 @@ _PATH = (
     " OR substr(f.path, -length(:source_also) - 1) = '/' || :source_also)"
 )
 _STRANGE = "NOT IN (SELECT value FROM json_each(:own))"
-_CALLED = f"instr(agent_id, :text) AND agent_id {_STRANGE}"
+_CALLED = f"instr(agent_id, :anywhere) AND agent_id {_STRANGE}"
 _NAMED = f"(instr(s.key, :text) OR (instr(s.agent_id, :text) AND s.agent_id {_STRANGE}))"
 
 
@@ -104,7 +110,7 @@ def choose(conn: sqlite3.Connection, selection: Selection) -> None:
     A memory goes when one of the messages that it was taken from goes.
     """
     values = selection.values
-    look_for(conn, selection.text)
+    look_for(conn, selection.text, everywhere=selection.anywhere is not None)
     for name in ("messages", "memories", "sessions", "files"):
         conn.execute(f"CREATE TEMP TABLE gone_{name} (id INTEGER PRIMARY KEY)")
     conn.execute("CREATE TEMP TABLE touched_windows (id INTEGER PRIMARY KEY)")
@@ -149,7 +155,7 @@ def _choose_others(conn: sqlite3.Connection, selection: Selection) -> None:
     if selection.source is None:
         conn.execute(
             "INSERT INTO temp.gone_memories SELECT m.id FROM memories AS m JOIN sessions AS s ON s.id = m.session_id"
-            f" WHERE {_OF_SESSION} AND (:text IS NULL OR instr(m.content, :text) OR said(m.keywords) OR {_NAMED})",
+            f" WHERE {_OF_SESSION} AND (:text IS NULL OR instr(m.content, :text) OR holds(m.keywords) OR {_NAMED})",
             selection.values,
         )
 
@@ -193,8 +199,8 @@ def is_empty(conn: sqlite3.Connection, selection: Selection) -> bool:
         is_held(conn)
         or conn.execute(
             "SELECT EXISTS (SELECT 1 FROM rejected_lines WHERE said(head || reason))"
-            " OR EXISTS (SELECT 1 FROM session_tags WHERE instr(tag, :text))"
-            " OR EXISTS (SELECT 1 FROM memory_tags WHERE instr(tag, :text))"
+            " OR EXISTS (SELECT 1 FROM session_tags WHERE instr(tag, :anywhere))"
+            " OR EXISTS (SELECT 1 FROM memory_tags WHERE instr(tag, :anywhere))"
             " OR EXISTS (SELECT 1 FROM review_pairs WHERE said(differences))"
             " OR EXISTS (SELECT 1 FROM model_answers WHERE said(answer))"
             f" OR EXISTS (SELECT 1 FROM model_calls WHERE {_CALLED})",
@@ -240,7 +246,7 @@ def bury(conn: sqlite3.Connection, tombstones: Tombstones, selection: Selection,
     written += tombstones.write("session", [tombstones.session(*row) for row in sessions], run_id)
     lines = conn.execute(f"SELECT head FROM rejected_lines WHERE {_LINES}", selection.values)
     written += tombstones.write("line", [tombstones.line(head) for (head,) in lines], run_id)
-    tags = conn.execute("SELECT DISTINCT tag FROM session_tags WHERE instr(tag, :text)", selection.values)
+    tags = conn.execute("SELECT DISTINCT tag FROM session_tags WHERE instr(tag, :anywhere)", selection.values)
     return written + tombstones.write("tag", [tombstones.tag(tag) for (tag,) in tags], run_id)
 
 
@@ -314,7 +320,7 @@ def remove(conn: sqlite3.Connection, selection: Selection) -> dict[str, int]:
     counts = _remove_model_traces(conn, selection)
     for table, condition in (
         ("provenance", f"memory_id {_MEMORIES} OR message_id {_MESSAGES}"),
-        ("memory_tags", f"memory_id {_MEMORIES} OR instr(tag, :text)"),
+        ("memory_tags", f"memory_id {_MEMORIES} OR instr(tag, :anywhere)"),
         ("memory_links", f"memory_id {_MEMORIES} OR related_id {_MEMORIES}"),
         ("review_pairs", f"memory_id {_MEMORIES} OR other_id {_MEMORIES} OR said(differences)"),
         ("merges", f"loser_id {_MEMORIES} OR winner_id {_MEMORIES}"),
@@ -322,7 +328,7 @@ def remove(conn: sqlite3.Connection, selection: Selection) -> dict[str, int]:
         ("pending_messages", f"message_id {_MESSAGES} OR session_id {_SESSIONS}"),
         ("message_records", f"message_id {_MESSAGES}"),
         ("message_occurrences", f"file_id {_FILES}"),
-        ("session_tags", f"session_id {_SESSIONS} OR instr(tag, :text)"),
+        ("session_tags", f"session_id {_SESSIONS} OR instr(tag, :anywhere)"),
         ("rejected_lines", _LINES),
     ):
         counts[table] = conn.execute(f"DELETE FROM {table} WHERE {condition}", selection.values).rowcount

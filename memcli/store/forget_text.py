@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from typing import Any
 
 from memcli.store.hashes import MESSAGE_COLUMNS, row_hash
@@ -19,8 +20,8 @@ _COUNTED = "skipped"
 _HOLD = (
     "SELECT 1 FROM messages WHERE said(model)",
     "SELECT 1 FROM files WHERE said(path) OR said(state)",
-    "SELECT 1 FROM runs WHERE said(report)",
-    "SELECT 1 FROM batches WHERE said(lines_skipped) OR said(error)",
+    "SELECT 1 FROM runs WHERE said_json(report)",
+    "SELECT 1 FROM batches WHERE said_kinds(lines_skipped) OR said(error)",
     "SELECT 1 FROM windows WHERE said(error)",
     "SELECT 1 FROM window_tiers WHERE said(error)",
     "SELECT 1 FROM model_calls WHERE said(error)",
@@ -30,8 +31,8 @@ _BLANK = (
     # Without its state a reader cannot go on in the middle of a file: the next run begins at its start.
     "UPDATE files SET state = '{}', head_hash = NULL, tail_hash = NULL WHERE said(state) AND size >= 0",
     "UPDATE files SET state = '{}', head_hash = NULL, tail_hash = NULL, mtime_ns = -1 WHERE said(state)",
-    "UPDATE runs SET report = blank_json(report) WHERE said(report)",
-    "UPDATE batches SET lines_skipped = blank_kinds(lines_skipped) WHERE said(lines_skipped)",
+    "UPDATE runs SET report = blank_json(report) WHERE said_json(report)",
+    "UPDATE batches SET lines_skipped = blank_kinds(lines_skipped) WHERE said_kinds(lines_skipped)",
     "UPDATE batches SET error = NULL WHERE said(error)",
     "UPDATE windows SET error = NULL WHERE said(error)",
     "UPDATE window_tiers SET error = NULL WHERE said(error)",
@@ -39,37 +40,58 @@ _BLANK = (
 )
 
 
-def look_for(conn: sqlite3.Connection, text: str | None) -> None:
-    """Make functions of a connection: `said` tells whether a value holds the text, `blank` and others replace it."""
+def look_for(conn: sqlite3.Connection, text: str | None, *, everywhere: bool) -> None:
+    """Make functions of a connection: `holds` tells whether a value holds the text, `blank` and others replace it.
+
+    `said` is `holds` where the text is meant `everywhere`, and never true else: then nothing but what was chosen goes.
+    """
     forms = forms_of(text) if text is not None else set()
     mark = "" if text is None or text in FORGOTTEN else FORGOTTEN
 
     def blank(told: str) -> str:
         return told if text is None else told.replace(text, mark)
 
-    def walk(value: object, inside: str) -> object:
-        if isinstance(value, str):
-            return blank(value)
-        if isinstance(value, list):
-            return [walk(each, inside) for each in value]
-        if isinstance(value, dict):
-            return {blank(key) if inside == _COUNTED else key: walk(each, key) for key, each in value.items()}
-        return value
-
     def in_json(told: str, inside: str) -> str:
         try:
-            return json.dumps(walk(json.loads(told), inside))
+            return json.dumps(_walked(json.loads(told), inside, blank))
         except (ValueError, RecursionError):
             return "{}"
 
-    def said(told: Any) -> bool | None:  # noqa: ANN401 - a value of any column
+    def holds(told: Any) -> bool | None:  # noqa: ANN401 - a value of any column
         return any(form in told for form in forms) if isinstance(told, str) else None
 
+    def said(told: Any) -> bool | None:  # noqa: ANN401 - as above
+        return holds(told) if everywhere else False
+
+    def said_in(told: Any, inside: str) -> bool | None:  # noqa: ANN401 - as above
+        """Of JSON; the names that are memcli's own do not count."""
+        return bool(said(told)) and in_json(told, inside) != _rewritten(told)
+
     # Of what may stand as JSON; texts are plain, and there are many.
+    conn.create_function("holds", 1, holds)
     conn.create_function("said", 1, said)
+    conn.create_function("said_json", 1, lambda told: said_in(told, ""))
+    conn.create_function("said_kinds", 1, lambda told: said_in(told, _COUNTED))
     conn.create_function("blank", 1, blank)
     conn.create_function("blank_json", 1, lambda told: in_json(told, ""))
     conn.create_function("blank_kinds", 1, lambda told: in_json(told, _COUNTED))
+
+
+def _walked(value: object, inside: str, blank: Callable[[str], str]) -> object:
+    if isinstance(value, str):
+        return blank(value)
+    if isinstance(value, list):
+        return [_walked(each, inside, blank) for each in value]
+    if isinstance(value, dict):
+        return {blank(key) if inside == _COUNTED else key: _walked(each, key, blank) for key, each in value.items()}
+    return value
+
+
+def _rewritten(told: str) -> str | None:
+    try:
+        return json.dumps(json.loads(told))
+    except (ValueError, RecursionError):
+        return None
 
 
 def is_held(conn: sqlite3.Connection) -> bool:
