@@ -6,7 +6,7 @@ from support_cli import write_jsonl
 NOTE = '{"content": "The heating is serviced every October."}\n'
 
 
-@pytest.mark.parametrize("rubbish", ["heating\n", "[]\n", "[1,\n2]\n", '"heating"', "\0\1\2"])
+@pytest.mark.parametrize("rubbish", ["heating\n", "[]\n", "[1,\n2]\n", '"heating"', "\0\1\2", "heating\n" * 3000])
 def test_a_stream_without_any_object_is_refused_as_a_file_is(home, tmp_path, rubbish):
     file = tmp_path / "rubbish"
     file.write_text(rubbish)

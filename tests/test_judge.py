@@ -220,6 +220,19 @@ def test_stars_do_not_depend_on_batches_and_are_no_chains(stream, batches):
             assert memory.id in whole, "a verbatim memory beside a rule's with the same text"
 
 
+def test_a_centre_that_another_could_win_counts_the_pairs_that_are_asked_about_alone():
+    """Whatever weaker pairs there are: behind the winner that it might have had nobody has looked for them."""
+    counts = []
+    for weaker, left_out in (((4, 0.85),), 0), ((), 1):
+        stored = [known(1, TEXT), known(2, ALSO, winner=1), known(3, NEAR, method=RULE), known(4, "SUP-7", method=RULE)]
+        judge = Judge(stored, 0.8)
+        rule = known(9, TEXT, method=RULE)
+        found = judge.take(rule, [(1, 1.0), (2, 0.99), (3, 0.97), *weaker], left_out=left_out)
+        assert judge.link_of(9) is None
+        counts.append(found.review_pairs)
+    assert counts[0] == counts[1]
+
+
 # --- what is known of stored memories ---------------------------------------------------------------------------------
 
 

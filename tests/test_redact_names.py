@@ -207,6 +207,16 @@ def test_what_is_named_after_a_key_is_found_by_the_name_in_the_transcript(plante
     assert len(home.run("export", "--agent", f"a-{key}").out.splitlines()) == 1 + 2 + 2
 
 
+def test_a_path_that_was_stored_as_it_stands_is_found_by_it(home, tmp_path):
+    key = KEYS["github-token"]
+    path = write(tmp_path / key / "a.jsonl", flat(TALK[0], id="1"))
+    other = write(tmp_path / f"q {key}" / "b.jsonl", flat(TALK[1], id="2"))
+    assert home.run("ingest", path, "--no-redact", "--flush").code == 0
+    assert home.run("ingest", path, other, "--flush").code == 0
+    (answer,) = home.run("search", "tea", "--source", path, "--json").json
+    assert answer["hits"]
+
+
 # --- what tells things apart ------------------------------------------------------------------------------------------
 
 

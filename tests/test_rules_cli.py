@@ -344,6 +344,15 @@ def filled(home):
     return home
 
 
+def test_an_exported_file_keeps_the_rights_that_it_had(home, tmp_path):
+    file = tmp_path / "rules.json"
+    assert home.run("ingest", write_jsonl(tmp_path / "chat.jsonl", []), "--flush").code == 0
+    for mode in (0o600, 0o640):
+        assert home.run("rules", "export", file).code == 0
+        assert file.stat().st_mode & 0o777 == mode
+        file.chmod(0o640)
+
+
 @pytest.mark.parametrize("suffix", ["json", "toml"])
 def test_rules_travel_through_a_file_and_do_the_same_there(home, tmp_path, data, nursery, chat, suffix):
     file = tmp_path / f"rules.{suffix}"

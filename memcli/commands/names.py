@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from memcli.redact.names import Names
 from memcli.store.db import Store
-from memcli.store.names import is_named, names_key
+from memcli.store.names import is_in_a_path, is_named, names_key
 
 
 def as_stored(store: Store, name: str | None) -> str | None:
@@ -15,6 +15,7 @@ def as_stored(store: Store, name: str | None) -> str | None:
 
 
 def path_as_stored(store: Store, path: str | None) -> str | None:
-    """A path as it is stored, or a part of one; a pattern without credentials stays as it is."""
-    key = names_key(store)
-    return path if path is None or key is None else Names(key).of_path(path)
+    """A path as it is stored, or a part of one; what is stored as it stands stays, and so do plain patterns."""
+    if path is None or (key := names_key(store)) is None or is_in_a_path(store, path):
+        return path
+    return Names(key).of_path(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -208,7 +209,9 @@ def _write(path: Path, text: str) -> None:
     if path.exists() and not path.is_file():  # a pipe, as the shell's >(...) makes one
         write_private(path, text)
         return
-    with whole_file(path) as file:
+    # A file that is there may be meant for others, too.
+    modes = [stat.S_IMODE(path.stat().st_mode)] if path.exists() else []
+    with whole_file(path, *modes) as file:
         file.write(text.encode())
 
 

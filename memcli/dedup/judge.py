@@ -119,7 +119,7 @@ class Judge:
             self._link(star.winner)
             judged = Verdict("exact" if star.winner.kind == "exact" else "near")
         elif star.failed or left_out:
-            judged = self._for_review(memory, star.failed, left_out)
+            judged = self._for_review(memory, star.failed, left_out, ended=star.winner is not None)
         for each in replaced:
             self._take_over(memory, each)
         return judged
@@ -248,15 +248,17 @@ class Judge:
         return self._rulings.get(_pair((one.id, one.agent, one.hash), (other.id, other.agent, other.hash)))
 
     def _for_review(
-        self, memory: _Memory, failed: list[tuple[float, _Memory, Judgement | None]], left_out: int
+        self, memory: _Memory, failed: list[tuple[float, _Memory, Judgement | None]], left_out: int, *, ended: bool
     ) -> Verdict:
+        """What to ask about. Where the search `ended` with a winner, weaker pairs were not all seen, and none count."""
         asked = [pair for pair in failed if pair[0] >= REVIEWED_COSINE or _is_doubted(pair[2])]
         strongest = sorted(asked, key=lambda pair: (-pair[0], pair[1].id))[:MAX_REVIEW_PAIRS]
         reviews = []
         for cosine, other, known in strongest:
             judgement = known or judge(memory.content, other.content, cosine, self._threshold)
             reviews.append(NewReview(memory.id, other.id, cosine, judgement))
-        return Verdict("review" if reviews else "new", tuple(reviews), len(failed) + left_out)
+        count = len(asked) if ended else len(failed) + left_out
+        return Verdict("review" if reviews else "new", tuple(reviews), count)
 
 
 def _is_doubted(judgement: Judgement | None) -> bool:

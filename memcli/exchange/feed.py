@@ -191,11 +191,10 @@ class Feed:
             else:
                 batch.rejected.append(record)
             if batch.size >= self._batch_size:
+                _check_stream(found.path, batch, is_rubbish=is_rubbish)
                 yield self._marked(batch, found, stream, position, status)
                 batch, is_rubbish = ReadBatch(cursor, batch.decided, batch.model_id), False
-        if is_rubbish and batch.rejected:
-            # `check` cannot look at a stream beforehand.
-            raise UsageError(f"{found.path} is no lines of JSON, one object each", _TAKEN)
+        _check_stream(found.path, batch, is_rubbish=is_rubbish)
         if expected > seen:
             self.files.notes.append(
                 f"{cursor.path} should hold {expected:,} memories, but holds {seen:,}: it was cut off, or is damaged"
@@ -382,6 +381,12 @@ def _objects(stream: BinaryIO) -> Iterator[dict[str, object] | None]:
     for line in _lines(Source(stream, final=True)):
         record = parse(line) if isinstance(line, Line) else None
         yield record if isinstance(record, dict) else None
+
+
+def _check_stream(path: str, batch: ReadBatch, *, is_rubbish: bool) -> None:
+    """`check` cannot look at a stream beforehand: this is done before the first lines of it are stored."""
+    if is_rubbish and batch.rejected:
+        raise UsageError(f"{path} is no lines of JSON, one object each", _TAKEN)
 
 
 def _check_header(path: str, record: dict[str, object]) -> int:

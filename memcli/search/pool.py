@@ -99,7 +99,7 @@ def pool(
     seeds = max(SEEDS, k)
     top = mine.ids[np.argsort(-mine.scores, kind="stable")[:seeds]]
     near = search_rows.surroundings(store, sorted(top.tolist()), 2 * _REACH)
-    # Not sooner: until here another thread scans the vectors.
+    # Not sooner: until here other threads scan the vectors, and this one does what they have left of it.
     more = set(scan.best(number, seeds, passing).tolist()) - near.keys()
     near |= search_rows.surroundings(store, sorted(more), 2 * _REACH)
     ids, around = _turns(dict(sorted(near.items())))

@@ -25,3 +25,8 @@ def is_named(store: Store, name: str) -> bool:
     """Whether an agent or a session is stored under this name."""
     query = "SELECT 1 FROM sessions WHERE key = ?1 OR agent_id = ?1 LIMIT 1"
     return store.conn.execute(query, (name,)).fetchone() is not None
+
+
+def is_in_a_path(store: Store, part: str) -> bool:
+    """Whether the path of some transcript holds these characters."""
+    return store.conn.execute("SELECT 1 FROM files WHERE instr(path, ?) LIMIT 1", (part,)).fetchone() is not None
